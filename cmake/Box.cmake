@@ -1,0 +1,12 @@
+# replk_box(NAME SOURCES ... LINK ...): one box of the house as an object library replk_NAME. What it may include follows
+# from what it links; tests/house_test.py checks the arrows as well.
+function(replk_box name)
+  cmake_parse_arguments(BOX "" "" "SOURCES;LINK" ${ARGN})
+  add_library(replk_${name} OBJECT ${BOX_SOURCES})
+  # Includes are spelt from the root of the house: "core/error.hpp", "jit/code.hpp", "tuner/tuner.hpp".
+  target_include_directories(replk_${name} PUBLIC ${PROJECT_SOURCE_DIR}/lib ${PROJECT_SOURCE_DIR})
+  # Contraction would let the compiler change the bits that class exact defines; fused operations are written out.
+  target_compile_options(replk_${name} PRIVATE -Wall -Wextra -ffp-contract=off)
+  target_link_libraries(replk_${name} PUBLIC ${BOX_LINK})
+  set_property(GLOBAL APPEND PROPERTY REPLK_BOXES replk_${name})
+endfunction()

@@ -1,0 +1,8 @@
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(fmt REQUIRED)
+find_package(xbyak REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(JPEG REQUIRED)
+find_package(PNG REQUIRED)
+list(APPEND CMAKE_PREFIX_PATH ${CMAKE_BINARY_DIR}/onednn)
+find_package(dnnl 3 CONFIG REQUIRED)

@@ -1,0 +1,61 @@
+#include "core/threads.hpp"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <exception>
+#include <mutex>
+#include <utility>
+
+#include "core/cpu.hpp"
+
+namespace replk::core {
+namespace {
+
+PoolRun& pool() {
+  static PoolRun* run = new PoolRun;
+  return *run;
+}
+
+thread_local bool inside = false;  // this thread is already running a share of a parallel_for
+
+}  // namespace
+
+int default_threads() { return cpu().cores; }
+
+int effective_threads(int requested) {
+  if (inside || omp_in_parallel()) return 1;
+  return requested > 0 ? requested : default_threads();
+}
+
+void set_thread_pool(PoolRun run) { pool() = std::move(run); }
+
+void parallel_for(std::int64_t count, int threads, const std::function<void(std::int64_t, int)>& body) {
+  if (count <= 0) return;
+  const int used = static_cast<int>(std::min<std::int64_t>(effective_threads(threads), count));
+  if (used <= 1) {
+    for (std::int64_t i = 0; i < count; i++) body(i, 0);
+    return;
+  }
+  std::exception_ptr error;
+  std::mutex mutex;
+  auto share = [&](int thread) {
+    const bool outer = std::exchange(inside, true);
+    try {
+      for (std::int64_t i = count * thread / used, end = count * (thread + 1) / used; i < end; i++) body(i, thread);
+    } catch (...) {
+      std::lock_guard lock(mutex);
+      if (!error) error = std::current_exception();
+    }
+    inside = outer;
+  };
+  if (pool()) {
+    pool()(used, share);
+  } else {
+#pragma omp parallel num_threads(used)
+    for (int t = omp_get_thread_num(); t < used; t += omp_get_num_threads()) share(t);
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace replk::core

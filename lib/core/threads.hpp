@@ -1,0 +1,24 @@
+// The one place that runs threads (OpenMP by default, or a pool the user brings).
+#pragma once
+#include <cstdint>
+#include <functional>
+
+namespace replk::core {
+
+/// Threads a call uses when it asks for 0: CPUs this process may use (affinity and cgroup quota).
+int default_threads();
+/// What a request means: 0 is default_threads(); inside a parallel region of this library or of OpenMP it is 1.
+int effective_threads(int requested);
+
+/// Runs body(index, thread) for every index in [0, count), on at most `threads` threads (see effective_threads), and
+/// waits. Indices are dealt in contiguous equal shares, so an index goes to the same thread from call to call. The
+/// first exception of any body is thrown here after all have ended. Allocates nothing when called with a lambda that
+/// fits std::function's inline storage or is passed by std::ref.
+void parallel_for(std::int64_t count, int threads, const std::function<void(std::int64_t index, int thread)>& body);
+
+/// A user's pool: calls body(i) for every i in [0, count) concurrently and returns when all are done. Process-wide;
+/// an empty function restores OpenMP. Not to be changed while another thread runs work.
+using PoolRun = std::function<void(int count, const std::function<void(int)>& body)>;
+void set_thread_pool(PoolRun run);
+
+}  // namespace replk::core

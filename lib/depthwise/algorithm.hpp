@@ -1,0 +1,77 @@
+// What an algorithm must answer. A new one is a new file and one line in algorithms() (registry.cpp).
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/cpu.hpp"
+#include "depthwise/kernel.hpp"
+#include "depthwise/problem.hpp"
+#include "depthwise/tiling.hpp"
+
+namespace replk::depthwise {
+
+/// Pointers of one run, in the problem's layout and type, any alignment. residual may be null where the problem has
+/// none; it may equal dst, neither may overlap src.
+struct Tensors {
+  const void* src = nullptr;
+  void* dst = nullptr;
+  const void* residual = nullptr;
+};
+
+/// Real work of a prepared algorithm, for limits and reports: not the multiply-adds of the naive loop.
+struct Work {
+  double fma = 0, add = 0;        // vector-lane operations over the whole run
+  double bytes_read = 0, bytes_written = 0;  // to and from memory outside the L2 (tensors and packed weights)
+};
+
+/// Independent tasks of one pass of a run, for `replk explain`.
+struct Phase {
+  std::string name;
+  std::int64_t tasks = 0;
+};
+
+/// One prepared algorithm: packed weights and code. Immutable, so run() may be called from many threads, each with a
+/// workspace of its own.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  /// Bytes of scratch for a run on this many threads; `workspace` below is 64-byte aligned and at least that long.
+  virtual std::size_t workspace_bytes(int threads) const = 0;
+  /// Allocates nothing. threads >= 1 is the number to use. The bits of dst do not depend on it.
+  virtual void run(const Tensors& tensors, void* workspace, int threads) const = 0;
+  virtual std::vector<Phase> phases(int threads) const = 0;
+  virtual Work work() const = 0;
+  /// Bytes of packed weights and generated code that this plan holds.
+  virtual std::size_t prepared_bytes() const = 0;
+};
+
+struct Candidate {
+  Tiling tiling;
+  double predicted_seconds = 0;  // on one warm core times 1/threads of the parallel part
+};
+
+class Algorithm {
+ public:
+  virtual ~Algorithm() = default;
+  virtual std::string_view name() const = 0;
+  /// Whether the algorithm belongs to class exact (bits defined by portable).
+  virtual bool exact() const = 0;
+  /// Lower goes first among equally fast ones.
+  virtual int complexity() const = 0;
+  /// Whether this tiling of this algorithm can compute the problem with this instruction set; for cache records, so
+  /// it trusts nothing: unknown, missing or out-of-range fields make it false. Never throws.
+  virtual bool legal(const Problem&, const Kernel& geometry, const Tiling&, Isa) const = 0;
+  /// Every tiling worth trying, best predicted first; empty where the algorithm cannot do the problem.
+  virtual std::vector<Candidate> candidates(const Problem&, const Kernel& geometry, Isa, int threads) const = 0;
+  /// Packs weights and gets code; the slow part. Precondition: legal().
+  virtual std::unique_ptr<Executor> prepare(const Problem&, const Kernel&, const Tiling&, Isa) const = 0;
+};
+
+/// All algorithms, simplest first.
+const std::vector<const Algorithm*>& algorithms();
+const Algorithm* find_algorithm(std::string_view name);  // null if there is none
+
+}  // namespace replk::depthwise
