@@ -1,0 +1,144 @@
+// Dense layers, channels-last, fp32: linear (pointwise, 1x1) layers and k x k convolutions, on oneDNN; a plain blocked
+// GEMM where oneDNN cannot generate code.
+//
+// Weights are apart from plans, so that sessions and input sizes share them. Plans are immutable: run() may be called
+// from many threads at once, each with scratch of its own.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/types.hpp"
+
+namespace replk::dense {
+
+class PackedWeights;  // the forms in use of one layer's weights (weights.hpp)
+class Engine;         // what computes a plan: an oneDNN primitive or the plain GEMM (engine.hpp)
+
+/// A linear layer over rows (channels-last pixels): dst[rows][outputs] = src[rows][inputs] * weights[outputs][inputs]^T,
+/// then bias, activation, residual, in this order. Both tensors are contiguous.
+struct Linear {
+  std::int64_t rows = 1;
+  int inputs = 1, outputs = 1;
+  bool bias = true;
+  Activation activation = Activation::none;
+  bool residual = false;
+  bool operator==(const Linear&) const = default;
+  double macs() const { return double(rows) * inputs * outputs; }
+};
+
+/// A dense convolution (cross-correlation), NHWC in and out, the same padding on both sides; then bias, activation.
+struct Convolution {
+  std::int64_t batch = 1;
+  int inputs = 1, outputs = 1;  // channels
+  int height = 1, width = 1;    // of the input
+  int kernel_h = 1, kernel_w = 1;
+  int stride_h = 1, stride_w = 1;
+  int pad_h = 0, pad_w = 0;
+  bool bias = true;
+  Activation activation = Activation::none;
+  bool operator==(const Convolution&) const = default;
+  int out_height() const { return (height + 2 * pad_h - kernel_h) / stride_h + 1; }
+  int out_width() const { return (width + 2 * pad_w - kernel_w) / stride_w + 1; }
+  double macs() const {
+    return double(batch) * out_height() * out_width() * outputs * inputs * kernel_h * kernel_w;
+  }
+};
+
+/// Weights and bias of one layer, copied once. The first plan packs them in the form its primitive wants and the plain
+/// copy is freed; a plan that wants another form gets it reordered from a packed one, and a form no plan uses any more
+/// is freed (one always stays), so that memory stays near one copy. Thread-safe.
+class LinearWeights {
+ public:
+  /// weights: [outputs][inputs]; bias: [outputs], or empty for none. Throws invalid_argument on wrong sizes.
+  LinearWeights(int inputs, int outputs, std::span<const float> weights, std::span<const float> bias);
+  ~LinearWeights();
+  int inputs() const;
+  int outputs() const;
+  bool has_bias() const;
+  /// Bytes held now, all forms and the bias.
+  std::size_t bytes() const;
+  const std::shared_ptr<PackedWeights>& packed() const { return packed_; }
+
+ private:
+  std::shared_ptr<PackedWeights> packed_;
+};
+
+/// The same for a convolution.
+class ConvolutionWeights {
+ public:
+  /// weights: [outputs][inputs][kernel_h][kernel_w] as PyTorch has them; bias: [outputs], or empty for none.
+  ConvolutionWeights(int inputs, int outputs, int kernel_h, int kernel_w, std::span<const float> weights,
+                     std::span<const float> bias);
+  ~ConvolutionWeights();
+  std::size_t bytes() const;
+  const std::shared_ptr<PackedWeights>& packed() const { return packed_; }
+
+ private:
+  std::shared_ptr<PackedWeights> packed_;
+};
+
+struct PlanOptions {
+  int threads = 0;                    // 0: all (core::default_threads)
+  std::optional<std::string> choice;  // force this candidate's text (invalid_argument where it is not legal)
+};
+
+/// A linear layer, prepared. Which primitive computes it is picked by the tuner among candidates(), else analytically.
+class LinearPlan {
+ public:
+  /// Throws invalid_argument where sizes are out of range or differ from the weights'.
+  LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weights, const PlanOptions& options = {});
+  ~LinearPlan();
+  LinearPlan(LinearPlan&&) noexcept;
+  LinearPlan& operator=(LinearPlan&&) noexcept;
+
+  const Linear& linear() const { return linear_; }
+  /// What computes it, as the tune cache stores it: `onednn primitive=matmul`, `plain`.
+  const std::string& choice() const { return choice_; }
+  /// Where the choice came from: analytic, forced, cache, measured.
+  const std::string& source() const { return source_; }
+  /// The primitive's own name for its implementation, e.g. brgemm:avx2.
+  std::string implementation() const;
+
+  std::size_t scratch_bytes() const;
+  /// src: rows x inputs; dst: rows x outputs; residual: rows x outputs, null exactly where the layer has none. residual
+  /// may equal dst and is then free; elsewhere it costs a copy. Nothing else may overlap. scratch: at least
+  /// scratch_bytes(), 64-byte aligned, one a caller.
+  void run(const float* src, float* dst, const float* residual, void* scratch) const;
+
+ private:
+  Linear linear_;
+  std::string choice_, source_;
+  std::unique_ptr<Engine> engine_;
+};
+
+/// Every choice worth trying for a layer on this machine, the analytic pick first.
+std::vector<std::string> candidates(const Linear& linear, int threads);
+
+/// A dense convolution, prepared.
+class ConvolutionPlan {
+ public:
+  ConvolutionPlan(const Convolution& convolution, std::shared_ptr<ConvolutionWeights> weights,
+                  const PlanOptions& options = {});
+  ~ConvolutionPlan();
+  ConvolutionPlan(ConvolutionPlan&&) noexcept;
+  ConvolutionPlan& operator=(ConvolutionPlan&&) noexcept;
+
+  const Convolution& convolution() const { return convolution_; }
+  const std::string& choice() const { return choice_; }
+  std::string implementation() const;
+  std::size_t scratch_bytes() const;
+  /// src: batch x height x width x inputs; dst: batch x out_height x out_width x outputs.
+  void run(const float* src, float* dst, void* scratch) const;
+
+ private:
+  Convolution convolution_;
+  std::string choice_;
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace replk::dense
