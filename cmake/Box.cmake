@@ -1,5 +1,5 @@
 # replk_box(NAME SOURCES ... LINK ...): one box of the house as an object library replk_NAME. What it may include follows
-# from what it links; tests/house_test.py checks the arrows as well.
+# from what it links; tests/house/arrows.py checks the arrows as well.
 function(replk_box name)
   cmake_parse_arguments(BOX "" "" "SOURCES;LINK" ${ARGN})
   add_library(replk_${name} OBJECT ${BOX_SOURCES})
@@ -9,4 +9,13 @@ function(replk_box name)
   target_compile_options(replk_${name} PRIVATE -Wall -Wextra -ffp-contract=off)
   target_link_libraries(replk_${name} PUBLIC ${BOX_LINK})
   set_property(GLOBAL APPEND PROPERTY REPLK_BOXES replk_${name})
+endfunction()
+
+# replk_aggregate(NAME): all boxes as one static library, for tests and programs that look inside. A target gets the
+# objects of the object libraries it names and not those of theirs in turn, so a test that linked one box would miss what
+# lies under it. Of a static library the linker takes what is needed. Never installed.
+function(replk_aggregate name)
+  get_property(boxes GLOBAL PROPERTY REPLK_BOXES)
+  add_library(${name} STATIC EXCLUDE_FROM_ALL)
+  target_link_libraries(${name} PUBLIC ${boxes})
 endfunction()
