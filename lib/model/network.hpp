@@ -1,0 +1,109 @@
+// A network that runs: folded and packed weights, and the plans of the input sizes in use.
+//
+//   const Architecture architecture = find_architecture("replknet-31b");
+//   Network network(architecture, *open_safetensors("31b.safetensors"));
+//   network.run({image, 1, 224, 224}, {.logits = logits});
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "depthwise/problem.hpp"
+#include "model/architecture.hpp"
+#include "model/weight_source.hpp"
+
+namespace replk::model {
+
+struct NetworkOptions {
+  int threads = 0;  // 0: all (core::default_threads)
+  depthwise::Numerics numerics = depthwise::Numerics::fast;
+  /// Features pass through their stage's BN (RepLKNet's norm_intermediate_features); the file must hold it.
+  bool norm_intermediate_features = false;
+  /// Called while loading with the fraction done, from the loading thread; returning false cancels: the constructor
+  /// throws Status::cancelled.
+  std::function<bool(double fraction)> progress;
+};
+
+/// Normalised RGB images, [batch][height][width][3], any alignment. batch >= 1, height and width 32..16384.
+struct Input {
+  const float* pixels = nullptr;
+  std::int64_t batch = 1;
+  int height = 0, width = 0;
+};
+
+/// Where results go; null where not wanted. Elements: see Network::classes and Network::feature_shape.
+struct Output {
+  float* logits = nullptr;              // [batch][classes]
+  std::array<float*, 4> features{};     // stage1..stage4, [batch][channels][height][width], before any norm
+};
+
+enum class LayerKind { large_depthwise, small_depthwise, pointwise, dense_conv, norm, other };
+constexpr int layer_kinds = 6;
+std::string_view name(LayerKind kind);
+
+/// One layer of a profiled run. large_depthwise: a kernel side of 7 or more.
+struct LayerProfile {
+  std::string name;   // where it is in the network: stages.0.blocks.0.large_kernel
+  std::string shape;  // what it computes
+  std::string choice; // what computes it: a tiling, a primitive
+  LayerKind kind = LayerKind::other;
+  double seconds = 0;
+  double macs = 0;    // multiply-adds of the folded layer, padding taps counted as the papers do
+};
+
+struct Profile {
+  std::vector<LayerProfile> layers;
+  double seconds(LayerKind kind) const;
+  double macs(LayerKind kind) const;
+  double seconds() const;
+};
+
+struct RunOptions {
+  Profile* profile = nullptr;                  // filled anew when given (this allocates)
+  const std::atomic<bool>* cancel = nullptr;   // looked at between layers: run throws Status::cancelled
+};
+
+struct FeatureShape {
+  int channels = 0, height = 0, width = 0;
+};
+
+/// Thread-safe: any number of threads may run at once, each run with an arena of its own that is kept for the next.
+/// Plans are made at the first run of a size (batch, height, width) and kept for the four sizes used last; a later run
+/// of a kept size allocates nothing.
+class Network {
+ public:
+  /// Reads, folds (in double) and packs. Accepts train, merged and fused checkpoints. Throws bad_file naming the key,
+  /// the shape found and the shape wanted; unknown keys are warned of. The number of classes is the file's.
+  Network(const Architecture& architecture, const WeightSource& weights, const NetworkOptions& options = {});
+  ~Network();
+  Network(Network&&) noexcept;
+  Network& operator=(Network&&) noexcept;
+
+  const Architecture& architecture() const;
+  int threads() const;
+  /// 0: a backbone without a head, which gives features only.
+  int classes() const;
+  /// What stage 0..3 gives for an input of this size.
+  FeatureShape feature_shape(int stage, int height, int width) const;
+  /// Multiply-adds of one image of this size, folded, of the kinds asked (padding taps counted).
+  double macs(int height, int width, LayerKind kind) const;
+  /// Bytes of weights as fp32: what memory figures are measured against.
+  std::size_t weight_bytes() const;
+
+  /// Makes the plans of a size now rather than at its first run.
+  void prepare(std::int64_t batch, int height, int width);
+  /// Throws invalid_argument where a size is out of range or logits are asked of a backbone.
+  void run(const Input& input, const Output& output, const RunOptions& options = {});
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace replk::model
