@@ -1,0 +1,12 @@
+// The commands of the program: one function a file, each adding one command to its parent.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace replk::cli {
+
+void add_info(CLI::App& program);
+
+}  // namespace replk::cli

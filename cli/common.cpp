@@ -1,0 +1,101 @@
+#include "cli/common.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "core/error.hpp"
+
+namespace replk::cli {
+namespace {
+
+constexpr int max_side = 16384;
+
+bool parse_side(std::string_view text, int& side) {
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, side);
+  return error == std::errc() && stop == end && side >= 1 && side <= max_side;
+}
+
+}  // namespace
+
+CLI::App& add_command(CLI::App& parent, const std::string& name, const std::string& description, Run run) {
+  CLI::App* command = parent.add_subcommand(name, description);
+  const CLI::Option* json =
+      command->add_flag("--json")->description("Print one JSON object on standard output and nothing else");
+  command->final_callback([json, run = std::move(run)] {
+    const ExitCode code = run(json->count() > 0);
+    if (code != exit_done) throw CLI::RuntimeError(code);
+  });
+  return *command;
+}
+
+void print_json(const nlohmann::ordered_json& object) {
+  fmt::print("{}\n", object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+void report_failure(std::string_view message) {
+  std::string line(message);
+  for (char& c : line) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  fmt::print(stderr, "replk: {}\n", line);
+}
+
+std::string Size::to_string() const {
+  return fmt::format("{}x{}", height, width);
+}
+
+Size parse_size(std::string_view field, std::string_view text) {
+  const std::size_t cross = text.find('x');
+  Size size;
+  const bool valid = cross == std::string_view::npos ? parse_side(text, size.height)
+                                                     : parse_side(text.substr(0, cross), size.height) &&
+                                                           parse_side(text.substr(cross + 1), size.width);
+  if (!valid) {
+    core::fail(core::Status::invalid_argument, "{}: '{}' is not a size; give HxW or one number, each 1..{}",
+               field, text, max_side);
+  }
+  if (cross == std::string_view::npos) size.width = size.height;
+  return size;
+}
+
+void add_size_option(CLI::App& command, std::optional<Size>& size, const std::string& description) {
+  command
+      .add_option_function<std::string>(
+          "--size", [&size](const std::string& text) { size = parse_size("--size", text); }, description)
+      ->type_name("HxW");
+}
+
+void add_threads_option(CLI::App& command, int& threads) {
+  command.add_option("--threads", threads, "Threads to use (default: every CPU this process may use)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
+}
+
+Progress::Progress(std::int64_t total, std::string what)
+    : total_(total), what_(std::move(what)), shown_(total > 1 && isatty(STDERR_FILENO)) {
+  draw();
+}
+
+Progress::~Progress() {
+  if (shown_) fmt::print(stderr, "\r\033[K");
+}
+
+void Progress::advance() {
+  ++done_;
+  draw();
+}
+
+void Progress::draw() const {
+  if (!shown_) return;
+  fmt::print(stderr, "\r\033[K{} of {} {}", done_, total_, what_);
+  std::fflush(stderr);
+}
+
+}  // namespace replk::cli

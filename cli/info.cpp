@@ -1,0 +1,66 @@
+// replk info: this machine as the library sees it.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "cli/commands.hpp"
+#include "cli/common.hpp"
+#include "core/cpu.hpp"
+#include "dense/onednn_version.hpp"
+#include "jit/code.hpp"
+
+namespace replk::cli {
+namespace {
+
+std::string readable_bytes(std::size_t bytes) {
+  if (bytes == 0) return "unknown";
+  return bytes % (1 << 20) == 0 ? fmt::format("{} MiB", bytes >> 20) : fmt::format("{} KiB", bytes >> 10);
+}
+
+ExitCode run(bool json) {
+  const core::Cpu& cpu = core::cpu();
+  const bool code_allowed = jit::code_allowed();
+  const std::string onednn = dense::onednn_version();
+  if (json) {
+    print_json({{"version", REPLK_VERSION},
+                {"cpu",
+                 {{"vendor", cpu.vendor},
+                  {"brand", cpu.brand},
+                  {"family", cpu.family},
+                  {"model", cpu.model},
+                  {"stepping", cpu.stepping},
+                  {"cores", cpu.cores},
+                  {"l1d_bytes", cpu.l1d_bytes},
+                  {"l2_bytes", cpu.l2_bytes},
+                  {"l3_bytes", cpu.l3_bytes}}},
+                {"isa", name(cpu.isa)},
+                {"hardware_isa", name(cpu.hardware)},
+                {"onednn", onednn},
+                {"code_generation", code_allowed}});
+    return exit_done;
+  }
+  fmt::print("replk            {}\n", REPLK_VERSION);
+  fmt::print("CPU              {} ({}, family {} model {} stepping {})\n", cpu.brand, cpu.vendor, cpu.family,
+             cpu.model, cpu.stepping);
+  fmt::print("cores            {} that this process may use\n", cpu.cores);
+  fmt::print("instruction set  {}{}\n", name(cpu.isa),
+             cpu.isa == cpu.hardware
+                 ? ""
+                 : fmt::format(" (REPLK_MAX_ISA; the hardware has {})", name(cpu.hardware)));
+  fmt::print("caches           L1d {}, L2 {}, L3 {}\n", readable_bytes(cpu.l1d_bytes),
+             readable_bytes(cpu.l2_bytes), readable_bytes(cpu.l3_bytes));
+  fmt::print("oneDNN           {}\n", onednn);
+  fmt::print("code generation  {}\n",
+             code_allowed ? "allowed" : "refused by the system; portable code runs, many times slower");
+  return exit_done;
+}
+
+}  // namespace
+
+void add_info(CLI::App& program) {
+  add_command(program, "info", "Show CPU, instruction set, caches, oneDNN and whether code can be generated",
+              run);
+}
+
+}  // namespace replk::cli
