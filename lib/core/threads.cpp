@@ -58,4 +58,7 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
   if (error) std::rethrow_exception(error);
 }
 
+TeamSize::TeamSize(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(effective_threads(threads)); }
+TeamSize::~TeamSize() { omp_set_num_threads(before_); }
+
 }  // namespace replk::core

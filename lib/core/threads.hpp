@@ -21,4 +21,17 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
 using PoolRun = std::function<void(int count, const std::function<void(int)>& body)>;
 void set_thread_pool(PoolRun run);
 
+/// While it lives, OpenMP teams that this thread starts have effective_threads(threads) members: for libraries that run
+/// OpenMP themselves (oneDNN). Other threads are not touched.
+class TeamSize {
+ public:
+  explicit TeamSize(int threads);
+  ~TeamSize();
+  TeamSize(const TeamSize&) = delete;
+  TeamSize& operator=(const TeamSize&) = delete;
+
+ private:
+  int before_;
+};
+
 }  // namespace replk::core

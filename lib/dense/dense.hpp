@@ -1,8 +1,8 @@
-// Dense layers, channels-last, fp32: linear (pointwise, 1x1) layers and k x k convolutions, on oneDNN; a plain blocked
-// GEMM where oneDNN cannot generate code.
+// Dense layers, channels-last, fp32: linear (pointwise, 1x1) layers and k x k convolutions, on oneDNN; a
+// plain blocked GEMM where oneDNN cannot generate code.
 //
-// Weights are apart from plans, so that sessions and input sizes share them. Plans are immutable: run() may be called
-// from many threads at once, each with scratch of its own.
+// Weights are apart from plans, so that sessions and input sizes share them. Plans are immutable: run() may
+// be called from many threads at once, each with scratch of its own.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -19,8 +19,8 @@ namespace replk::dense {
 class PackedWeights;  // the forms in use of one layer's weights (weights.hpp)
 class Engine;         // what computes a plan: an oneDNN primitive or the plain GEMM (engine.hpp)
 
-/// A linear layer over rows (channels-last pixels): dst[rows][outputs] = src[rows][inputs] * weights[outputs][inputs]^T,
-/// then bias, activation, residual, in this order. Both tensors are contiguous.
+/// A linear layer over rows (channels-last pixels): dst[rows][outputs] = src[rows][inputs] *
+/// weights[outputs][inputs]^T, then bias, activation, residual, in this order. Both tensors are contiguous.
 struct Linear {
   std::int64_t rows = 1;
   int inputs = 1, outputs = 1;
@@ -31,7 +31,8 @@ struct Linear {
   double macs() const { return double(rows) * inputs * outputs; }
 };
 
-/// A dense convolution (cross-correlation), NHWC in and out, the same padding on both sides; then bias, activation.
+/// A dense convolution (cross-correlation), NHWC in and out, the same padding on both sides; then bias,
+/// activation.
 struct Convolution {
   std::int64_t batch = 1;
   int inputs = 1, outputs = 1;  // channels
@@ -42,6 +43,7 @@ struct Convolution {
   bool bias = true;
   Activation activation = Activation::none;
   bool operator==(const Convolution&) const = default;
+  /// Output sizes, once the plan has checked the fields.
   int out_height() const { return (height + 2 * pad_h - kernel_h) / stride_h + 1; }
   int out_width() const { return (width + 2 * pad_w - kernel_w) / stride_w + 1; }
   double macs() const {
@@ -49,9 +51,9 @@ struct Convolution {
   }
 };
 
-/// Weights and bias of one layer, copied once. The first plan packs them in the form its primitive wants and the plain
-/// copy is freed; a plan that wants another form gets it reordered from a packed one, and a form no plan uses any more
-/// is freed (one always stays), so that memory stays near one copy. Thread-safe.
+/// Weights and bias of one layer, copied once. The first plan packs them in the form its primitive wants and
+/// the plain copy is freed; a plan that wants another form gets it reordered from a packed one, and a form no
+/// plan uses any more is freed (one always stays), so that memory stays near one copy. Thread-safe.
 class LinearWeights {
  public:
   /// weights: [outputs][inputs]; bias: [outputs], or empty for none. Throws invalid_argument on wrong sizes.
@@ -87,7 +89,8 @@ struct PlanOptions {
   std::optional<std::string> choice;  // force this candidate's text (invalid_argument where it is not legal)
 };
 
-/// A linear layer, prepared. Which primitive computes it is picked by the tuner among candidates(), else analytically.
+/// A linear layer, prepared. Which primitive computes it is picked by the tuner among candidates(), else
+/// analytically.
 class LinearPlan {
  public:
   /// Throws invalid_argument where sizes are out of range or differ from the weights'.
@@ -105,19 +108,21 @@ class LinearPlan {
   std::string implementation() const;
 
   std::size_t scratch_bytes() const;
-  /// src: rows x inputs; dst: rows x outputs; residual: rows x outputs, null exactly where the layer has none. residual
-  /// may equal dst and is then free; elsewhere it costs a copy. Nothing else may overlap. scratch: at least
-  /// scratch_bytes(), 64-byte aligned, one a caller.
+  /// src: rows x inputs; dst: rows x outputs; residual: rows x outputs, null exactly where the layer has
+  /// none. residual may equal dst and is then free; elsewhere it costs a copy. Nothing else may overlap.
+  /// scratch: at least scratch_bytes(), 64-byte aligned, one a caller.
   void run(const float* src, float* dst, const float* residual, void* scratch) const;
 
  private:
   Linear linear_;
   std::string choice_, source_;
+  std::shared_ptr<LinearWeights> weights_;
   std::unique_ptr<Engine> engine_;
 };
 
 /// Every choice worth trying for a layer on this machine, the analytic pick first.
 std::vector<std::string> candidates(const Linear& linear, int threads);
+std::vector<std::string> candidates(const Convolution& convolution, int threads);
 
 /// A dense convolution, prepared.
 class ConvolutionPlan {
@@ -138,6 +143,7 @@ class ConvolutionPlan {
  private:
   Convolution convolution_;
   std::string choice_;
+  std::shared_ptr<ConvolutionWeights> weights_;
   std::unique_ptr<Engine> engine_;
 };
 
