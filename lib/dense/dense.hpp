@@ -85,8 +85,9 @@ class ConvolutionWeights {
 };
 
 struct PlanOptions {
-  int threads = 0;                    // 0: all (core::default_threads)
-  std::optional<std::string> choice;  // force this candidate's text (invalid_argument where it is not legal)
+  int threads = 0;  // 0: all (core::default_threads)
+  std::optional<std::string> choice =
+      {};  // force this candidate's text (invalid_argument where it is not legal)
 };
 
 /// A linear layer, prepared. Which primitive computes it is picked by the tuner among candidates(), else
