@@ -29,4 +29,7 @@ Kernel merge(const Problem& problem, std::span<const std::span<const float>> wei
 /// Geometry only (support and sizes, no weights): what the candidates of a problem depend on.
 Kernel merged_geometry(const Problem& problem);
 
+/// Multiply-adds of the merged kernel whose tap meets the map, over the whole batch.
+std::int64_t meeting_taps(const Problem& problem, const Kernel& geometry);
+
 }  // namespace replk::depthwise

@@ -1,0 +1,19 @@
+#include "depthwise/algorithm.hpp"
+#include "depthwise/portable.hpp"
+
+namespace replk::depthwise {
+
+const std::vector<const Algorithm*>& algorithms() {
+  static const std::vector<const Algorithm*> all{
+      &portable_algorithm(),
+  };
+  return all;
+}
+
+const Algorithm* find_algorithm(std::string_view name) {
+  for (const Algorithm* algorithm : algorithms())
+    if (algorithm->name() == name) return algorithm;
+  return nullptr;
+}
+
+}  // namespace replk::depthwise

@@ -1,0 +1,151 @@
+// A problem with seeded weights and tensors, and what tests ask of its results.
+#pragma once
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/half.hpp"
+#include "core/memory.hpp"
+#include "depthwise/plan.hpp"
+#include "depthwise/reference.hpp"
+
+namespace replk::depthwise {
+
+/// A tensor's storage in any type.
+class Storage {
+ public:
+  Storage(DataType type, std::int64_t elements)
+      : type_(type), bytes_(static_cast<std::size_t>(elements) * size_of(type), true) {}
+  void set(std::int64_t i, float value) {
+    switch (type_) {
+      case DataType::f32: return write(i, value);
+      case DataType::bf16: return write(i, core::from_float<core::Bf16>(value));
+      case DataType::f16: return write(i, core::from_float<core::F16>(value));
+    }
+  }
+  float get(std::int64_t i) const {
+    switch (type_) {
+      case DataType::f32: return read<float>(i);
+      case DataType::bf16: return core::to_float(read<core::Bf16>(i));
+      case DataType::f16: return core::to_float(read<core::F16>(i));
+    }
+    return 0;
+  }
+  void* data() { return bytes_.data(); }
+  const void* data() const { return bytes_.data(); }
+  std::size_t bytes() const { return bytes_.size(); }
+  std::int64_t elements() const { return static_cast<std::int64_t>(bytes_.size() / size_of(type_)); }
+
+ private:
+  template <class T>
+  void write(std::int64_t i, T value) {
+    std::memcpy(bytes_.data() + i * sizeof(T), &value, sizeof(T));
+  }
+  template <class T>
+  T read(std::int64_t i) const {
+    T value;
+    std::memcpy(&value, bytes_.data() + i * sizeof(T), sizeof(T));
+    return value;
+  }
+  DataType type_;
+  core::Buffer<std::uint8_t> bytes_;
+};
+
+/// Weights of mean 0 and variance 1/taps, inputs of mean `mean` and deviation 1, so that results stay near 1.
+struct Case {
+  explicit Case(const Problem& p, std::uint64_t seed = 1, float mean = 0)
+      : problem(p), src(p.type, p.input_elements()), residual(p.type, p.epilogue.residual ? p.output_elements() : 0) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal;
+    for (const Branch& b : p.branches) {
+      auto& w = branch_weights.emplace_back(static_cast<std::size_t>(p.channels) * b.taps());
+      for (float& value : w) value = normal(random) / std::sqrt(static_cast<float>(b.taps()));
+    }
+    for (const auto& w : branch_weights) weights.emplace_back(w);
+    bias.resize(p.channels);
+    for (float& value : bias) value = normal(random);
+    for (std::int64_t i = 0; i < src.elements(); i++) src.set(i, mean + normal(random));
+    for (std::int64_t i = 0; i < residual.elements(); i++) residual.set(i, normal(random));
+  }
+  explicit Case(std::string_view shape, std::uint64_t seed = 1, float mean = 0) : Case(parse(shape), seed, mean) {}
+  Case(const Case&) = delete;
+
+  Tensors tensors(Storage& dst) const {
+    return {src.data(), dst.data(), problem.epilogue.residual ? residual.data() : nullptr};
+  }
+  Storage run(const PlanOptions& options) const {
+    const Plan plan(problem, weights, bias, options);
+    Storage dst(problem.type, problem.output_elements());
+    std::memset(dst.data(), 0xff, dst.bytes());  // an output that is not written stays a NaN
+    plan.run(tensors(dst));
+    return dst;
+  }
+
+  Problem problem;
+  std::vector<std::vector<float>> branch_weights;
+  std::vector<std::span<const float>> weights;
+  std::vector<float> bias;
+  Storage src, residual;
+};
+
+/// Elements whose bits differ; NaNs are all the same.
+inline std::int64_t differing(const Storage& a, const Storage& b) {
+  if (a.bytes() != b.bytes()) return INT64_MAX;
+  if (std::memcmp(a.data(), b.data(), a.bytes()) == 0) return 0;
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < a.elements(); i++) {
+    const float x = a.get(i), y = b.get(i);
+    count += std::isnan(x) ? !std::isnan(y) : std::isnan(y) || std::bit_cast<std::uint32_t>(x) != std::bit_cast<std::uint32_t>(y);
+  }
+  return count;
+}
+
+inline PlanOptions portable_options(int threads = 1) {
+  PlanOptions options;
+  options.threads = threads;
+  options.algorithm = "portable";
+  return options;
+}
+
+/// A seeded small problem: channel tails, even kernels, kernels larger than the map, strides, dilation, any padding,
+/// several branches, every epilogue. Valid, and light enough for a double reference.
+inline Problem random_problem(std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const auto between = [&](int low, int high) { return low + static_cast<int>(random() % (high - low + 1)); };
+  while (true) {
+    Problem p;
+    p.batch = between(1, 4) == 1 ? 2 : 1;
+    p.channels = between(1, 3) == 1 ? 8 * between(1, 5) : between(1, 41);
+    p.height = between(1, 17);
+    p.width = between(1, 29);
+    p.branches.clear();
+    const int parity = between(0, 3) == 0 ? 0 : 1;
+    for (int i = between(1, 5) == 1 ? between(2, 3) : 1; i > 0; i--) {
+      Branch b{2 * between(0, 6) + parity, 2 * between(0, 6) + parity, 1, 1};
+      b.kernel_h = std::max(b.kernel_h, 1);
+      b.kernel_w = std::max(b.kernel_w, 1);
+      if (between(1, 4) == 1) b.dilation_h = b.dilation_w = between(2, 3);
+      p.branches.push_back(b);
+    }
+    set_default_padding(p);
+    if (between(1, 4) == 1) p.pad_h = between(0, p.pad_h + 2);
+    if (between(1, 4) == 1) p.pad_w = between(0, p.pad_w + 2);
+    if (between(1, 3) == 1) p.stride_h = between(1, 2), p.stride_w = between(1, 2);
+    p.layout = between(1, 4) == 1 ? Layout::nchw : Layout::nhwc;
+    p.type = between(1, 3) > 1 ? DataType::f32 : between(1, 2) == 1 ? DataType::bf16 : DataType::f16;
+    p.numerics = Numerics::exact;
+    p.epilogue = {between(1, 4) > 1, static_cast<Activation>(between(0, 2)), between(0, 1) == 1};
+    try {
+      validate(p);
+      return p;
+    } catch (const core::Error&) {
+      continue;  // another draw
+    }
+  }
+}
+
+}  // namespace replk::depthwise
