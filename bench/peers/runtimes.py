@@ -30,7 +30,7 @@ def openvino(job, x):
     request = compiled.create_infer_request()
     request.set_input_tensor(ov.Tensor(x, shared_memory=True))
 
-    def run(keep=(core, compiled)):  # the request alone does not keep them alive
+    def run(keep=(core, compiled, x)):  # the request alone keeps none of them alive
         request.infer()
         return request.get_output_tensor(0).data
     return ov.__version__.split("-")[0], run
