@@ -139,7 +139,18 @@ Limits measure_limits() {
   core::Buffer<char> memory(large, true);
   const auto stream = [&](std::size_t bytes) {
     bytes = bytes / 512 * 512;
-    const int repeats = static_cast<int>(std::clamp<std::size_t>((16u << 20) / bytes, 1, 2000));
+    const int repeats = static_cast<int>(std::max<std::size_t>((16u << 20) / bytes, 1));
+    b.read(memory.data(), bytes);
+    const double seconds = fastest(3, [&] {
+      for (int i = 0; i < repeats; i++) b.read(memory.data(), bytes);
+    });
+    return static_cast<double>(bytes) * repeats / seconds / 1e9;
+  };
+  const std::size_t large = std::max<std::size_t>(256u << 20, 4 * cpu.l3_bytes);
+  core::Buffer<char> memory(large, true);
+  const auto stream = [&](std::size_t bytes) {
+    bytes = bytes / 512 * 512;
+    const int repeats = static_cast<int>(std::max<std::size_t>((16u << 20) / bytes, 1));
     b.read(memory.data(), bytes);
     const double seconds = fastest(3, [&] {
       for (int i = 0; i < repeats; i++) b.read(memory.data(), bytes);
@@ -153,6 +164,7 @@ Limits measure_limits() {
                               for (int i = 0; i < 20000; i++) b.read(memory.data(), line_set);
                             }) /
                     1e9;
+  limits.load_gbs = stream(4096);  // few enough passes for the branch predictor to learn
   limits.l2_gbs = stream(cpu.l2_bytes / 2);
   limits.memory_gbs = stream(large);
   return limits;
