@@ -146,24 +146,6 @@ Limits measure_limits() {
     });
     return static_cast<double>(bytes) * repeats / seconds / 1e9;
   };
-  const std::size_t large = std::max<std::size_t>(256u << 20, 4 * cpu.l3_bytes);
-  core::Buffer<char> memory(large, true);
-  const auto stream = [&](std::size_t bytes) {
-    bytes = bytes / 512 * 512;
-    const int repeats = static_cast<int>(std::max<std::size_t>((16u << 20) / bytes, 1));
-    b.read(memory.data(), bytes);
-    const double seconds = fastest(3, [&] {
-      for (int i = 0; i < repeats; i++) b.read(memory.data(), bytes);
-    });
-    return static_cast<double>(bytes) * repeats / seconds / 1e9;
-  };
-  constexpr std::size_t line_set = 512;  // stays in L1; the call's own cost is spread over many passes
-  limits.load_gbs = line_set * 20000.0 /
-                    fastest(10,
-                            [&] {
-                              for (int i = 0; i < 20000; i++) b.read(memory.data(), line_set);
-                            }) /
-                    1e9;
   limits.load_gbs = stream(4096);  // few enough passes for the branch predictor to learn
   limits.l2_gbs = stream(cpu.l2_bytes / 2);
   limits.memory_gbs = stream(large);
