@@ -1,1 +1,232 @@
 #include "tuner/tuner.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <mutex>
+#include <set>
+#include <sstream>
+#include <string_view>
+#include <tuple>
+
+#include "core/error.hpp"
+#include "core/log.hpp"
+
+namespace replk::tuner {
+namespace {
+
+constexpr double kNear = 1.0;           // a pick is taken over unmeasured from a key at most this far: a factor of two
+constexpr std::size_t kNearPicks = 3;   // that join a race
+constexpr double kOtherAlgorithm = 4;   // an algorithm predicted slower than this times the best is not tried
+
+Mode mode_from_environment() {
+  const char* value = std::getenv("REPLK_TUNING");
+  const std::string_view text = value ? value : "";
+  if (text == "off") return Mode::off;
+  if (text == "now") return Mode::now;
+  if (!text.empty() && text != "cached")
+    core::log(core::LogLevel::warning, "REPLK_TUNING is '{}', not one of off, cached, now: ignored", text);
+  return Mode::cached;
+}
+
+struct Shared {
+  std::mutex mutex;
+  Settings settings;
+  Shared() { settings.mode = mode_from_environment(); }
+};
+
+Shared& shared() {
+  static Shared* instance = new Shared;
+  return *instance;
+}
+
+std::mutex& racing() {
+  static std::mutex* instance = new std::mutex;
+  return *instance;
+}
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+bool predicted_before(const Candidate& a, const Candidate& b) {
+  return std::tie(a.predicted_seconds, a.rank, a.text) < std::tie(b.predicted_seconds, b.rank, b.text);
+}
+
+std::string_view algorithm(const std::string& text) { return std::string_view(text).substr(0, text.find(' ')); }
+
+std::set<std::string> words(const std::string& text) {
+  std::istringstream stream(text);
+  std::set<std::string> all;
+  for (std::string word; stream >> word;) all.insert(word);
+  return all;
+}
+
+std::size_t words_in_common(const std::set<std::string>& a, const std::string& text) {
+  const std::set<std::string> b = words(text);
+  return static_cast<std::size_t>(std::count_if(a.begin(), a.end(), [&](const std::string& w) { return b.count(w) > 0; }));
+}
+
+bool remembered(const Key& key, const std::function<bool(const std::string&)>& legal, Cache& cache, Choice& choice) {
+  for (const Record& record : cache.find(key)) {
+    if (!legal(record.pick)) {
+      core::warn_once("tune cache: illegal " + record.identity(),
+                      "tune cache: the record of " + record.shape + " names '" + record.pick +
+                          "', which cannot compute it: ignored");
+      continue;
+    }
+    choice.text = record.pick;
+    choice.source = "cache";
+    choice.seconds = record.seconds;
+    choice.confidence = record.confidence;
+    choice.tainted = record.tainted;
+    return true;
+  }
+  return false;
+}
+
+Choice analytic(const std::vector<Candidate>& candidates) {
+  Choice choice;
+  choice.text = candidates[best_predicted(candidates)].text;
+  choice.source = "analytic";
+  return choice;
+}
+
+Choice measured(const Key& key, const std::vector<Candidate>& candidates,
+                const std::function<bool(const std::string&)>& legal, const Runner& runner, const Settings& settings,
+                Cache& cache, const Clock& clock) {
+  std::vector<std::string> near;
+  for (const Cache::Near& each : cache.nearest(key, kNearPicks)) near.push_back(each.record.pick);
+  Choice choice;
+  choice.raced = shortlist(candidates, near, legal, settings.shortlist);
+
+  RaceOptions options;
+  options.budget_seconds = settings.budget_seconds;
+  options.clock = clock;
+  if (settings.progress) {
+    options.progress = [&](int rounds, std::size_t left, const std::string& leader, double seconds) {
+      settings.progress({key.shape, leader, seconds, rounds, left});
+    };
+  }
+  const RaceResult result = race(choice.raced, runner, options);
+  choice.standings = result.standings;
+  if (!result.decided) {
+    Choice fallen_back = analytic(candidates);
+    core::log(core::LogLevel::warning, "tuner: nothing could be measured for {}: '{}' by prediction", key.shape,
+              fallen_back.text);
+    return fallen_back;
+  }
+  choice.text = choice.raced[result.winner].text;
+  choice.source = "measured";
+  choice.seconds = result.standings[result.winner].seconds;
+  choice.confidence = result.confidence;
+  choice.tainted = result.tainted;
+
+  Record record;
+  record.shape = key.shape;
+  record.key = key.json();
+  record.machine = machine_json();
+  record.pick = choice.text;
+  record.seconds = choice.seconds;
+  record.rounds = result.rounds;
+  record.confidence = choice.confidence;
+  record.tainted = choice.tainted;
+  record.date = today();
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < choice.raced.size(); i++)
+    if (i != result.winner && result.standings[i].seconds > 0) order.push_back(i);
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return result.standings[a].seconds < result.standings[b].seconds;
+  });
+  for (std::size_t i : order) record.measured.emplace_back(choice.raced[i].text, result.standings[i].seconds);
+  cache.store(std::move(record));
+  return choice;
+}
+
+}  // namespace
+
+Settings settings() {
+  Shared& s = shared();
+  std::lock_guard lock(s.mutex);
+  return s.settings;
+}
+
+void set_settings(Settings settings) {
+  Shared& s = shared();
+  std::lock_guard lock(s.mutex);
+  s.settings = std::move(settings);
+}
+
+std::size_t best_predicted(const std::vector<Candidate>& candidates) {
+  return static_cast<std::size_t>(std::min_element(candidates.begin(), candidates.end(), predicted_before) -
+                                  candidates.begin());
+}
+
+std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates, const std::vector<std::string>& near_picks,
+                                 const std::function<bool(const std::string&)>& legal, std::size_t most) {
+  std::vector<Candidate> sorted = candidates, list;
+  std::sort(sorted.begin(), sorted.end(), predicted_before);
+  std::set<std::string> taken;
+  const auto take = [&](const Candidate& candidate) {
+    if (taken.insert(candidate.text).second) list.push_back(candidate);
+  };
+
+  for (const std::string& pick : near_picks) {
+    // A tiling often fits its own shape only: then the candidate that says most of the same words stands in for it.
+    const std::set<std::string> said = words(pick);
+    const auto closest = std::max_element(sorted.begin(), sorted.end(), [&](const Candidate& a, const Candidate& b) {
+      return words_in_common(said, a.text) < words_in_common(said, b.text);
+    });
+    if (closest != sorted.end() && (closest->text == pick || !legal(pick))) {
+      if (algorithm(closest->text) == algorithm(pick)) take(*closest);
+    } else if (closest != sorted.end()) {
+      Candidate extra{pick, sorted.back().predicted_seconds, sorted.back().rank};
+      for (const Candidate& each : sorted)
+        if (algorithm(each.text) == algorithm(pick)) extra.rank = each.rank;
+      take(extra);
+    }
+  }
+  for (std::size_t i = 0; i < sorted.size() && i < most; i++) take(sorted[i]);
+  std::set<std::string_view> algorithms;
+  for (const Candidate& each : sorted) {
+    if (each.predicted_seconds > kOtherAlgorithm * sorted.front().predicted_seconds) break;
+    if (algorithms.insert(algorithm(each.text)).second) take(each);
+  }
+  return list;
+}
+
+Choice choose(const Key& key, const std::vector<Candidate>& candidates,
+              const std::function<bool(const std::string&)>& legal, const Runner& runner, const Settings& settings,
+              Cache& cache, const Clock& clock) {
+  if (candidates.empty())
+    core::fail(core::Status::unsupported, "no algorithm can compute {} on this machine", key.shape);
+  if (settings.mode == Mode::off) return analytic(candidates);
+
+  Choice choice;
+  const bool look = settings.mode == Mode::cached || !settings.again;
+  if (look && remembered(key, legal, cache, choice)) return choice;
+  if (settings.mode == Mode::now) {
+    std::lock_guard lock(racing());  // two races at once would measure each other
+    if (look && remembered(key, legal, cache, choice)) return choice;
+    return measured(key, candidates, legal, runner, settings, cache, clock);
+  }
+  for (const Cache::Near& near : cache.nearest(key, kNearPicks)) {
+    if (near.distance > kNear || !legal(near.record.pick)) continue;
+    choice.text = near.record.pick;
+    choice.source = "near(" + near.record.shape + ")";
+    return choice;
+  }
+  return analytic(candidates);
+}
+
+Choice choose(const Key& key, const std::vector<Candidate>& candidates,
+              const std::function<bool(const std::string&)>& legal, const Runner& runner) {
+  return choose(key, candidates, legal, runner, settings(), process_cache());
+}
+
+}  // namespace replk::tuner

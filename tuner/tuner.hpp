@@ -1,34 +1,67 @@
 // Candidates in, choice out. Knows no convolution: it can be tested with invented costs.
 #pragma once
-#include <cstdint>
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "tuner/cache.hpp"
+#include "tuner/key.hpp"
+#include "tuner/race.hpp"
+
 namespace replk::tuner {
 
-/// One ordered name and value of a problem or of the machine. Numeric ones give a distance to neighbouring keys; exact
-/// ones must match for a transfer.
-struct KeyField {
-  std::string name, value;
-  bool numeric = false;
-};
-using Key = std::vector<KeyField>;
-
-struct Candidate {
-  std::string text;              // the tiling's line: stored as it is
-  double predicted_seconds = 0;  // orders the candidates
-  int rank = 0;                  // among times within 1 %, the lower rank wins
-};
-
+/// off: the best predicted one. cached: what was measured before for this key, else for a near one, else the best
+/// predicted one. now: what was measured before for this key, else a race, which is then remembered.
 enum class Mode { off, cached, now };
 
-struct Choice {
-  std::size_t index = 0;  // into the candidates
-  std::string source;     // analytic, cache, measured, near(SHAPE)
-  double seconds = 0;     // measured median of the pick; 0 if never measured
-  double confidence = 0;  // 0..1, how sure the race is that no candidate is more than 1 % faster
-  bool tainted = false;   // the machine was disturbed while it measured
+struct Progress {
+  std::string shape, leader;
+  double seconds = 0;    // the leader's
+  int rounds = 0;        // run so far
+  std::size_t left = 0;  // candidates still in the race
 };
+
+/// How this process tunes. The defaults come from the environment: REPLK_TUNING=off|cached|now.
+struct Settings {
+  Mode mode = Mode::cached;
+  double budget_seconds = 2;   // of one choice
+  std::size_t shortlist = 16;  // best predicted candidates that may be measured
+  bool again = false;          // mode now measures what is in the cache too
+  std::function<void(const Progress&)> progress;
+};
+Settings settings();
+/// For the whole process; thread-safe.
+void set_settings(Settings settings);
+
+struct Choice {
+  std::string text;        // the pick; from the cache it need not be among the candidates
+  std::string source;      // analytic, cache, measured, near(SHAPE)
+  double seconds = 0;      // measured median of the pick; 0 if it was never measured for this key
+  double confidence = 0;   // 0..1, how sure the race is that no candidate is more than 1 % faster
+  bool tainted = false;    // the machine was disturbed while it measured
+  // Of a race that was run just now: the candidates that were in it and what became of them.
+  std::vector<Candidate> raced;
+  std::vector<Standing> standings;
+};
+
+/// Picks one of the candidates (at least one; invalid_argument otherwise). legal(text) judges what comes from a cache and
+/// trusts nothing. The runner is called only where a race is run. Races of one process take turns; a caller of a key
+/// that is being raced finds it in the cache. Thread-safe.
+Choice choose(const Key& key, const std::vector<Candidate>& candidates,
+              const std::function<bool(const std::string& text)>& legal, const Runner& runner,
+              const Settings& settings, Cache& cache, const Clock& clock = system_clock());
+
+/// The same with the settings and the cache of this process.
+Choice choose(const Key& key, const std::vector<Candidate>& candidates,
+              const std::function<bool(const std::string& text)>& legal, const Runner& runner);
+
+/// Cheapest by prediction; among equals the lower rank, then text order.
+std::size_t best_predicted(const std::vector<Candidate>& candidates);
+
+/// The candidates worth measuring, best first: the picks of the nearest tuned keys (or what has most in common with
+/// them), then the best predicted, then the best of every other algorithm (first word) that is predicted within 4x.
+std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates, const std::vector<std::string>& near_picks,
+                                 const std::function<bool(const std::string& text)>& legal, std::size_t most);
 
 }  // namespace replk::tuner

@@ -1,0 +1,290 @@
+#include "tuner/race.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <limits>
+#include <random>
+#include <tuple>
+
+#include "core/log.hpp"
+
+namespace replk::tuner {
+namespace {
+
+// The statistic. Each round times every candidate once, close together, in a random order, and only times of one round
+// are compared: a clock that drifts, or a neighbour who comes and goes, moves both sides of a ratio. Of the ratios to
+// the leader the median decides, with the sign test's interval (order statistics of the ratios): it asks nothing of the
+// distribution, and an interrupt that makes one time ten times longer counts like one that makes it 2 % longer. A mean
+// would follow the spike, a minimum would reward the candidate with the luckiest round, and the signed-rank test assumes
+// symmetric differences, which times, bounded below only, do not have.
+constexpr double kTie = 0.01;           // times closer than this are equal
+constexpr double kLevel = 0.01;         // of the one-sided test that drops a candidate: needs 7 rounds at least
+constexpr double kGross = 1.3;          // slower than this in each of the first two rounds: out at once
+constexpr double kUnqualified = 2.0;    // slower than this in the qualifying runs: not raced
+constexpr double kDisturbed = 0.03;     // change of the calibration kernel over a round
+constexpr double kLeastSeconds = 50e-6; // a timing shorter than this repeats the run
+constexpr int kLeastRounds = 7;
+constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
+
+/// P(Binomial(n, 1/2) <= k).
+double binomial_at_most(int k, int n) {
+  double term = std::pow(0.5, n), sum = 0;
+  for (int i = 0; i <= k; i++) {
+    sum += term;
+    term = term * (n - i) / (i + 1);
+  }
+  return std::min(sum, 1.0);
+}
+
+/// Lower bound of the median of these values at level kLevel; -infinity where they are too few to say.
+double surely_above(std::vector<double> values) {
+  const int n = static_cast<int>(values.size());
+  int k = 0;
+  while (k < n && binomial_at_most(k, n) <= kLevel) k++;
+  if (k == 0) return -std::numeric_limits<double>::infinity();
+  std::nth_element(values.begin(), values.begin() + (k - 1), values.end());
+  return values[k - 1];
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const std::size_t half = values.size() / 2;
+  std::nth_element(values.begin(), values.begin() + half, values.end());
+  if (values.size() % 2) return values[half];
+  return (values[half] + *std::max_element(values.begin(), values.begin() + half)) / 2;
+}
+
+class Race {
+ public:
+  Race(const std::vector<Candidate>& candidates, const Runner& runner, const RaceOptions& options)
+      : candidates_(candidates), runner_(runner), options_(options), random_(options.seed) {
+    result_.standings.resize(candidates.size());
+    times_.resize(candidates.size());
+    repeats_.resize(candidates.size(), 1);
+    end_ = now() + options.budget_seconds;
+  }
+
+  RaceResult go() {
+    qualify();
+    while (!left_.empty() && result_.rounds < options_.most_rounds && now() < end_) {
+      if (!round()) break;
+      drop();
+      if (options_.progress && !left_.empty()) {
+        const std::size_t first = leader();
+        options_.progress(result_.rounds, left_.size(), candidates_[first].text, median(kept(first)));
+      }
+      if (settled()) break;
+    }
+    conclude();
+    return result_;
+  }
+
+ private:
+  double now() const { return options_.clock.now(); }
+  Standing& standing(std::size_t i) { return result_.standings[i]; }
+
+  void leave(std::size_t i, Standing::Fate fate) {
+    standing(i).fate = fate;
+    runner_.release(candidates_[i].text);
+  }
+
+  /// Seconds of one run, or NaN after an exception.
+  double time(std::size_t i) {
+    try {
+      const double start = now();
+      for (int n = 0; n < repeats_[i]; n++) runner_.run(candidates_[i].text);
+      return (now() - start) / repeats_[i];
+    } catch (const std::exception& error) {
+      core::log(core::LogLevel::info, "tuner: '{}' cannot run: {}", candidates_[i].text, error.what());
+      return kMissing;
+    }
+  }
+
+  bool verified(std::size_t i) {
+    try {
+      if (runner_.verify(candidates_[i].text)) return true;
+      core::log(core::LogLevel::warning, "tuner: '{}' gives a wrong result and is left out", candidates_[i].text);
+    } catch (const std::exception& error) {
+      core::log(core::LogLevel::info, "tuner: '{}' cannot be prepared: {}", candidates_[i].text, error.what());
+    }
+    return false;
+  }
+
+  /// A candidate's first times: one to warm up and to learn how often to repeat, then the best of two. Returns NaN
+  /// where it fails, and stops early where it is far behind already.
+  double qualifying_time(std::size_t i, double best) {
+    double first = time(i);
+    if (!(first < kLeastSeconds)) {
+      if (std::isnan(first) || first > 3 * best || first > 20e-3) return first;
+    } else {
+      repeats_[i] = static_cast<int>(std::clamp(std::ceil(kLeastSeconds / std::max(first, 1e-9)), 1.0, 1e4));
+    }
+    return std::min(time(i), time(i));
+  }
+
+  void qualify() {
+    std::vector<std::pair<double, std::size_t>> in;  // qualifying time, candidate
+    double best = std::numeric_limits<double>::infinity();
+    for (std::size_t i = 0; i < candidates_.size(); i++) {
+      // A thinning of a large field may use half the budget; a small one is simply tried.
+      const double limit = i < options_.field ? end_ : end_ - options_.budget_seconds / 2;
+      if (!in.empty() && now() >= limit) break;
+      if (!verified(i)) {
+        leave(i, Standing::wrong);
+        continue;
+      }
+      const double seconds = qualifying_time(i, best);
+      if (std::isnan(seconds)) {
+        leave(i, Standing::wrong);
+        continue;
+      }
+      standing(i).seconds = seconds;
+      best = std::min(best, seconds);
+      in.emplace_back(seconds, i);
+      std::sort(in.begin(), in.end());
+      while (in.size() > options_.field || in.back().first > kUnqualified * best) {
+        leave(in.back().second, Standing::unqualified);
+        in.pop_back();
+      }
+    }
+    for (const auto& [seconds, i] : in) left_.push_back(i);
+    std::sort(left_.begin(), left_.end());  // predicted order for the first round
+  }
+
+  /// One round over all that are left. A disturbed one is repeated, twice at most, and then counted as it is. False
+  /// where the budget ended before the round did.
+  bool round() {
+    for (int attempt = 0;; attempt++) {
+      const double before = options_.clock.calibrate();
+      std::vector<double> seconds(candidates_.size(), kMissing);
+      std::vector<std::size_t> order = left_;
+      if (result_.rounds > 0) std::shuffle(order.begin(), order.end(), random_);
+      for (std::size_t i : order) {
+        if (now() >= end_) return false;
+        seconds[i] = time(i);
+      }
+      const double after = options_.clock.calibrate();
+      const bool disturbed = std::abs(after - before) > kDisturbed * std::min(after, before);
+      if (disturbed && attempt < 2) continue;
+      if (disturbed) disturbed_rounds_++;
+      std::erase_if(left_, [&](std::size_t i) {
+        if (!std::isnan(seconds[i])) return false;
+        leave(i, Standing::wrong);
+        return true;
+      });
+      for (std::size_t i = 0; i < candidates_.size(); i++) times_[i].push_back(seconds[i]);
+      result_.rounds++;
+      return true;
+    }
+  }
+
+  std::vector<double> kept(std::size_t i) const {
+    std::vector<double> values = times_[i];
+    std::erase_if(values, [](double v) { return std::isnan(v); });
+    return values;
+  }
+
+  /// Times of a over times of b, over the rounds that have both.
+  std::vector<double> ratios(std::size_t a, std::size_t b) const {
+    std::vector<double> values;
+    for (std::size_t r = 0; r < times_[a].size(); r++)
+      if (!std::isnan(times_[a][r]) && !std::isnan(times_[b][r])) values.push_back(times_[a][r] / times_[b][r]);
+    return values;
+  }
+
+  /// All that are left have run in the same rounds, so their plain medians compare.
+  std::size_t leader() const {
+    return *std::min_element(left_.begin(), left_.end(),
+                             [&](std::size_t a, std::size_t b) { return median(kept(a)) < median(kept(b)); });
+  }
+
+  void drop() {
+    if (left_.empty()) return;
+    const std::size_t first = leader();
+    std::erase_if(left_, [&](std::size_t i) {
+      if (i == first) return false;
+      const std::vector<double> behind = ratios(i, first);
+      const bool gross =
+          result_.rounds >= 2 && std::all_of(behind.begin(), behind.end(), [](double r) { return r > kGross; });
+      if (!gross && surely_above(behind) <= 1 + kTie) return false;
+      leave(i, Standing::slower);
+      return true;
+    });
+  }
+
+  /// The simplest of those within a tie of the leader; among equally simple ones the better predicted, then text order.
+  std::size_t pick() const {
+    const std::size_t first = leader();
+    std::size_t best = first;
+    for (std::size_t i : left_) {
+      if (median(ratios(i, first)) > 1 + kTie) continue;
+      const Candidate &a = candidates_[i], &b = candidates_[best];
+      if (std::tie(a.rank, a.predicted_seconds, a.text) < std::tie(b.rank, b.predicted_seconds, b.text)) best = i;
+    }
+    return best;
+  }
+
+  bool settled() const {
+    if (left_.empty()) return true;
+    if (result_.rounds < kLeastRounds) return false;
+    const std::size_t best = pick();
+    return std::all_of(left_.begin(), left_.end(), [&](std::size_t i) {
+      return i == best || surely_above(ratios(i, best)) > 1 - kTie;
+    });
+  }
+
+  void conclude() {
+    // Without a whole round the qualifying times decide.
+    if (result_.rounds == 0) {
+      for (std::size_t i : left_) times_[i].assign(1, standing(i).seconds);
+    }
+    if (left_.empty()) return;
+    result_.decided = true;
+    result_.winner = pick();
+    result_.tainted = 2 * disturbed_rounds_ > result_.rounds;
+    result_.confidence = 1 - kLevel;
+    for (std::size_t i : left_) {
+      if (i == result_.winner) continue;
+      const std::vector<double> ahead = ratios(result_.winner, i);
+      const int n = static_cast<int>(ahead.size());
+      const int within = static_cast<int>(
+          std::count_if(ahead.begin(), ahead.end(), [](double ratio) { return ratio <= 1 + kTie; }));
+      result_.confidence = std::min(result_.confidence, binomial_at_most(within - 1, n));
+    }
+    for (std::size_t i = 0; i < candidates_.size(); i++) {
+      const std::vector<double> own = kept(i);
+      standing(i).rounds = result_.rounds == 0 ? 0 : static_cast<int>(own.size());
+      if (!own.empty()) standing(i).seconds = median(own);
+      standing(i).ratio = median(ratios(i, result_.winner));
+    }
+    for (std::size_t i : left_) {
+      if (i != result_.winner) leave(i, Standing::tied);
+    }
+    leave(result_.winner, Standing::won);
+  }
+
+  const std::vector<Candidate>& candidates_;
+  const Runner& runner_;
+  const RaceOptions& options_;
+  std::mt19937_64 random_;
+  double end_ = 0;
+  std::vector<std::vector<double>> times_;  // [candidate][round], NaN where it was out
+  std::vector<int> repeats_;
+  std::vector<std::size_t> left_;
+  int disturbed_rounds_ = 0;
+  RaceResult result_;
+};
+
+}  // namespace
+
+const char* name(Standing::Fate fate) {
+  static const char* const names[] = {"untried", "wrong", "unqualified", "slower", "tied", "won"};
+  return names[fate];
+}
+
+RaceResult race(const std::vector<Candidate>& candidates, const Runner& runner, const RaceOptions& options) {
+  return Race(candidates, runner, options).go();
+}
+
+}  // namespace replk::tuner
