@@ -20,7 +20,7 @@ namespace {
 // symmetric differences, which times, bounded below only, do not have.
 constexpr double kTie = 0.01;           // times closer than this are equal
 constexpr double kLevel = 0.01;         // of the one-sided test that drops a candidate: needs 7 rounds at least
-constexpr double kGross = 1.3;          // slower than this in each of the first two rounds: out at once
+constexpr double kGross = 1.3;          // slower than this in each of the first three rounds: out at once
 constexpr double kUnqualified = 2.0;    // slower than this in the qualifying runs: not raced
 constexpr double kDisturbed = 0.03;     // change of the calibration kernel over a round
 constexpr double kLeastSeconds = 50e-6; // a timing shorter than this repeats the run
@@ -111,16 +111,16 @@ class Race {
     return false;
   }
 
-  /// A candidate's first times: one to warm up and to learn how often to repeat, then the best of two. Returns NaN
-  /// where it fails, and stops early where it is far behind already.
+  /// A candidate's first times: one to warm up and to learn how often to repeat, then more, and the best of them. One that
+  /// is far behind gets a second chance only, and a long run none where it is not. NaN where it fails.
   double qualifying_time(std::size_t i, double best) {
-    double first = time(i);
-    if (!(first < kLeastSeconds)) {
-      if (std::isnan(first) || first > 3 * best || first > 20e-3) return first;
-    } else {
+    const double first = time(i);
+    if (std::isnan(first)) return first;
+    if (first < kLeastSeconds)
       repeats_[i] = static_cast<int>(std::clamp(std::ceil(kLeastSeconds / std::max(first, 1e-9)), 1.0, 1e4));
-    }
-    return std::min(time(i), time(i));
+    if (first > 20e-3 && first < kUnqualified * best) return first;
+    const double second = std::min(first, time(i));
+    return second > kUnqualified * best ? second : std::min(second, time(i));
   }
 
   void qualify() {
@@ -206,7 +206,7 @@ class Race {
       if (i == first) return false;
       const std::vector<double> behind = ratios(i, first);
       const bool gross =
-          result_.rounds >= 2 && std::all_of(behind.begin(), behind.end(), [](double r) { return r > kGross; });
+          result_.rounds >= 3 && std::all_of(behind.begin(), behind.end(), [](double r) { return r > kGross; });
       if (!gross && surely_above(behind) <= 1 + kTie) return false;
       leave(i, Standing::slower);
       return true;

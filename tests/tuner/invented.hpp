@@ -1,0 +1,65 @@
+// A machine with invented costs and an invented clock.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "tuner/race.hpp"
+
+namespace replk::tuner::test {
+
+/// Runs advance its time by the candidate's cost, times noise, times what the machine does just then.
+class InventedMachine {
+ public:
+  explicit InventedMachine(std::uint64_t seed) : random_(seed) {}
+
+  double noise = 0.01;          // relative, of every run
+  double spike = 0;             // probability of a run that takes ten times as long
+  double drift = 0;             // relative amplitude of a slow change of the clock
+  double jump = 0;              // relative size of a change of the clock from one run to the next
+  double calibration_noise = 0;
+  std::map<std::string, double> cost;  // seconds
+  std::map<std::string, int> runs, verified, released;
+  std::vector<std::string> wrong, throwing;
+
+  Clock clock() {
+    return {[this] { return time_; }, [this] { return advance(20e-6, calibration_noise, 0); }};
+  }
+  Runner runner() {
+    return {[this](const std::string& text) {
+              verified[text]++;
+              return std::find(wrong.begin(), wrong.end(), text) == wrong.end();
+            },
+            [this](const std::string& text) {
+              if (std::find(throwing.begin(), throwing.end(), text) != throwing.end()) throw std::runtime_error("no");
+              runs[text]++;
+              advance(cost.at(text), noise, spike);
+            },
+            [this](const std::string& text) { released[text]++; }};
+  }
+  std::vector<Candidate> candidates() const {
+    std::vector<Candidate> all;
+    for (const auto& [text, seconds] : cost) all.push_back({text, seconds, 0});
+    return all;
+  }
+  double time() const { return time_; }
+
+ private:
+  double advance(double seconds, double relative, double spike_probability) {
+    std::uniform_real_distribution<double> uniform(0, 1);
+    double factor = 1 + relative * std::abs(std::normal_distribution<double>(0, 1)(random_));
+    if (uniform(random_) < spike_probability) factor *= 10;
+    factor *= 1 + drift * std::sin(time_ * 3);
+    factor *= 1 + jump * uniform(random_);
+    time_ += seconds * factor;
+    return seconds * factor;
+  }
+  std::mt19937_64 random_;
+  double time_ = 1000;
+};
+
+}  // namespace replk::tuner::test
