@@ -16,10 +16,14 @@ namespace {
 constexpr const char* kFileName = "/tune.jsonl";
 constexpr std::size_t kMostFaults = 1000;  // told of; a hostile file may hold millions
 
-void warn(const std::string& what) { core::warn_once("tune cache: " + what, "tune cache: " + what); }
+void warn(const std::string& what) {
+  core::warn_once("tune cache: " + what, "tune cache: " + what);
+}
 
 /// Whether a replaces b, where both are of the same choice and a came later.
-bool replaces(const Record& a, const Record& b) { return !a.tainted || b.tainted; }
+bool replaces(const Record& a, const Record& b) {
+  return !a.tainted || b.tainted;
+}
 
 }  // namespace
 
@@ -67,7 +71,8 @@ void Cache::refresh(const Store& store, Layer& layer) {
   const Store::Stamp stamp = store.stamp();
   if (stamp == layer.stamp) return;
   // Files only grow by whole lines while they are the same file, so the new ones are enough.
-  const bool grown = stamp.same_file(layer.stamp) && layer.parsed == layer.stamp.size && stamp.size > layer.parsed;
+  const bool grown =
+      stamp.same_file(layer.stamp) && layer.parsed == layer.stamp.size && stamp.size > layer.parsed;
   if (!grown) layer = Layer{};
   const std::size_t faults = layer.faults.size();
   const Store::Content content = store.read(layer.parsed);
@@ -120,7 +125,8 @@ std::vector<Cache::Near> Cache::nearest(const Key& key, std::size_t most) try {
       if (far && *far > 0) all.push_back({record, *far});
     }
   }
-  std::stable_sort(all.begin(), all.end(), [](const Near& a, const Near& b) { return a.distance < b.distance; });
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Near& a, const Near& b) { return a.distance < b.distance; });
   if (all.size() > most) all.resize(most);
   return all;
 } catch (const std::exception& error) {
@@ -147,11 +153,13 @@ bool Cache::store(Record record) try {
   }
   const std::string line = to_line(record);
   if (read_line(line).kind != LineKind::record) {  // a key or pick too long for a line
-    warn(fmt::format("the record of {} is longer than {} bytes and is not stored", record.shape, kMostLineBytes));
+    warn(fmt::format("the record of {} is longer than {} bytes and is not stored", record.shape,
+                     kMostLineBytes));
     return false;
   }
   Store::Written written = user_.append(line, header_line());
-  const bool crowded = user_layer_.records_read > 1000 && user_layer_.records_read > 4 * user_layer_.records.size();
+  const bool crowded =
+      user_layer_.records_read > 1000 && user_layer_.records_read > 4 * user_layer_.records.size();
   if (written.full || crowded) {
     user_.replace([&](std::string_view old) {
       Layer layer = parsed(user_.path(), old);
@@ -210,7 +218,8 @@ Cache::Change Cache::merge(std::string_view text) {
     }
     std::vector<Record> all;
     for (auto& [identity, record] : own) all.push_back(std::move(record));
-    layer.newer_lines.insert(layer.newer_lines.end(), incoming.newer_lines.begin(), incoming.newer_lines.end());
+    layer.newer_lines.insert(layer.newer_lines.end(), incoming.newer_lines.begin(),
+                             incoming.newer_lines.end());
     return to_text(all, layer.newer_lines);
   });
   if (!written.ok) change = {0, 0, change.refused, false, written.fault};
@@ -263,7 +272,9 @@ std::string environment(const char* name) {
 }
 
 /// An absolute directory, as the XDG specification demands: a relative one is ignored.
-bool absolute(const std::string& path) { return !path.empty() && path[0] == '/'; }
+bool absolute(const std::string& path) {
+  return !path.empty() && path[0] == '/';
+}
 
 std::string user_directory() {
   if (const std::string own = environment("REPLK_CACHE_DIR"); !own.empty()) return own;
@@ -276,7 +287,8 @@ std::vector<std::string> system_files() {
   std::vector<std::string> files{std::string("/etc/libreplk_cpu") + kFileName};
   Dl_info info;
   if (::dladdr(reinterpret_cast<void*>(&process_cache), &info) && info.dli_fname) {
-    std::string prefix = info.dli_fname;  // prefix/lib/libreplk_cpu.so, prefix/lib/x86_64-linux-gnu/..., prefix/bin/...
+    std::string prefix =
+        info.dli_fname;  // prefix/lib/libreplk_cpu.so, prefix/lib/x86_64-linux-gnu/..., prefix/bin/...
     for (int up = 0; up < 3 && absolute(prefix); up++) {
       prefix.erase(prefix.rfind('/'));
       if (up > 0) files.push_back(prefix + "/share/libreplk_cpu" + kFileName);

@@ -14,8 +14,8 @@
 
 namespace replk::tuner {
 
-/// Never fails its caller: whatever is wrong with a file costs what is wrong, and one warning a process (core::warn_once).
-/// Thread-safe. A file that another process has changed is read again.
+/// Never fails its caller: whatever is wrong with a file costs what is wrong, and one warning a process
+/// (core::warn_once). Thread-safe. A file that another process has changed is read again.
 class Cache {
  public:
   /// user: empty for none, with `no_user` saying why. system: first wins.
@@ -31,11 +31,13 @@ class Cache {
   /// Records of this machine whose exact fields are those of the key, nearest first, the key itself left out.
   std::vector<Near> nearest(const Key& key, std::size_t most);
 
-  /// Appends to the user's file; false (and a warning) where that is not possible. A tainted record does not go over a
-  /// clean one: that is a success that stores nothing. True means that the record survives the death of this process.
+  /// Appends to the user's file; false (and a warning) where that is not possible. A tainted record does not
+  /// go over a clean one: that is a success that stores nothing. True means that the record survives the
+  /// death of this process.
   bool store(Record record);
 
-  /// All sound records of all layers, the winning one of each choice, ordered by key and machine. Of every machine.
+  /// All sound records of all layers, the winning one of each choice, ordered by key and machine. Of every
+  /// machine.
   std::vector<Record> records();
 
   struct Change {
@@ -80,12 +82,13 @@ class Cache {
   std::vector<Layer> system_layers_;
 };
 
-/// The lines of a cache with exactly these records, sorted: the same records give the same bytes. Lines of a newer version
-/// follow as they are.
+/// The lines of a cache with exactly these records, sorted: the same records give the same bytes. Lines of a
+/// newer version follow as they are.
 std::string to_text(const std::vector<Record>& records, const std::vector<std::string>& newer_lines = {});
 
-/// The cache of this process: REPLK_CACHE_DIR, else XDG_CACHE_HOME/libreplk_cpu, else ~/.cache/libreplk_cpu; below it
-/// /etc/libreplk_cpu and share/libreplk_cpu of the prefix that the library is installed in. The file is tune.jsonl.
+/// The cache of this process: REPLK_CACHE_DIR, else XDG_CACHE_HOME/libreplk_cpu, else ~/.cache/libreplk_cpu;
+/// below it /etc/libreplk_cpu and share/libreplk_cpu of the prefix that the library is installed in. The file
+/// is tune.jsonl.
 Cache& process_cache();
 
 }  // namespace replk::tuner

@@ -13,8 +13,8 @@ double now() {
 }
 
 double one_burst() {
-  // Ten independent chains hide the latency of every core since Haswell. Inline assembly, because a compiler may fold
-  // or spill a loop of intrinsics, and then something else is measured.
+  // Ten independent chains hide the latency of every core since Haswell. Inline assembly, because a compiler
+  // may fold or spill a loop of intrinsics, and then something else is measured.
   __m128 a = _mm_set1_ps(1.0f), b = a, c = a, d = a, e = a, f = a, g = a, h = a, i = a, j = a;
   const __m128 one = _mm_set1_ps(1.0f);
   const double start = now();

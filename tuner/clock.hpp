@@ -11,9 +11,9 @@ struct Clock {
   std::function<double()> calibrate;
 };
 
-/// The steady clock, and a calibration kernel of about 20 us that keeps the floating-point ports busy: a lower clock, a
-/// throttled core, a busy sibling thread and a stolen time slice all make it slower. It is the best of three, so that
-/// one interrupt does not count.
+/// The steady clock, and a calibration kernel of about 20 us that keeps the floating-point ports busy: a
+/// lower clock, a throttled core, a busy sibling thread and a stolen time slice all make it slower. It is the
+/// best of three, so that one interrupt does not count.
 Clock system_clock();
 
 }  // namespace replk::tuner

@@ -10,11 +10,15 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string dump(const Json& json) { return json.dump(-1, ' ', true, Json::error_handler_t::replace); }
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
 
 }  // namespace
 
-KeyField word(std::string_view name, std::string_view value) { return {std::string(name), std::string(value), 0}; }
+KeyField word(std::string_view name, std::string_view value) {
+  return {std::string(name), std::string(value), 0};
+}
 
 KeyField number(std::string_view name, std::int64_t value, double weight) {
   return {std::string(name), std::to_string(value), weight};

@@ -1,5 +1,5 @@
-// What a choice depends on. Two keys that differ in any field have nothing to do with each other, except that the
-// numeric fields say how near they are.
+// What a choice depends on. Two keys that differ in any field have nothing to do with each other, except that
+// the numeric fields say how near they are.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -8,8 +8,9 @@
 
 namespace replk::tuner {
 
-/// One named value of a problem. Exact fields (weight 0) must match for a transfer. Numeric ones hold an integer and
-/// give distance: weight * |log2(a / b)|, so that a field that hardly moves the best tiling (batch) can weigh little.
+/// One named value of a problem. Exact fields (weight 0) must match for a transfer. Numeric ones hold an
+/// integer and give distance: weight * |log2(a / b)|, so that a field that hardly moves the best tiling
+/// (batch) can weigh little.
 struct KeyField {
   std::string name, value;
   double weight = 0;

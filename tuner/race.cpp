@@ -12,18 +12,19 @@
 namespace replk::tuner {
 namespace {
 
-// The statistic. Each round times every candidate once, close together, in a random order, and only times of one round
-// are compared: a clock that drifts, or a neighbour who comes and goes, moves both sides of a ratio. Of the ratios to
-// the leader the median decides, with the sign test's interval (order statistics of the ratios): it asks nothing of the
-// distribution, and an interrupt that makes one time ten times longer counts like one that makes it 2 % longer. A mean
-// would follow the spike, a minimum would reward the candidate with the luckiest round, and the signed-rank test assumes
-// symmetric differences, which times, bounded below only, do not have.
-constexpr double kTie = 0.01;           // times closer than this are equal
-constexpr double kLevel = 0.01;         // of the one-sided test that drops a candidate: needs 7 rounds at least
-constexpr double kGross = 1.3;          // slower than this in each of the first three rounds: out at once
-constexpr double kUnqualified = 2.0;    // slower than this in the qualifying runs: not raced
-constexpr double kDisturbed = 0.03;     // change of the calibration kernel over a round
-constexpr double kLeastSeconds = 50e-6; // a timing shorter than this repeats the run
+// The statistic. Each round times every candidate once, close together, in a random order, and only times of
+// one round are compared: a clock that drifts, or a neighbour who comes and goes, moves both sides of a
+// ratio. Of the ratios to the leader the median decides, with the sign test's interval (order statistics of
+// the ratios): it asks nothing of the distribution, and an interrupt that makes one time ten times longer
+// counts like one that makes it 2 % longer. A mean would follow the spike, a minimum would reward the
+// candidate with the luckiest round, and the signed-rank test assumes symmetric differences, which times,
+// bounded below only, do not have.
+constexpr double kTie = 0.01;         // times closer than this are equal
+constexpr double kLevel = 0.01;       // of the one-sided test that drops a candidate: needs 7 rounds at least
+constexpr double kGross = 1.3;        // slower than this in each of the first three rounds: out at once
+constexpr double kUnqualified = 2.0;  // slower than this in the qualifying runs: not raced
+constexpr double kDisturbed = 0.03;   // change of the calibration kernel over a round
+constexpr double kLeastSeconds = 50e-6;  // a timing shorter than this repeats the run
 constexpr int kLeastRounds = 7;
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 
@@ -104,15 +105,18 @@ class Race {
   bool verified(std::size_t i) {
     try {
       if (runner_.verify(candidates_[i].text)) return true;
-      core::log(core::LogLevel::warning, "tuner: '{}' gives a wrong result and is left out", candidates_[i].text);
+      core::log(core::LogLevel::warning, "tuner: '{}' gives a wrong result and is left out",
+                candidates_[i].text);
     } catch (const std::exception& error) {
-      core::log(core::LogLevel::info, "tuner: '{}' cannot be prepared: {}", candidates_[i].text, error.what());
+      core::log(core::LogLevel::info, "tuner: '{}' cannot be prepared: {}", candidates_[i].text,
+                error.what());
     }
     return false;
   }
 
-  /// A candidate's first times: one to warm up and to learn how often to repeat, then more, and the best of them. One that
-  /// is far behind gets a second chance only, and a long run none where it is not. NaN where it fails.
+  /// A candidate's first times: one to warm up and to learn how often to repeat, then more, and the best of
+  /// them. One that is far behind gets a second chance only, and a long run none where it is not. NaN where
+  /// it fails.
   double qualifying_time(std::size_t i, double best) {
     const double first = time(i);
     if (std::isnan(first)) return first;
@@ -152,8 +156,8 @@ class Race {
     std::sort(left_.begin(), left_.end());  // predicted order for the first round
   }
 
-  /// One round over all that are left. A disturbed one is repeated, twice at most, and then counted as it is. False
-  /// where the budget ended before the round did.
+  /// One round over all that are left. A disturbed one is repeated, twice at most, and then counted as it is.
+  /// False where the budget ended before the round did.
   bool round() {
     for (int attempt = 0;; attempt++) {
       const double before = options_.clock.calibrate();
@@ -189,7 +193,8 @@ class Race {
   std::vector<double> ratios(std::size_t a, std::size_t b) const {
     std::vector<double> values;
     for (std::size_t r = 0; r < times_[a].size(); r++)
-      if (!std::isnan(times_[a][r]) && !std::isnan(times_[b][r])) values.push_back(times_[a][r] / times_[b][r]);
+      if (!std::isnan(times_[a][r]) && !std::isnan(times_[b][r]))
+        values.push_back(times_[a][r] / times_[b][r]);
     return values;
   }
 
@@ -205,22 +210,24 @@ class Race {
     std::erase_if(left_, [&](std::size_t i) {
       if (i == first) return false;
       const std::vector<double> behind = ratios(i, first);
-      const bool gross =
-          result_.rounds >= 3 && std::all_of(behind.begin(), behind.end(), [](double r) { return r > kGross; });
+      const bool gross = result_.rounds >= 3 &&
+                         std::all_of(behind.begin(), behind.end(), [](double r) { return r > kGross; });
       if (!gross && surely_above(behind) <= 1 + kTie) return false;
       leave(i, Standing::slower);
       return true;
     });
   }
 
-  /// The simplest of those within a tie of the leader; among equally simple ones the better predicted, then text order.
+  /// The simplest of those within a tie of the leader; among equally simple ones the better predicted, then
+  /// text order.
   std::size_t pick() const {
     const std::size_t first = leader();
     std::size_t best = first;
     for (std::size_t i : left_) {
       if (median(ratios(i, first)) > 1 + kTie) continue;
       const Candidate &a = candidates_[i], &b = candidates_[best];
-      if (std::tie(a.rank, a.predicted_seconds, a.text) < std::tie(b.rank, b.predicted_seconds, b.text)) best = i;
+      if (std::tie(a.rank, a.predicted_seconds, a.text) < std::tie(b.rank, b.predicted_seconds, b.text))
+        best = i;
     }
     return best;
   }
@@ -229,9 +236,8 @@ class Race {
     if (left_.empty()) return true;
     if (result_.rounds < kLeastRounds) return false;
     const std::size_t best = pick();
-    return std::all_of(left_.begin(), left_.end(), [&](std::size_t i) {
-      return i == best || surely_above(ratios(i, best)) > 1 - kTie;
-    });
+    return std::all_of(left_.begin(), left_.end(),
+                       [&](std::size_t i) { return i == best || surely_above(ratios(i, best)) > 1 - kTie; });
   }
 
   void conclude() {

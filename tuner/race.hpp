@@ -16,11 +16,12 @@ struct Candidate {
   int rank = 0;                  // among times within 1 %, the lower rank wins
 };
 
-/// How a candidate is run. The race calls them from one thread, and never times what verify() has not accepted. An
-/// exception counts as "not this one".
+/// How a candidate is run. The race calls them from one thread, and never times what verify() has not
+/// accepted. An exception counts as "not this one".
 struct Runner {
-  std::function<bool(const std::string& text)> verify;   // prepares it and compares its result with the reference
-  std::function<void(const std::string& text)> run;      // one run
+  std::function<bool(const std::string& text)>
+      verify;                                        // prepares it and compares its result with the reference
+  std::function<void(const std::string& text)> run;  // one run
   std::function<void(const std::string& text)> release;  // it is out: free what it holds
 };
 
@@ -48,12 +49,13 @@ struct RaceResult {
   std::size_t winner = 0;
   std::vector<Standing> standings;  // one a candidate
   int rounds = 0;
-  double confidence = 0;  // how sure it is that no candidate left at the end is more than 1 % faster than the winner
-  bool tainted = false;   // most rounds were disturbed, repeats included
+  double confidence =
+      0;  // how sure it is that no candidate left at the end is more than 1 % faster than the winner
+  bool tainted = false;  // most rounds were disturbed, repeats included
 };
 
-/// Candidates come best first: in this order they qualify, and in this order the first round runs, so that a budget
-/// that ends early has seen the best predicted ones.
+/// Candidates come best first: in this order they qualify, and in this order the first round runs, so that a
+/// budget that ends early has seen the best predicted ones.
 RaceResult race(const std::vector<Candidate>& candidates, const Runner& runner, const RaceOptions& options);
 
 }  // namespace replk::tuner

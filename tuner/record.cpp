@@ -15,10 +15,12 @@ using Json = nlohmann::ordered_json;
 constexpr std::string_view kCheckField = ",\"check\":\"";
 constexpr std::size_t kCheckBytes = kCheckField.size() + 16 + 2;  // the field, 16 hexadecimal digits, "}
 
-std::string dump(const Json& json) { return json.dump(-1, ' ', true, Json::error_handler_t::replace); }
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
 
-/// FNV-1a, 64 bits: against accidents, not against malice. Every step is a bijection of the state, so a change of a
-/// single byte is always seen.
+/// FNV-1a, 64 bits: against accidents, not against malice. Every step is a bijection of the state, so a
+/// change of a single byte is always seen.
 std::uint64_t checksum(std::string_view text) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (unsigned char c : text) hash = (hash ^ c) * 0x100000001b3u;
@@ -53,7 +55,8 @@ bool take(const Json& json, const char* name, std::string& into) {
 bool take(const Json& json, const char* name, std::int64_t least, std::int64_t most, std::int64_t& into) {
   const Json* value = member(json, name);
   if (!value || !value->is_number_integer()) return false;
-  if (value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(most)) return false;
+  if (value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(most))
+    return false;
   into = value->get<std::int64_t>();
   return least <= into && into <= most;
 }
@@ -113,7 +116,8 @@ std::string to_line(const Record& record) {
   const std::size_t used = dump(json).size();
   room = room > used ? room - used : 0;
   for (const auto& [text, seconds] : record.measured) {
-    const std::size_t needed = dump(text).size() + std::to_string(nanoseconds(seconds)).size() + 2;  // : and ,
+    const std::size_t needed =
+        dump(text).size() + std::to_string(nanoseconds(seconds)).size() + 2;  // : and ,
     if (needed > room) break;
     room -= needed;
     measured[text] = nanoseconds(seconds);
@@ -124,7 +128,8 @@ std::string to_line(const Record& record) {
 Line read_line(std::string_view text) {
   Line line;
   if (!intact(text)) return line;
-  const Json json = Json::parse(text, nullptr, false);  // no exceptions; not recursive; at most kMostLineBytes
+  const Json json =
+      Json::parse(text, nullptr, false);  // no exceptions; not recursive; at most kMostLineBytes
   if (!json.is_object()) return line;
   std::int64_t version;
   const bool header = take(json, "replk_tune_cache", 1, 1'000'000, version);

@@ -23,15 +23,17 @@ struct Record {
   int rounds = 0;
   double confidence = 0;
   bool tainted = false;
-  std::string date;                                      // UTC, 2026-11-22T20:31:00Z
-  std::vector<std::pair<std::string, double>> measured;  // other candidates and their seconds, for `replk explain`
-  std::string line;                                      // as read, with the fields this version does not know
+  std::string date;  // UTC, 2026-11-22T20:31:00Z
+  std::vector<std::pair<std::string, double>>
+      measured;      // other candidates and their seconds, for `replk explain`
+  std::string line;  // as read, with the fields this version does not know
 
   /// What two records of one choice share.
   std::string identity() const { return key + machine; }
 };
 
-/// The record as its line, without the newline and with its checksum; at most kMostLineBytes (of `measured`, what fits).
+/// The record as its line, without the newline and with its checksum; at most kMostLineBytes (of `measured`,
+/// what fits).
 std::string to_line(const Record& record);
 
 /// What a line is. `newer`: sound, but written by a later version of this library.
@@ -45,8 +47,8 @@ Line read_line(std::string_view line);
 
 std::string header_line();
 
-/// The numeric fields' distance of the key in a record from this one; nothing where an exact field, or the list of
-/// names, differs.
+/// The numeric fields' distance of the key in a record from this one; nothing where an exact field, or the
+/// list of names, differs.
 std::optional<double> distance(const Key& key, const std::string& record_key);
 
 }  // namespace replk::tuner

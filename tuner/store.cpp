@@ -13,8 +13,8 @@
 namespace replk::tuner {
 namespace {
 
-// Attempts of a millisecond each: a writer holds the lock for one write and one sync. A reader gives up sooner, since it
-// can do without.
+// Attempts of a millisecond each: a writer holds the lock for one write and one sync. A reader gives up
+// sooner, since it can do without.
 constexpr int kWriterPatience = 2000, kReaderPatience = 100;
 
 /// A file descriptor that closes itself.
@@ -42,8 +42,8 @@ void sleep_a_millisecond() {
   ::nanosleep(&time, nullptr);
 }
 
-/// False, with errno, where it cannot be had in time. Waiting with LOCK_NB: a process that is stopped while it holds the
-/// lock must not stop everybody else for ever.
+/// False, with errno, where it cannot be had in time. Waiting with LOCK_NB: a process that is stopped while
+/// it holds the lock must not stop everybody else for ever.
 bool lock(int fd, int kind, int patience) {
   for (int attempt = 0; attempt < patience; attempt++) {
     if (::flock(fd, kind | LOCK_NB) == 0) return true;
@@ -54,9 +54,12 @@ bool lock(int fd, int kind, int patience) {
   return false;
 }
 
-bool regular(int fd, struct stat& status) { return ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode); }
+bool regular(int fd, struct stat& status) {
+  return ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+}
 
-/// Whether the path still names the file that is open: another process may have renamed a compacted one over it.
+/// Whether the path still names the file that is open: another process may have renamed a compacted one over
+/// it.
 bool current(const std::string& path, const struct stat& opened) {
   struct stat now;
   return ::lstat(path.c_str(), &now) == 0 && now.st_ino == opened.st_ino && now.st_dev == opened.st_dev;
@@ -146,7 +149,9 @@ Store::Content Store::read(std::size_t from) const {
     content.fault = path_ + ": not a regular file";
     return content;
   }
-  lock(file.fd(), LOCK_SH, kReaderPatience);  // where locks do not work, a line that is being written has a wrong checksum: a miss
+  lock(
+      file.fd(), LOCK_SH,
+      kReaderPatience);  // where locks do not work, a line that is being written has a wrong checksum: a miss
   if (::lseek(file.fd(), static_cast<off_t>(from), SEEK_SET) < 0 || !read_all(file.fd(), content.text)) {
     content.fault = errno == EFBIG ? fmt::format("{}: larger than {} bytes", path_, kMostFileBytes)
                                    : failure(path_, "read", errno).fault;
@@ -177,7 +182,8 @@ Store::Written Store::append(const std::string& line, const std::string& header)
       return {false, true, fmt::format("{}: would grow beyond {} bytes", path_, kMostFileBytes)};
     if (!write_all(fd, text) || ::fdatasync(fd) != 0) {
       const int error = errno;
-      if (::ftruncate(fd, static_cast<off_t>(size)) != 0) return failure(path_, "take a partial write back", errno);
+      if (::ftruncate(fd, static_cast<off_t>(size)) != 0)
+        return failure(path_, "take a partial write back", errno);
       return failure(path_, "write", error);
     }
     return {true, false, {}};
@@ -189,7 +195,8 @@ Store::Written Store::replace(const std::function<std::string(std::string_view)>
     std::string old;
     if (!read_all(fd, old)) return failure(path_, "read", errno);
     const std::string text = edit(old);
-    const std::string temporary = path_ + ".new";  // one name: who holds the lock is alone, and a leftover is reused
+    const std::string temporary =
+        path_ + ".new";  // one name: who holds the lock is alone, and a leftover is reused
     {
       File file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
       struct stat status;

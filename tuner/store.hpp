@@ -1,4 +1,5 @@
-// The cache's file: lines, appended under a lock and compacted by rename. Knows bytes and lines, not their meaning.
+// The cache's file: lines, appended under a lock and compacted by rename. Knows bytes and lines, not their
+// meaning.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -11,8 +12,8 @@ namespace replk::tuner {
 constexpr std::size_t kMostFileBytes = 16 << 20;
 constexpr std::size_t kMostRecords = 100'000;
 
-/// Nothing here throws: each call says in `fault` what went wrong, in one line that names the file, or leaves it empty.
-/// Links are not followed, and only regular files are read or written.
+/// Nothing here throws: each call says in `fault` what went wrong, in one line that names the file, or leaves
+/// it empty. Links are not followed, and only regular files are read or written.
 class Store {
  public:
   explicit Store(std::string path) : path_(std::move(path)) {}
@@ -38,12 +39,13 @@ class Store {
     bool ok = false, full = false;  // full: the file has reached its limits; compact it and try again
     std::string fault;
   };
-  /// Appends one line and its newline with one write(2), after `header` where the file is new or empty; fdatasync before
-  /// it says ok. Makes the directory (0700) and the file (0600). A write that the disk cuts short is taken back.
+  /// Appends one line and its newline with one write(2), after `header` where the file is new or empty;
+  /// fdatasync before it says ok. Makes the directory (0700) and the file (0600). A write that the disk cuts
+  /// short is taken back.
   Written append(const std::string& line, const std::string& header);
 
-  /// Replaces the content by what `edit` makes of it, under the lock that append() takes: a temporary file beside it,
-  /// fsync, rename. A process that dies in between leaves the old content.
+  /// Replaces the content by what `edit` makes of it, under the lock that append() takes: a temporary file
+  /// beside it, fsync, rename. A process that dies in between leaves the old content.
   Written replace(const std::function<std::string(std::string_view old)>& edit);
 
  private:

@@ -15,9 +15,9 @@
 namespace replk::tuner {
 namespace {
 
-constexpr double kNear = 1.0;           // a pick is taken over unmeasured from a key at most this far: a factor of two
-constexpr std::size_t kNearPicks = 3;   // that join a race
-constexpr double kOtherAlgorithm = 4;   // an algorithm predicted slower than this times the best is not tried
+constexpr double kNear = 1.0;  // a pick is taken over unmeasured from a key at most this far: a factor of two
+constexpr std::size_t kNearPicks = 3;  // that join a race
+constexpr double kOtherAlgorithm = 4;  // an algorithm predicted slower than this times the best is not tried
 
 Mode mode_from_environment() {
   const char* value = std::getenv("REPLK_TUNING");
@@ -58,7 +58,9 @@ bool predicted_before(const Candidate& a, const Candidate& b) {
   return std::tie(a.predicted_seconds, a.rank, a.text) < std::tie(b.predicted_seconds, b.rank, b.text);
 }
 
-std::string_view algorithm(const std::string& text) { return std::string_view(text).substr(0, text.find(' ')); }
+std::string_view algorithm(const std::string& text) {
+  return std::string_view(text).substr(0, text.find(' '));
+}
 
 std::set<std::string> words(const std::string& text) {
   std::istringstream stream(text);
@@ -69,10 +71,12 @@ std::set<std::string> words(const std::string& text) {
 
 std::size_t words_in_common(const std::set<std::string>& a, const std::string& text) {
   const std::set<std::string> b = words(text);
-  return static_cast<std::size_t>(std::count_if(a.begin(), a.end(), [&](const std::string& w) { return b.count(w) > 0; }));
+  return static_cast<std::size_t>(
+      std::count_if(a.begin(), a.end(), [&](const std::string& w) { return b.count(w) > 0; }));
 }
 
-bool remembered(const Key& key, const std::function<bool(const std::string&)>& legal, Cache& cache, Choice& choice) {
+bool remembered(const Key& key, const std::function<bool(const std::string&)>& legal, Cache& cache,
+                Choice& choice) {
   for (const Record& record : cache.find(key)) {
     if (!legal(record.pick)) {
       core::warn_once("tune cache: illegal " + record.identity(),
@@ -98,8 +102,8 @@ Choice analytic(const std::vector<Candidate>& candidates) {
 }
 
 Choice measured(const Key& key, const std::vector<Candidate>& candidates,
-                const std::function<bool(const std::string&)>& legal, const Runner& runner, const Settings& settings,
-                Cache& cache, const Clock& clock) {
+                const std::function<bool(const std::string&)>& legal, const Runner& runner,
+                const Settings& settings, Cache& cache, const Clock& clock) {
   std::vector<std::string> near;
   for (const Cache::Near& each : cache.nearest(key, kNearPicks)) near.push_back(each.record.pick);
   Choice choice;
@@ -117,8 +121,8 @@ Choice measured(const Key& key, const std::vector<Candidate>& candidates,
   choice.standings = result.standings;
   if (!result.decided) {
     Choice fallen_back = analytic(candidates);
-    core::log(core::LogLevel::warning, "tuner: nothing could be measured for {}: '{}' by prediction", key.shape,
-              fallen_back.text);
+    core::log(core::LogLevel::warning, "tuner: nothing could be measured for {}: '{}' by prediction",
+              key.shape, fallen_back.text);
     return fallen_back;
   }
   choice.text = choice.raced[result.winner].text;
@@ -167,7 +171,8 @@ std::size_t best_predicted(const std::vector<Candidate>& candidates) {
                                   candidates.begin());
 }
 
-std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates, const std::vector<std::string>& near_picks,
+std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates,
+                                 const std::vector<std::string>& near_picks,
                                  const std::function<bool(const std::string&)>& legal, std::size_t most) {
   std::vector<Candidate> sorted = candidates, list;
   std::sort(sorted.begin(), sorted.end(), predicted_before);
@@ -177,11 +182,13 @@ std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates, const
   };
 
   for (const std::string& pick : near_picks) {
-    // A tiling often fits its own shape only: then the candidate that says most of the same words stands in for it.
+    // A tiling often fits its own shape only: then the candidate that says most of the same words stands in
+    // for it.
     const std::set<std::string> said = words(pick);
-    const auto closest = std::max_element(sorted.begin(), sorted.end(), [&](const Candidate& a, const Candidate& b) {
-      return words_in_common(said, a.text) < words_in_common(said, b.text);
-    });
+    const auto closest =
+        std::max_element(sorted.begin(), sorted.end(), [&](const Candidate& a, const Candidate& b) {
+          return words_in_common(said, a.text) < words_in_common(said, b.text);
+        });
     if (closest != sorted.end() && (closest->text == pick || !legal(pick))) {
       if (algorithm(closest->text) == algorithm(pick)) take(*closest);
     } else if (closest != sorted.end()) {
@@ -201,8 +208,8 @@ std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates, const
 }
 
 Choice choose(const Key& key, const std::vector<Candidate>& candidates,
-              const std::function<bool(const std::string&)>& legal, const Runner& runner, const Settings& settings,
-              Cache& cache, const Clock& clock) {
+              const std::function<bool(const std::string&)>& legal, const Runner& runner,
+              const Settings& settings, Cache& cache, const Clock& clock) {
   if (candidates.empty())
     core::fail(core::Status::unsupported, "no algorithm can compute {} on this machine", key.shape);
   if (settings.mode == Mode::off) return analytic(candidates);

@@ -11,8 +11,8 @@
 
 namespace replk::tuner {
 
-/// off: the best predicted one. cached: what was measured before for this key, else for a near one, else the best
-/// predicted one. now: what was measured before for this key, else a race, which is then remembered.
+/// off: the best predicted one. cached: what was measured before for this key, else for a near one, else the
+/// best predicted one. now: what was measured before for this key, else a race, which is then remembered.
 enum class Mode { off, cached, now };
 
 struct Progress {
@@ -35,19 +35,19 @@ Settings settings();
 void set_settings(Settings settings);
 
 struct Choice {
-  std::string text;        // the pick; from the cache it need not be among the candidates
-  std::string source;      // analytic, cache, measured, near(SHAPE)
-  double seconds = 0;      // measured median of the pick; 0 if it was never measured for this key
-  double confidence = 0;   // 0..1, how sure the race is that no candidate is more than 1 % faster
-  bool tainted = false;    // the machine was disturbed while it measured
+  std::string text;       // the pick; from the cache it need not be among the candidates
+  std::string source;     // analytic, cache, measured, near(SHAPE)
+  double seconds = 0;     // measured median of the pick; 0 if it was never measured for this key
+  double confidence = 0;  // 0..1, how sure the race is that no candidate is more than 1 % faster
+  bool tainted = false;   // the machine was disturbed while it measured
   // Of a race that was run just now: the candidates that were in it and what became of them.
   std::vector<Candidate> raced;
   std::vector<Standing> standings;
 };
 
-/// Picks one of the candidates (at least one; invalid_argument otherwise). legal(text) judges what comes from a cache and
-/// trusts nothing. The runner is called only where a race is run. Races of one process take turns; a caller of a key
-/// that is being raced finds it in the cache. Thread-safe.
+/// Picks one of the candidates (at least one; invalid_argument otherwise). legal(text) judges what comes from
+/// a cache and trusts nothing. The runner is called only where a race is run. Races of one process take
+/// turns; a caller of a key that is being raced finds it in the cache. Thread-safe.
 Choice choose(const Key& key, const std::vector<Candidate>& candidates,
               const std::function<bool(const std::string& text)>& legal, const Runner& runner,
               const Settings& settings, Cache& cache, const Clock& clock = system_clock());
@@ -59,9 +59,11 @@ Choice choose(const Key& key, const std::vector<Candidate>& candidates,
 /// Cheapest by prediction; among equals the lower rank, then text order.
 std::size_t best_predicted(const std::vector<Candidate>& candidates);
 
-/// The candidates worth measuring, best first: the picks of the nearest tuned keys (or what has most in common with
-/// them), then the best predicted, then the best of every other algorithm (first word) that is predicted within 4x.
-std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates, const std::vector<std::string>& near_picks,
+/// The candidates worth measuring, best first: the picks of the nearest tuned keys (or what has most in
+/// common with them), then the best predicted, then the best of every other algorithm (first word) that is
+/// predicted within 4x.
+std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates,
+                                 const std::vector<std::string>& near_picks,
                                  const std::function<bool(const std::string& text)>& legal, std::size_t most);
 
 }  // namespace replk::tuner

@@ -17,8 +17,10 @@ namespace {
 constexpr int kWriters = 16, kRecords = 500;
 
 Record record(int writer, int n) {
-  const Key key{"w" + std::to_string(writer) + "n" + std::to_string(n), {number("writer", writer), number("n", n)}};
-  return {key.shape, key.json(), machine_json(), "x a=1", 1e-3, 9, 0.99, false, "2026-01-01T00:00:00Z", {}, {}};
+  const Key key{"w" + std::to_string(writer) + "n" + std::to_string(n),
+                {number("writer", writer), number("n", n)}};
+  return {key.shape, key.json(), machine_json(),         "x a=1", 1e-3, 9,
+          0.99,      false,      "2026-01-01T00:00:00Z", {},      {}};
 }
 
 /// A child that stores its records and sends a byte up the pipe for every one that the cache called stored.
@@ -76,9 +78,13 @@ int storm(bool prunes, std::uint64_t seed) {
   return killed;
 }
 
-TEST(CacheCrash, NoCommittedRecordIsLostAndNoneIsDamaged) { EXPECT_GT(storm(false, 1), 0); }
+TEST(CacheCrash, NoCommittedRecordIsLostAndNoneIsDamaged) {
+  EXPECT_GT(storm(false, 1), 0);
+}
 
-TEST(CacheCrash, NorWhileTheFileIsCompacted) { EXPECT_GT(storm(true, 2), 0); }
+TEST(CacheCrash, NorWhileTheFileIsCompacted) {
+  EXPECT_GT(storm(true, 2), 0);
+}
 
 }  // namespace
 }  // namespace replk::tuner

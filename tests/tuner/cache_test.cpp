@@ -1,7 +1,7 @@
 #include "tuner/cache.hpp"
 
-#include <gtest/gtest.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -46,7 +46,11 @@ std::string slurp(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-void spill(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+/// A new file every time: ext4 writes a truncated and refilled one to the disk when it is closed.
+void spill(const std::string& path, const std::string& text) {
+  ::unlink(path.c_str());
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 /// What the library says while one of these lives.
 class Said {
@@ -78,7 +82,8 @@ TEST(Record, SurvivesItsLine) {
 
 TEST(Record, ALineNeverOutgrowsItsLimit) {
   Record r = record(7);
-  for (int i = 0; i < 500; i++) r.measured.emplace_back("row-spectral n=" + std::to_string(i) + " factors=4x7", 1e-3);
+  for (int i = 0; i < 500; i++)
+    r.measured.emplace_back("row-spectral n=" + std::to_string(i) + " factors=4x7", 1e-3);
   const std::string line = to_line(r);
   EXPECT_LE(line.size(), kMostLineBytes);
   EXPECT_EQ(read_line(line).kind, LineKind::record);
@@ -89,8 +94,9 @@ TEST(Record, HostileLinesAreDamagedNotFatal) {
   const std::string good = to_line(record(1));
   std::mt19937 random(1);
   for (const std::string& text :
-       {std::string(), std::string("{}"), std::string(4096, '['), std::string(5000, 'x'), std::string(1000, '\0'),
-        good.substr(0, good.size() - 1), good + " ", "{\"v\":99999999999999999999" + good.substr(6)})
+       {std::string(), std::string("{}"), std::string(4096, '['), std::string(5000, 'x'),
+        std::string(1000, '\0'), good.substr(0, good.size() - 1), good + " ",
+        "{\"v\":99999999999999999999" + good.substr(6)})
     EXPECT_EQ(read_line(text).kind, LineKind::damaged) << text.substr(0, 60);
   for (int i = 0; i < 20000; i++) {
     std::string text = good;
@@ -175,8 +181,8 @@ TEST(Cache, MergePrefersTheLaterDateNeverTaintedOverCleanAndKeepsUnknownFields) 
   char check[32];
   std::snprintf(check, sizeof check, "%016lx", static_cast<unsigned long>(hash));
   const std::string text = header_line() + "\n" + line + ",\"check\":\"" + check + "\"}\n" +
-                           to_line(record(2, "x older=1", "2026-01-01T00:00:00Z")) + "\n" + to_line(tainted) + "\n" +
-                           to_line(record(4)) + "\nrubbish\n";
+                           to_line(record(2, "x older=1", "2026-01-01T00:00:00Z")) + "\n" + to_line(tainted) +
+                           "\n" + to_line(record(4)) + "\nrubbish\n";
   const Cache::Change change = cache.merge(text);
   EXPECT_TRUE(change.ok);
   EXPECT_EQ(change.added, 1);
@@ -293,7 +299,9 @@ void expect_one_warning(const std::string& user, const std::vector<std::string>&
   EXPECT_EQ(Said::lines().size(), 1u) << ::testing::PrintToString(Said::lines());
 }
 
-TEST(Faults, NoHome) { expect_one_warning(""); }
+TEST(Faults, NoHome) {
+  expect_one_warning("");
+}
 
 TEST(Faults, ADirectoryInPlaceOfTheFile) {
   Scratch scratch;
@@ -305,7 +313,9 @@ TEST(Faults, ADirectoryInPlaceOfTheFile) {
   EXPECT_GE(Said::lines().size(), 1u);
 }
 
-TEST(Faults, ADirectoryThatCannotBeMade) { expect_one_warning("/proc/no/such/place/tune.jsonl"); }
+TEST(Faults, ADirectoryThatCannotBeMade) {
+  expect_one_warning("/proc/no/such/place/tune.jsonl");
+}
 
 TEST(Faults, AFileInPlaceOfTheDirectory) {
   Scratch scratch;
@@ -366,7 +376,8 @@ TEST(Faults, AFullDiskLeavesTheFileAsItWas) {
   Cache(scratch.path("t"), {}).store(record(1));
   const std::string before = slurp(scratch.path("t"));
   EXPECT_TRUE(in_child([&] {
-    // The limit cuts the next line in its middle, as a full disk does: part of the write succeeds, the rest fails.
+    // The limit cuts the next line in its middle, as a full disk does: part of the write succeeds, the rest
+    // fails.
     const rlimit limit{before.size() + 100, before.size() + 100};
     ::signal(SIGXFSZ, SIG_IGN);
     if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return false;

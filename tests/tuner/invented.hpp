@@ -17,10 +17,10 @@ class InventedMachine {
  public:
   explicit InventedMachine(std::uint64_t seed) : random_(seed) {}
 
-  double noise = 0.01;          // relative, of every run
-  double spike = 0;             // probability of a run that takes ten times as long
-  double drift = 0;             // relative amplitude of a slow change of the clock
-  double jump = 0;              // relative size of a change of the clock from one run to the next
+  double noise = 0.01;  // relative, of every run
+  double spike = 0;     // probability of a run that takes ten times as long
+  double drift = 0;     // relative amplitude of a slow change of the clock
+  double jump = 0;      // relative size of a change of the clock from one run to the next
   double calibration_noise = 0;
   std::map<std::string, double> cost;  // seconds
   std::map<std::string, int> runs, verified, released;
@@ -35,7 +35,8 @@ class InventedMachine {
               return std::find(wrong.begin(), wrong.end(), text) == wrong.end();
             },
             [this](const std::string& text) {
-              if (std::find(throwing.begin(), throwing.end(), text) != throwing.end()) throw std::runtime_error("no");
+              if (std::find(throwing.begin(), throwing.end(), text) != throwing.end())
+                throw std::runtime_error("no");
               runs[text]++;
               advance(cost.at(text), noise, spike);
             },

@@ -19,7 +19,9 @@ class Scratch {
     std::filesystem::remove_all(root_, ignored);
   }
   Scratch(const Scratch&) = delete;
-  std::string path(const std::string& name = "") const { return name.empty() ? root_.string() : (root_ / name).string(); }
+  std::string path(const std::string& name = "") const {
+    return name.empty() ? root_.string() : (root_ / name).string();
+  }
   bool empty() const { return std::filesystem::is_empty(root_); }
 
  private:

@@ -14,10 +14,13 @@ using test::Scratch;
 
 Key key(int channels, int kernel, const char* numerics = "fast") {
   return {"c" + std::to_string(channels) + "k" + std::to_string(kernel),
-          {word("op", "test"), word("numerics", numerics), number("channels", channels, 0.25), number("kernel", kernel)}};
+          {word("op", "test"), word("numerics", numerics), number("channels", channels, 0.25),
+           number("kernel", kernel)}};
 }
 
-bool any(const std::string&) { return true; }
+bool any(const std::string&) {
+  return true;
+}
 
 class Tuner : public ::testing::Test {
  protected:
@@ -77,13 +80,15 @@ TEST_F(Tuner, AMissTakesANearPickWhereItIsLegalAndSaysSo) {
   const Choice near = pick(key(128, 7), Mode::cached);
   EXPECT_EQ(near.text, "x b=1");
   EXPECT_EQ(near.source, "near(c64k7)");
-  const Choice illegal = pick(key(128, 7), Mode::cached, [](const std::string& text) { return text != "x b=1"; });
+  const Choice illegal =
+      pick(key(128, 7), Mode::cached, [](const std::string& text) { return text != "x b=1"; });
   EXPECT_EQ(illegal.source, "analytic");
 }
 
 TEST_F(Tuner, AnIllegalRecordIsNotUsed) {
   pick(key(64, 7), Mode::now);
-  const Choice choice = pick(key(64, 7), Mode::cached, [](const std::string& text) { return text != "x b=1"; });
+  const Choice choice =
+      pick(key(64, 7), Mode::cached, [](const std::string& text) { return text != "x b=1"; });
   EXPECT_EQ(choice.text, "x a=1");
   EXPECT_EQ(choice.source, "analytic");
 }
@@ -96,7 +101,8 @@ TEST_F(Tuner, ATaintedRaceDoesNotReplaceACleanRecord) {
   settings.mode = Mode::now;
   settings.again = true;
   Cache cache(scratch.path("tune.jsonl"), {});
-  const Choice choice = choose(key(64, 7), candidates, any, machine.runner(), settings, cache, machine.clock());
+  const Choice choice =
+      choose(key(64, 7), candidates, any, machine.runner(), settings, cache, machine.clock());
   EXPECT_TRUE(choice.tainted);
   EXPECT_EQ(choice.text, "y c=1");
   EXPECT_EQ(pick(key(64, 7), Mode::cached).text, "x b=1");
@@ -121,7 +127,8 @@ TEST_F(Tuner, TenTuningsFromNothingAgree) {
     Cache cache(own.path("tune.jsonl"), {});
     Settings settings;
     settings.mode = Mode::now;
-    EXPECT_EQ(choose(key(64, 7), candidates, any, machine.runner(), settings, cache, machine.clock()).text, "x b=1");
+    EXPECT_EQ(choose(key(64, 7), candidates, any, machine.runner(), settings, cache, machine.clock()).text,
+              "x b=1");
   }
 }
 
