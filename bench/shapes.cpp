@@ -81,7 +81,7 @@ Shapes ragged() {
           "n1c128h56w56k13s2",
           "n1c144h56w56k3s2",
           "n1c128h56w56k5d3",
-          "n1c64h56w56k13,k5d2,k3d5",
+          "n1c64h56w56k13,5d2,3d5",
           "n1c128h56w56k31p0",
           "n1c128h56w56k31nchw",
           "n1c128h56w56k31bf16"};

@@ -1,11 +1,13 @@
 #include "depthwise/algorithm.hpp"
 #include "depthwise/portable.hpp"
+#include "depthwise/stripes.hpp"
 
 namespace replk::depthwise {
 
 const std::vector<const Algorithm*>& algorithms() {
   static const std::vector<const Algorithm*> all{
       &portable_algorithm(),
+      &stripes_algorithm(),
   };
   return all;
 }

@@ -1,0 +1,191 @@
+#include "depthwise/stripes.hpp"
+
+#include <algorithm>
+
+namespace replk::depthwise {
+namespace {
+
+/// The part of a kernel inside a rectangle, where `keep` says so.
+template <class Keep>
+Kernel part(const Kernel& kernel, int row, int rows, int column, int columns, Keep keep) {
+  Kernel k;
+  k.channels = kernel.channels;
+  k.height = rows;
+  k.width = columns;
+  k.offset_h = kernel.offset_h + row;
+  k.offset_w = kernel.offset_w + column;
+  const bool weighted = !kernel.weights.empty();  // a geometry has none
+  for (int a = 0; a < rows; a++)
+    for (int b = 0; b < columns; b++) {
+      const bool kept = kernel.has(row + a, column + b) && keep(column + b);
+      k.support.push_back(kept);
+      if (!weighted) continue;
+      const float* from = kernel.at(row + a, column + b);
+      if (kept)
+        k.weights.insert(k.weights.end(), from, from + kernel.channels);
+      else
+        k.weights.insert(k.weights.end(), kernel.channels, 0.0f);
+    }
+  k.bias.assign(weighted ? kernel.channels : 0, 0.0f);
+  return k;
+}
+
+/// The problem of the second pass (the first one's is the problem itself): it adds to what the first has
+/// written.
+Problem horizontal_problem(const Problem& problem) {
+  Problem p = problem;
+  p.epilogue = {.bias = false, .activation = Activation::none, .residual = true};
+  return p;
+}
+
+bool suits(const Problem& problem) {
+  return problem.type == DataType::f32 && problem.epilogue.activation == Activation::none;
+}
+
+/// The fields with a prefix, as a tiling of their own; and back.
+Tiling inner(const Tiling& tiling, std::string_view prefix) {
+  Tiling found;
+  found.algorithm = tiling.word(prefix);
+  for (const auto& [name, value] : tiling.fields)
+    if (name.size() > prefix.size() && name.starts_with(prefix) && name[prefix.size()] == '.')
+      found.set(std::string_view(name).substr(prefix.size() + 1), value);
+  return found;
+}
+void add_inner(Tiling& tiling, const std::string& prefix, const Tiling& from) {
+  tiling.set(prefix, from.algorithm);
+  for (const auto& [name, value] : from.fields) tiling.set(prefix + "." + name, value);
+}
+
+bool legal_stripe(const Problem& problem, const Kernel& stripe, const Tiling& tiling, Isa isa) {
+  const Algorithm* algorithm = find_algorithm(tiling.algorithm);
+  return algorithm && algorithm != &stripes_algorithm() && algorithm->legal(problem, stripe, tiling, isa);
+}
+
+/// The few best predicted of all other algorithms for one stripe.
+std::vector<Candidate> stripe_candidates(const Problem& problem, const Kernel& stripe, Isa isa, int threads) {
+  constexpr std::size_t most = 3;
+  std::vector<Candidate> found;
+  for (const Algorithm* algorithm : algorithms()) {
+    if (algorithm == &stripes_algorithm()) continue;
+    std::vector<Candidate> more = algorithm->candidates(problem, stripe, isa, threads);
+    found.insert(found.end(), more.begin(), more.begin() + std::min(more.size(), most));
+  }
+  std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
+    return a.predicted_seconds < b.predicted_seconds;
+  });
+  found.resize(std::min(found.size(), most));
+  return found;
+}
+
+class StripesExecutor final : public Executor {
+ public:
+  StripesExecutor(std::unique_ptr<Executor> vertical, std::unique_ptr<Executor> horizontal)
+      : vertical_(std::move(vertical)), horizontal_(std::move(horizontal)) {}
+
+  std::size_t workspace_bytes(int threads) const override {
+    return std::max(vertical_->workspace_bytes(threads), horizontal_->workspace_bytes(threads));
+  }
+  void run(const Tensors& tensors, void* workspace, int threads) const override {
+    vertical_->run(tensors, workspace, threads);
+    horizontal_->run({tensors.src, tensors.dst, tensors.dst}, workspace, threads);
+  }
+  std::vector<Phase> phases(int threads) const override {
+    std::vector<Phase> all;
+    for (const Phase& p : vertical_->phases(threads)) all.push_back({"vertical " + p.name, p.tasks});
+    for (const Phase& p : horizontal_->phases(threads)) all.push_back({"horizontal " + p.name, p.tasks});
+    return all;
+  }
+  Work work() const override {
+    const Work a = vertical_->work(), b = horizontal_->work();
+    return {a.fma + b.fma, a.add + b.add, a.bytes_read + b.bytes_read, a.bytes_written + b.bytes_written};
+  }
+  std::size_t prepared_bytes() const override {
+    return vertical_->prepared_bytes() + horizontal_->prepared_bytes();
+  }
+
+ private:
+  std::unique_ptr<Executor> vertical_, horizontal_;
+};
+
+class StripesAlgorithm final : public Algorithm {
+ public:
+  std::string_view name() const override { return "stripes"; }
+  bool exact() const override { return false; }  // the order of the taps differs from portable's
+  int complexity() const override { return 100; }
+
+  bool legal(const Problem& problem, const Kernel& geometry, const Tiling& tiling, Isa isa) const override {
+    if (tiling.algorithm != name() || !suits(problem)) return false;
+    const auto stripes = split_stripes(geometry);
+    if (!stripes) return false;
+    const Tiling v = inner(tiling, "v"), h = inner(tiling, "h");
+    if (v.fields.size() + h.fields.size() + 2 != tiling.fields.size())
+      return false;  // some field is nobody's
+    return legal_stripe(problem, stripes->vertical, v, isa) &&
+           legal_stripe(horizontal_problem(problem), stripes->horizontal, h, isa);
+  }
+
+  std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa isa,
+                                    int threads) const override {
+    const auto stripes = suits(problem) ? split_stripes(geometry) : std::nullopt;
+    if (!stripes) return {};
+    std::vector<Candidate> all;
+    for (const Candidate& v : stripe_candidates(problem, stripes->vertical, isa, threads))
+      for (const Candidate& h :
+           stripe_candidates(horizontal_problem(problem), stripes->horizontal, isa, threads)) {
+        Candidate both{{"stripes", {}}, v.predicted_seconds + h.predicted_seconds};
+        add_inner(both.tiling, "v", v.tiling);
+        add_inner(both.tiling, "h", h.tiling);
+        if (both.tiling.to_string().size() <= 256) all.push_back(std::move(both));
+      }
+    std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) {
+      return a.predicted_seconds < b.predicted_seconds;
+    });
+    return all;
+  }
+
+  std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling& tiling,
+                                    Isa isa) const override {
+    const auto stripes = split_stripes(kernel);
+    const auto prepare_stripe = [&](const Problem& p, const Kernel& stripe, const Tiling& t) {
+      return find_algorithm(t.algorithm)->prepare(p, stripe, t, isa);
+    };
+    return std::make_unique<StripesExecutor>(
+        prepare_stripe(problem, stripes->vertical, inner(tiling, "v")),
+        prepare_stripe(horizontal_problem(problem), stripes->horizontal, inner(tiling, "h")));
+  }
+};
+
+}  // namespace
+
+std::optional<Stripes> split_stripes(const Kernel& kernel) {
+  // The first row belongs to the vertical stripe alone (the kernel is trimmed): it gives the band of columns.
+  int first = kernel.width, end = 0;
+  for (int b = 0; b < kernel.width; b++)
+    if (kernel.has(0, b)) {
+      first = std::min(first, b);
+      end = b + 1;
+    }
+  const auto outside = [&](int column) { return column < first || column >= end; };
+  int top = kernel.height, bottom = 0;
+  for (int a = 0; a < kernel.height; a++)
+    for (int b = 0; b < kernel.width; b++)
+      if (kernel.has(a, b) && outside(b)) {
+        top = std::min(top, a);
+        bottom = a + 1;
+      }
+  if (end == 0 || bottom == 0) return std::nullopt;
+  const int rows = bottom - top, columns = end - first;
+  if (2 * (kernel.height * columns + rows * kernel.width) >= kernel.height * kernel.width)
+    return std::nullopt;
+  Stripes s{part(kernel, 0, kernel.height, first, columns, [](int) { return true; }),
+            part(kernel, top, rows, 0, kernel.width, outside)};
+  s.vertical.bias = kernel.bias;
+  return s;
+}
+
+const Algorithm& stripes_algorithm() {
+  static const StripesAlgorithm algorithm;
+  return algorithm;
+}
+
+}  // namespace replk::depthwise

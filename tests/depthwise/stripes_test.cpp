@@ -1,0 +1,88 @@
+#include "depthwise/stripes.hpp"
+
+#include <gtest/gtest.h>
+
+#include "tests/depthwise/case.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+constexpr const char* portable_twice = "stripes v=portable h=portable";
+
+TEST(Stripes, SplitACrossIntoDisjointStripes) {
+  const Case c("n1c3h40w40k31x5,5x31,5x5");
+  const Kernel whole = merge(c.problem, c.weights, c.bias);
+  const auto stripes = split_stripes(whole);
+  ASSERT_TRUE(stripes);
+  const auto& [v, h] = *stripes;
+  EXPECT_EQ(v.width, 5);
+  EXPECT_EQ(v.height, 31);
+  EXPECT_EQ(h.height, 5);
+  EXPECT_EQ(h.width, 31);
+  EXPECT_EQ(v.bias, whole.bias);
+  // Every tap of the whole is a tap of exactly one of the two, at the same offset and with the same weight.
+  for (int a = 0; a < whole.height; a++)
+    for (int b = 0; b < whole.width; b++) {
+      int found = 0;
+      for (const Kernel* k : {&v, &h}) {
+        const int row = a + whole.offset_h - k->offset_h, column = b + whole.offset_w - k->offset_w;
+        if (row < 0 || row >= k->height || column < 0 || column >= k->width || !k->has(row, column)) continue;
+        found++;
+        EXPECT_EQ(k->at(row, column)[2], whole.at(a, b)[2]);
+      }
+      EXPECT_EQ(found, whole.has(a, b)) << a << ' ' << b;
+    }
+}
+
+TEST(Stripes, LeaveOtherKernelsAlone) {
+  for (const char* shape : {"n1c3h40w40k31", "n1c3h40w40k31x5", "n1c3h40w40k5x31", "n1c3h40w40k31,5x5",
+                            "n1c3h40w40k13,5d2,3d5", "n1c3h7w7k1", "n1c3h7w7k13x5,5x13", "n1c3h40w40k31,5x5"})
+    EXPECT_FALSE(split_stripes(merged_geometry(parse(shape)))) << shape;
+}
+
+TEST(Stripes, ComputeTheSum) {
+  for (const char* shape :
+       {"n1c9h30w30k31x5,5x31,5x5", "n2c17h19w33k21x3,3x25", "n1c8h30w30k31x5,5x31,5x5+residual",
+        "n1c8h30w30k29x5,5x29s2", "n1c5h30w30k21x3,3x21nchw"}) {
+    const Case c(shape);
+    PlanOptions options;
+    options.tiling = Tiling::parse(portable_twice);
+    Storage dst = c.run(options);
+    const auto samples = all_outputs(c.problem);
+    const auto expected = reference(c.problem, c.weights, c.bias, c.tensors(dst), samples);
+    EXPECT_LE(compare(c.problem, c.weights, c.tensors(dst), samples, expected).max_of_allowed, 1) << shape;
+  }
+}
+
+TEST(Stripes, RefuseWhatTheyCannotDo) {
+  const auto legal = [](const char* shape, const char* tiling) {
+    const Problem p = parse(shape);
+    return stripes_algorithm().legal(p, merged_geometry(p), Tiling::parse(tiling), core::cpu().isa);
+  };
+  constexpr const char* cross = "n1c9h30w30k31x5,5x31";
+  EXPECT_TRUE(legal(cross, portable_twice));
+  EXPECT_FALSE(legal("n1c9h30w30k31x5,5x31+relu", portable_twice));  // the sum comes before the activation
+  EXPECT_FALSE(legal("n1c9h30w30k31x5,5x31bf16", portable_twice));   // the first stripe would be rounded
+  EXPECT_FALSE(legal("n1c9h30w30k31", portable_twice));
+  EXPECT_FALSE(legal(cross, "stripes"));
+  EXPECT_FALSE(legal(cross, "stripes v=portable"));
+  EXPECT_FALSE(legal(cross, "stripes v=portable h=nonsense"));
+  EXPECT_FALSE(legal(cross, "stripes v=stripes h=portable"));  // no recursion
+  EXPECT_FALSE(legal(cross, "stripes v=portable h=portable tile=3"));
+  EXPECT_FALSE(legal(cross, "stripes v=portable v.tile=3 h=portable"));
+  EXPECT_FALSE(legal(cross, "portable"));
+}
+
+TEST(Stripes, CandidatesAreLegal) {
+  const Problem p = parse("n1c16h56w56k51x5,5x51,5x5");
+  const Kernel geometry = merged_geometry(p);
+  const auto candidates = stripes_algorithm().candidates(p, geometry, core::cpu().isa, 1);
+  ASSERT_FALSE(candidates.empty());
+  for (const Candidate& c : candidates) {
+    EXPECT_TRUE(stripes_algorithm().legal(p, geometry, c.tiling, core::cpu().isa)) << c.tiling.to_string();
+    EXPECT_EQ(Tiling::parse(c.tiling.to_string()), c.tiling);
+  }
+}
+
+}  // namespace
+}  // namespace replk::depthwise
