@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <exception>
+#include <functional>
 #include <mutex>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "core/cpu.hpp"
 
@@ -18,6 +21,21 @@ PoolRun& pool() {
 }
 
 thread_local bool inside = false;  // this thread is already running a share of a parallel_for
+
+#if defined(__SANITIZE_THREAD__)
+// ThreadSanitizer does not see libgomp's barriers and would report every result as a race; threads it does see.
+void run_threads(int count, const std::function<void(int)>& body) {
+  std::vector<std::thread> threads;
+  for (int t = 1; t < count; t++) threads.emplace_back([&body, t] { body(t); });
+  body(0);
+  for (auto& thread : threads) thread.join();
+}
+#else
+void run_threads(int count, const std::function<void(int)>& body) {
+#pragma omp parallel num_threads(count)
+  for (int t = omp_get_thread_num(); t < count; t += omp_get_num_threads()) body(t);
+}
+#endif
 
 }  // namespace
 
@@ -49,12 +67,11 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
     }
     inside = outer;
   };
-  if (pool()) {
-    pool()(used, share);
-  } else {
-#pragma omp parallel num_threads(used)
-    for (int t = omp_get_thread_num(); t < used; t += omp_get_num_threads()) share(t);
-  }
+  // By reference: a function object that holds the capture itself would be allocated.
+  if (pool())
+    pool()(used, std::ref(share));
+  else
+    run_threads(used, std::ref(share));
   if (error) std::rethrow_exception(error);
 }
 
