@@ -1,0 +1,199 @@
+#include "model/fold.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.hpp"
+#include "core/threads.hpp"
+
+namespace replk::model {
+namespace {
+
+using core::Buffer;
+using core::fail;
+using core::Status;
+using depthwise::Branch;
+
+Shape without_last_ones(Shape shape) {
+  while (!shape.empty() && shape.back() == 1) shape.pop_back();
+  return shape;
+}
+
+/// What follows a convolution's sum, per output: its own bias, then its BN. A fused form has the bias alone.
+Affine output_affine(const ConvTensors& tensors, int channels, TensorReader& reader) {
+  Affine affine{std::vector<double>(channels, 1.0), std::vector<double>(channels, 0.0)};
+  const bool has_bn = !tensors.batch_norm.empty() && reader.has(tensors.batch_norm + ".weight");
+  const bool has_bias = reader.has(tensors.bias);
+  if (!tensors.batch_norm.empty() && !has_bn && !has_bias)
+    fail(Status::bad_file, "{}: '{}.weight' is missing, and '{}' in its place too", reader.source().describe(),
+         tensors.batch_norm, tensors.bias.empty() ? tensors.weight : tensors.bias);
+  const bool needs_bias = tensors.batch_norm.empty() && !tensors.bias.empty();
+  if (has_bias || needs_bias) {
+    const Buffer<float> bias = reader.read(tensors.bias, {channels});
+    std::copy(bias.begin(), bias.end(), affine.offset.begin());
+  }
+  if (has_bn) {
+    const Affine bn = fold_batch_norm(tensors.batch_norm, channels, tensors.bn_epsilon, reader);
+    for (int c = 0; c < channels; ++c) {
+      affine.scale[c] = bn.scale[c];
+      affine.offset[c] = affine.offset[c] * bn.scale[c] + bn.offset[c];
+    }
+  }
+  return affine;
+}
+
+/// A branch before rounding.
+struct DoubleBranch {
+  Branch branch;
+  Buffer<double> weights;
+};
+
+/// Whether every tap of `inner` falls on a tap of `outer`, both centred.
+bool covers(const Branch& outer, const Branch& inner) {
+  return outer.dilation_h == 1 && outer.dilation_w == 1 && inner.extent_h() <= outer.extent_h() &&
+         inner.extent_w() <= outer.extent_w() && (outer.extent_h() - inner.extent_h()) % 2 == 0 &&
+         (outer.extent_w() - inner.extent_w()) % 2 == 0;
+}
+
+void add_into(DoubleBranch& outer, const DoubleBranch& inner, int channels) {
+  const Branch& big = outer.branch;
+  const Branch& small = inner.branch;
+  const int top = (big.extent_h() - small.extent_h()) / 2, left = (big.extent_w() - small.extent_w()) / 2;
+  for (int c = 0; c < channels; ++c)
+    for (int a = 0; a < small.kernel_h; ++a)
+      for (int b = 0; b < small.kernel_w; ++b) {
+        const std::size_t row = std::size_t(c) * big.kernel_h + top + a * small.dilation_h;
+        outer.weights[row * big.kernel_w + left + b * small.dilation_w] +=
+            inner.weights[(std::size_t(c) * small.kernel_h + a) * small.kernel_w + b];
+      }
+}
+
+DoubleBranch scaled(const Branch& branch, const Buffer<float>& weights, const std::vector<double>& scale) {
+  DoubleBranch result{branch, Buffer<double>(weights.size())};
+  const std::size_t taps = branch.taps();
+  for (std::size_t i = 0; i < weights.size(); ++i) result.weights[i] = weights[i] * scale[i / taps];
+  return result;
+}
+
+}  // namespace
+
+Buffer<float> TensorReader::read(const std::string& name, const Shape& shape) {
+  const Shape* found = source_.shape(name);
+  if (found == nullptr)
+    fail(Status::bad_file, "{}: '{}' is missing; shape {} is wanted", source_.describe(), name, to_string(shape));
+  if (without_last_ones(*found) != without_last_ones(shape))
+    fail(Status::bad_file, "{}: '{}': shape {} found, {} wanted", source_.describe(), name, to_string(*found),
+         to_string(shape));
+  used_.insert(name);
+  Buffer<float> tensor(static_cast<std::size_t>(elements(shape)));
+  source_.read(name, {tensor.data(), tensor.size()});
+  return tensor;
+}
+
+std::vector<std::string> TensorReader::unknown() const {
+  std::vector<std::string> unknown;
+  for (const std::string& name : source_.names())
+    if (!used_.contains(name) && !name.ends_with(".num_batches_tracked")) unknown.push_back(name);
+  return unknown;
+}
+
+Affine fold_batch_norm(const std::string& prefix, int channels, double epsilon, TensorReader& reader) {
+  const Buffer<float> gain = reader.read(prefix + ".weight", {channels});
+  const Buffer<float> offset = reader.read(prefix + ".bias", {channels});
+  const Buffer<float> mean = reader.read(prefix + ".running_mean", {channels});
+  const Buffer<float> variance = reader.read(prefix + ".running_var", {channels});
+  Affine affine{std::vector<double>(channels), std::vector<double>(channels)};
+  for (int c = 0; c < channels; ++c) {
+    if (!(variance[c] >= 0) || std::isinf(variance[c]))
+      fail(Status::bad_file, "{}: '{}.running_var'[{}] is {}; a number of at least 0 is wanted",
+           reader.source().describe(), prefix, c, variance[c]);
+    affine.scale[c] = gain[c] / std::sqrt(variance[c] + epsilon);
+    affine.offset[c] = offset[c] - mean[c] * affine.scale[c];
+  }
+  return affine;
+}
+
+FoldedDense fold_dense(const Layer& layer, TensorReader& reader, int threads) {
+  const ConvTensors& tensors = layer.tensors[0];
+  const int outputs = layer.outputs, inputs = layer.inputs;
+  FoldedDense folded{reader.read(tensors.weight, tensors.shape), Buffer<float>(outputs)};
+  Affine out = output_affine(tensors, outputs, reader);
+  const bool fused = !tensors.batch_norm.empty() && !reader.has(tensors.batch_norm + ".weight");
+  const bool may_lack = fused && layer.fused_form_lacks_affine;
+  if (!layer.output_scale.empty() && !(may_lack && !reader.has(layer.output_scale))) {
+    const Buffer<float> scale = reader.read(layer.output_scale, {outputs});
+    for (int o = 0; o < outputs; ++o) {
+      out.scale[o] *= scale[o];
+      out.offset[o] *= scale[o];
+    }
+  }
+  Affine in;  // of the input; empty where there is none
+  if (!layer.input_batch_norm.empty()) {
+    in = fold_batch_norm(layer.input_batch_norm, inputs, tensors.bn_epsilon, reader);
+  } else if (!layer.input_offset.empty() && !(may_lack && !reader.has(layer.input_offset))) {
+    const Buffer<float> offset = reader.read(layer.input_offset, {1, 1, 1, inputs});
+    in = {std::vector<double>(inputs, 1.0), std::vector<double>(offset.begin(), offset.end())};
+  }
+  const std::size_t row_size = folded.weights.size() / outputs;
+  const auto fold_row = [&](std::int64_t o, int) {
+    float* row = folded.weights.data() + o * row_size;
+    double offset = 0;
+    for (std::size_t i = 0; i < in.scale.size(); ++i) {  // 1x1 here, so row_size is inputs
+      offset += row[i] * in.offset[i];
+      row[i] = static_cast<float>(row[i] * (in.scale[i] * out.scale[o]));
+    }
+    if (in.scale.empty())
+      for (std::size_t i = 0; i < row_size; ++i) row[i] = static_cast<float>(row[i] * out.scale[o]);
+    folded.bias[o] = static_cast<float>(offset * out.scale[o] + out.offset[o]);
+  };
+  core::parallel_for(outputs, threads, std::ref(fold_row));
+  return folded;
+}
+
+FoldedDepthwise fold_depthwise(const Layer& layer, TensorReader& reader, int threads) {
+  const int channels = layer.outputs;
+  std::vector<DoubleBranch> branches;
+  std::vector<double> bias(channels, 0.0);
+  const bool is_merged = reader.has(layer.merged.weight) && reader.has(layer.merged.bias);
+  if (is_merged) {
+    const Affine affine = output_affine(layer.merged, channels, reader);
+    branches.push_back(
+        scaled(layer.branches[0], reader.read(layer.merged.weight, layer.merged.shape), affine.scale));
+    bias = affine.offset;
+  } else {
+    for (std::size_t i = 0; i < layer.branches.size(); ++i) {
+      const ConvTensors& tensors = layer.tensors[i];
+      const Buffer<float> weights = reader.read(tensors.weight, tensors.shape);
+      const Affine affine = output_affine(tensors, channels, reader);
+      DoubleBranch branch = scaled(layer.branches[i], weights, affine.scale);
+      for (int c = 0; c < channels; ++c) bias[c] += affine.offset[c];
+      const auto outer = std::find_if(branches.begin(), branches.end(),
+                                      [&](const auto& other) { return covers(other.branch, branch.branch); });
+      if (outer != branches.end())
+        add_into(*outer, branch, channels);
+      else
+        branches.push_back(std::move(branch));
+    }
+  }
+  Affine sum{std::vector<double>(channels, 1.0), std::vector<double>(channels, 0.0)};
+  if (!layer.sum_batch_norm.empty() && !(is_merged && !reader.has(layer.sum_batch_norm + ".weight")))
+    sum = fold_batch_norm(layer.sum_batch_norm, channels, 1e-5, reader);
+
+  FoldedDepthwise folded;
+  for (const DoubleBranch& branch : branches) {
+    Buffer<float> weights(branch.weights.size());
+    const std::size_t taps = branch.branch.taps();
+    const auto round_channel = [&](std::int64_t c, int) {
+      for (std::size_t i = c * taps; i < (c + 1) * taps; ++i)
+        weights[i] = static_cast<float>(branch.weights[i] * sum.scale[c]);
+    };
+    core::parallel_for(channels, threads, std::ref(round_channel));
+    folded.branches.push_back(branch.branch);
+    folded.weights.push_back(std::move(weights));
+  }
+  folded.bias = Buffer<float>(channels);
+  for (int c = 0; c < channels; ++c) folded.bias[c] = static_cast<float>(bias[c] * sum.scale[c] + sum.offset[c]);
+  return folded;
+}
+
+}  // namespace replk::model

@@ -1,0 +1,203 @@
+#include "model/network.hpp"
+
+#include <algorithm>
+#include <mutex>
+
+#include "core/error.hpp"
+#include "core/log.hpp"
+#include "core/threads.hpp"
+#include "model/size_plan.hpp"
+
+namespace replk::model {
+namespace {
+
+using core::fail;
+using core::Status;
+
+constexpr std::size_t kept_sizes = 4;
+constexpr int smallest_side = 32, largest_side = 16384;
+/// Keeps every tensor's number of elements far from overflow.
+constexpr std::int64_t largest_pixels = std::int64_t{1} << 31;
+constexpr int largest_classes = 1 << 20;
+
+void check_size(std::int64_t batch, int height, int width) {
+  if (height < smallest_side || height > largest_side)
+    fail(Status::invalid_argument, "input height {} is outside {}..{}", height, smallest_side, largest_side);
+  if (width < smallest_side || width > largest_side)
+    fail(Status::invalid_argument, "input width {} is outside {}..{}", width, smallest_side, largest_side);
+  const std::int64_t largest_batch = largest_pixels / (std::int64_t{height} * width);
+  if (batch < 1 || batch > largest_batch)
+    fail(Status::invalid_argument, "batch {} is outside 1..{} for {}x{}", batch, largest_batch, height, width);
+}
+
+/// The file's number of classes; 0 where it has no head at all.
+int classes_of(const Architecture& architecture, const WeightSource& weights) {
+  const std::string name = head_weight(architecture);
+  const Shape* shape = weights.shape(name);
+  if (shape == nullptr) {
+    const std::string prefix = name.substr(0, name.find('.') + 1);
+    for (const std::string& other : weights.names())
+      if (other.starts_with(prefix)) return architecture.classes;  // a head in parts: the missing key will be named
+    return 0;
+  }
+  if (shape->size() != 2 || (*shape)[0] < 1 || (*shape)[0] > largest_classes)
+    fail(Status::bad_file, "{}: '{}': shape {} found, [1..{}, {}] wanted", weights.describe(), name, to_string(*shape),
+         largest_classes, architecture.channels.back());
+  return static_cast<int>((*shape)[0]);
+}
+
+void warn_of_unknown(const TensorReader& reader) {
+  const std::vector<std::string> unknown = reader.unknown();
+  if (unknown.empty()) return;
+  std::string list;
+  constexpr std::size_t shown = 8;
+  for (std::size_t i = 0; i < std::min(unknown.size(), shown); ++i) list += (i ? ", " : "") + unknown[i];
+  if (unknown.size() > shown) list += ", ...";
+  core::log(core::LogLevel::warning, "{}: {} tensors are not the model's and were left out: {}",
+            reader.source().describe(), unknown.size(), list);
+}
+
+}  // namespace
+
+std::string_view name(LayerKind kind) {
+  constexpr std::string_view names[layer_kinds] = {"large depthwise", "small depthwise", "pointwise",
+                                                   "dense convolution", "norm", "other"};
+  return names[static_cast<int>(kind)];
+}
+
+double Profile::seconds(LayerKind kind) const {
+  double sum = 0;
+  for (const LayerProfile& layer : layers) sum += layer.kind == kind ? layer.seconds : 0;
+  return sum;
+}
+
+double Profile::macs(LayerKind kind) const {
+  double sum = 0;
+  for (const LayerProfile& layer : layers) sum += layer.kind == kind ? layer.macs : 0;
+  return sum;
+}
+
+double Profile::seconds() const {
+  double sum = 0;
+  for (const LayerProfile& layer : layers) sum += layer.seconds;
+  return sum;
+}
+
+struct Network::State {
+  Architecture architecture;
+  Graph graph;
+  StepOptions options;
+  std::vector<Parameters> parameters;  // of graph.layers
+  FeatureNorms norms;
+  std::size_t weight_bytes = 0;
+
+  std::mutex build;  // held while plans are made, so that a size is planned once
+  std::mutex mutex;  // guards plans
+  std::vector<std::shared_ptr<SizePlan>> plans;  // used last first
+
+  std::shared_ptr<SizePlan> find(const MapSize& size) {
+    const std::lock_guard lock(mutex);
+    const auto found = std::find_if(plans.begin(), plans.end(), [&](const auto& plan) {
+      const MapSize& input = plan->input();
+      return input.batch == size.batch && input.height == size.height && input.width == size.width;
+    });
+    if (found == plans.end()) return nullptr;
+    std::rotate(plans.begin(), found, found + 1);
+    return plans.front();
+  }
+  std::shared_ptr<SizePlan> plan_of(const MapSize& size) {
+    if (auto plan = find(size)) return plan;
+    const std::lock_guard building(build);
+    if (auto plan = find(size)) return plan;
+    {
+      // The oldest goes before the new one is made, so that memory holds four at most.
+      const std::lock_guard lock(mutex);
+      if (plans.size() == kept_sizes) plans.pop_back();
+    }
+    auto plan = std::make_shared<SizePlan>(graph, parameters, size, options);
+    const std::lock_guard lock(mutex);
+    plans.insert(plans.begin(), plan);
+    return plan;
+  }
+};
+
+Network::Network(const Architecture& architecture, const WeightSource& weights, const NetworkOptions& options)
+    : state_(std::make_unique<State>()) {
+  State& state = *state_;
+  state.architecture = architecture;
+  state.architecture.classes = classes_of(architecture, weights);
+  state.graph = build_graph(architecture, state.architecture.classes);
+  state.options = {core::effective_threads(options.threads), options.numerics};
+
+  TensorReader reader(weights);
+  const double layers = static_cast<double>(state.graph.layers.size());
+  for (const Layer& layer : state.graph.layers) {
+    if (options.progress && !options.progress(static_cast<double>(state.parameters.size()) / layers))
+      fail(Status::cancelled, "loading {} was cancelled", weights.describe());
+    state.parameters.push_back(load_parameters(layer, reader, state.options.threads));
+    state.weight_bytes += state.parameters.back().weight_bytes;
+  }
+  for (int s = 0; s < 4; ++s) {
+    const std::string& norm = state.graph.stages[s].norm_batch_norm;
+    if (options.norm_intermediate_features && norm.empty())
+      fail(Status::invalid_argument, "model {}: norm_intermediate_features is RepLKNet's alone", architecture.name);
+    if (options.norm_intermediate_features)
+      state.norms[s] = fold_batch_norm(norm, architecture.channels[s], 1e-5, reader);
+    else if (!norm.empty())
+      for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"}) reader.ignore(norm + field);
+  }
+  if (state.graph.logits < 0)
+    for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"}) reader.ignore(std::string("norm") + field);
+  warn_of_unknown(reader);
+  if (options.progress) options.progress(1.0);
+}
+
+Network::~Network() = default;
+Network::Network(Network&&) noexcept = default;
+Network& Network::operator=(Network&&) noexcept = default;
+
+const Architecture& Network::architecture() const { return state_->architecture; }
+int Network::threads() const { return state_->options.threads; }
+int Network::classes() const { return state_->architecture.classes; }
+std::size_t Network::weight_bytes() const { return state_->weight_bytes; }
+
+FeatureShape Network::feature_shape(int stage, int height, int width) const {
+  if (stage < 0 || stage > 3) fail(Status::invalid_argument, "stage {} is outside 0..3", stage);
+  check_size(1, height, width);
+  const Graph& graph = state_->graph;
+  std::vector<MapSize> sizes(graph.values.size(), MapSize{1, height, width});
+  const int wanted = graph.stages[stage].value;
+  for (const Layer& layer : graph.layers) sizes[layer.dst] = output_size(layer, sizes[layer.src]);
+  return {graph.values[wanted].channels, sizes[wanted].height, sizes[wanted].width};
+}
+
+double Network::macs(int height, int width, LayerKind kind) const {
+  check_size(1, height, width);
+  const Graph& graph = state_->graph;
+  std::vector<MapSize> sizes(graph.values.size(), MapSize{1, height, width});
+  double sum = 0;
+  for (std::size_t i = 0; i < graph.layers.size(); ++i) {
+    const Layer& layer = graph.layers[i];
+    const MapSize in = sizes[layer.src];
+    sizes[layer.dst] = output_size(layer, in);
+    if (kind_of(layer) == kind) sum += macs_of(layer, state_->parameters[i], in);
+  }
+  return sum;
+}
+
+void Network::prepare(std::int64_t batch, int height, int width) {
+  check_size(batch, height, width);
+  state_->plan_of({batch, height, width});
+}
+
+void Network::run(const Input& input, const Output& output, const RunOptions& options) {
+  check_size(input.batch, input.height, input.width);
+  if (input.pixels == nullptr) fail(Status::invalid_argument, "input pixels are null");
+  if (output.logits != nullptr && state_->graph.logits < 0)
+    fail(Status::invalid_argument, "model {}: its weights have no head ('{}'), so there are no logits",
+         state_->architecture.name, head_weight(state_->architecture));
+  const auto plan = state_->plan_of({input.batch, input.height, input.width});
+  plan->run(state_->graph, input, output, state_->norms, options);
+}
+
+}  // namespace replk::model

@@ -1,0 +1,140 @@
+#include "model/size_plan.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <functional>
+
+#include "core/error.hpp"
+#include "core/threads.hpp"
+
+namespace replk::model {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// [batch][pixels][channels] to [batch][channels][pixels], through the affine map where there is one. Blocks of pixels
+/// keep the lines they read in the first cache while all channels are written.
+void write_feature(const float* src, float* dst, const MapSize& size, int channels, const Affine& affine,
+                   int threads) {
+  constexpr std::int64_t block = 64;
+  const std::int64_t pixels = std::int64_t{size.height} * size.width, blocks = (pixels + block - 1) / block;
+  const auto body = [&](std::int64_t i, int) {
+    const std::int64_t image = i / blocks, first = i % blocks * block, last = std::min(pixels, first + block);
+    const float* in = src + image * pixels * channels;
+    float* out = dst + image * pixels * channels;
+    for (int c = 0; c < channels; ++c) {
+      const float scale = affine.scale.empty() ? 1.0f : static_cast<float>(affine.scale[c]);
+      const float offset = affine.scale.empty() ? 0.0f : static_cast<float>(affine.offset[c]);
+      for (std::int64_t p = first; p < last; ++p) {
+        const float value = in[p * channels + c];
+        out[c * pixels + p] = affine.scale.empty() ? value : value * scale + offset;
+      }
+    }
+  };
+  core::parallel_for(size.batch * blocks, threads, std::ref(body));
+}
+
+}  // namespace
+
+SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters, const MapSize& input,
+                   const StepOptions& options)
+    : input_(input), options_(options), sizes_(graph.values.size()) {
+  sizes_[0] = input;
+  for (std::size_t i = 0; i < graph.layers.size(); ++i) {
+    const Layer& layer = graph.layers[i];
+    const MapSize in = sizes_[layer.src];
+    sizes_[layer.dst] = output_size(layer, in);
+    steps_.push_back({prepare_step(layer, parameters[i], in, options), macs_of(layer, parameters[i], in)});
+  }
+  plan_memory(graph);
+}
+
+void SizePlan::plan_memory(const Graph& graph) {
+  std::vector<int> last_use(graph.values.size(), -1);
+  for (int i = 0; i < static_cast<int>(graph.layers.size()); ++i) {
+    const Layer& layer = graph.layers[i];
+    for (int value : {layer.src, layer.dst, layer.residual})
+      if (value >= 0) last_use[value] = i;
+  }
+  // Values that share a buffer: a residual that is not needed any more becomes the sum, which saves a copy as well.
+  std::vector<int> buffer_of(graph.values.size(), -1);
+  std::vector<Lifetime> buffers;
+  for (int i = 0; i < static_cast<int>(graph.layers.size()); ++i) {
+    const Layer& layer = graph.layers[i];
+    if (buffer_of[layer.dst] >= 0) {  // in place
+      continue;
+    }
+    const bool reuses = layer.residual > 0 && last_use[layer.residual] == i;
+    if (reuses) {
+      buffer_of[layer.dst] = buffer_of[layer.residual];
+      Lifetime& life = buffers[buffer_of[layer.dst]];
+      life.last = std::max(life.last, last_use[layer.dst]);
+      continue;
+    }
+    buffer_of[layer.dst] = static_cast<int>(buffers.size());
+    const std::size_t elements = static_cast<std::size_t>(sizes_[layer.dst].pixels()) * layer.outputs;
+    buffers.push_back({elements * sizeof(float), i, std::max(i, last_use[layer.dst])});
+  }
+  const ArenaPlan arena = plan_arena(buffers);
+  offsets_.assign(graph.values.size(), 0);
+  for (std::size_t v = 1; v < graph.values.size(); ++v) offsets_[v] = arena.offsets[buffer_of[v]];
+  std::size_t scratch = 0;
+  for (const PlannedStep& planned : steps_) scratch = std::max(scratch, planned.step->scratch_bytes());
+  scratch_offset_ = core::round_up(arena.bytes, core::alignment);
+  arena_bytes_ = scratch_offset_ + scratch;
+}
+
+SizePlan::Arena SizePlan::take_arena() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!free_arenas_.empty()) {
+      Arena arena = std::move(free_arenas_.back());
+      free_arenas_.pop_back();
+      return arena;
+    }
+  }
+  return Arena(arena_bytes_);
+}
+
+void SizePlan::return_arena(Arena arena) {
+  const std::lock_guard lock(mutex_);
+  free_arenas_.push_back(std::move(arena));
+}
+
+void SizePlan::run(const Graph& graph, const Input& input, const Output& output, const FeatureNorms& norms,
+                   const RunOptions& options) {
+  struct Loan {
+    SizePlan& plan;
+    Arena arena;
+    ~Loan() { plan.return_arena(std::move(arena)); }
+  } loan{*this, take_arena()};
+  char* const arena = loan.arena.data();
+  const auto at = [&](int value) { return reinterpret_cast<float*>(arena + offsets_[value]); };
+
+  if (options.profile != nullptr) options.profile->layers.clear();
+  const std::size_t end = output.logits != nullptr ? graph.layers.size() : graph.features_end;
+  for (std::size_t i = 0; i < end; ++i) {
+    if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed))
+      core::fail(core::Status::cancelled, "the run was cancelled");
+    const Layer& layer = graph.layers[i];
+    const Step& step = *steps_[i].step;
+    const auto start = options.profile != nullptr ? Clock::now() : Clock::time_point();
+    step.run(layer.src == 0 ? input.pixels : at(layer.src), at(layer.dst),
+             layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_);
+    if (options.profile != nullptr)
+      options.profile->layers.push_back(
+          {layer.name, step.shape(), step.choice(), kind_of(layer), seconds_since(start), steps_[i].macs});
+    for (int s = 0; s < 4; ++s)
+      if (output.features[s] != nullptr && graph.stages[s].value == layer.dst)
+        write_feature(at(layer.dst), output.features[s], sizes_[layer.dst], layer.outputs, norms[s],
+                      options_.threads);
+  }
+  if (output.logits != nullptr)
+    std::memcpy(output.logits, at(graph.logits),
+                static_cast<std::size_t>(input_.batch) * graph.values[graph.logits].channels * sizeof(float));
+}
+
+}  // namespace replk::model

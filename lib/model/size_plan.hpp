@@ -1,0 +1,48 @@
+// A network prepared for one batch, height and width: steps, and the arena their activations lie in.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/memory.hpp"
+#include "model/arena.hpp"
+#include "model/steps.hpp"
+
+namespace replk::model {
+
+/// BNs applied to features while they are written; empty where not wanted.
+using FeatureNorms = std::array<Affine, 4>;
+
+/// Thread-safe once made.
+class SizePlan {
+ public:
+  SizePlan(const Graph& graph, const std::vector<Parameters>& parameters, const MapSize& input,
+           const StepOptions& options);
+
+  const MapSize& input() const { return input_; }
+  std::size_t arena_bytes() const { return arena_bytes_; }
+  void run(const Graph& graph, const Input& input, const Output& output, const FeatureNorms& norms,
+           const RunOptions& options);
+
+ private:
+  struct PlannedStep {
+    std::unique_ptr<Step> step;
+    double macs = 0;
+  };
+  using Arena = core::Buffer<char>;
+
+  void plan_memory(const Graph& graph);
+  Arena take_arena();
+  void return_arena(Arena arena);
+
+  MapSize input_;
+  StepOptions options_;
+  std::vector<PlannedStep> steps_;     // of graph.layers
+  std::vector<MapSize> sizes_;         // of graph.values
+  std::vector<std::size_t> offsets_;   // of graph.values in the arena
+  std::size_t scratch_offset_ = 0, arena_bytes_ = 0;
+  std::mutex mutex_;
+  std::vector<Arena> free_arenas_;
+};
+
+}  // namespace replk::model
