@@ -1,48 +1,162 @@
 #include "depthwise/choice.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cstddef>
+#include <utility>
 
 #include "core/error.hpp"
+#include "depthwise/trial.hpp"
 #include "jit/code.hpp"
 
 namespace replk::depthwise {
+namespace {
 
 using core::fail;
 using core::Status;
+
+// Part of every key. To be raised when a tiling's fields change their meaning or an algorithm its speed: what
+// was measured before is then a miss.
+constexpr const char* kVersion = "1";
+
+// Work below this, on all threads, may be faster on fewer: waking a team costs some microseconds a phase.
+constexpr double kSmallSeconds = 500e-6;
+constexpr double kTeamSeconds = 5e-6;
+constexpr std::size_t kSmallTilings = 4;  // of each algorithm that are tried on fewer threads
+
+bool in_class(const Algorithm& algorithm, const Problem& problem) {
+  return algorithm.exact() || problem.numerics == Numerics::fast;
+}
+
+/// One undilated branch says no more than its numeric size does; anything else transfers to its like only.
+std::string branches_text(const Problem& problem) {
+  const auto plain = [](const Branch& b) { return b.dilation_h == 1 && b.dilation_w == 1; };
+  if (problem.branches.size() == 1 && plain(problem.branches[0])) return "one";
+  std::string text;
+  for (const Branch& b : problem.branches) {
+    if (!text.empty()) text += ',';
+    text += fmt::format("{}x{}", b.kernel_h, b.kernel_w);
+    if (!plain(b)) text += fmt::format("d{}x{}", b.dilation_h, b.dilation_w);
+  }
+  return text;
+}
+
+std::string epilogue_text(const Epilogue& e) {
+  static const char* const activations[] = {"none", "relu", "gelu"};
+  return fmt::format("{}{}{}", e.bias ? "bias," : "", activations[static_cast<int>(e.activation)],
+                     e.residual ? ",residual" : "");
+}
+
+std::string padding_text(const Problem& problem) {
+  Problem same = problem;
+  set_default_padding(same);
+  return same == problem ? "same" : fmt::format("{}x{}", problem.pad_h, problem.pad_w);
+}
+
+tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm, Isa isa, int threads) {
+  static const char* const types[] = {"f32", "bf16", "f16"};
+  int extent_h = 1, extent_w = 1;
+  for (const Branch& branch : p.branches) {
+    extent_h = std::max(extent_h, branch.extent_h());
+    extent_w = std::max(extent_w, branch.extent_w());
+  }
+  // The best tiling depends on the map and the kernel; channels and images only repeat it.
+  return {to_string(p),
+          {tuner::word("op", "depthwise"),
+           tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
+           tuner::word("layout", p.layout == Layout::nhwc ? "nhwc" : "nchw"),
+           tuner::word("type", types[static_cast<int>(p.type)]), tuner::word("branches", branches_text(p)),
+           tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
+           tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
+           tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
+           tuner::number("height", p.height), tuner::number("width", p.width),
+           tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
+           tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
+           tuner::word("threads", std::to_string(threads)), tuner::word("version", kVersion)}};
+}
+
+}  // namespace
+
+Tiling Choice::spelled(int all_threads) const {
+  Tiling whole = tiling;
+  if (threads != all_threads) whole.set("threads", threads);
+  return whole;
+}
 
 Isa plan_isa(const PlanOptions& options) {
   const Isa isa = std::min(options.isa.value_or(core::cpu().isa), core::cpu().hardware);
   return isa != Isa::portable && jit::code_allowed() ? isa : Isa::portable;
 }
 
-Choice choose(const Problem& problem, const Kernel& kernel, const PlanOptions& options, Isa isa, int threads) {
-  const auto in_class = [&](const Algorithm& a) { return a.exact() || problem.numerics == Numerics::fast; };
-  if (options.tiling) {
-    const Algorithm* algorithm = find_algorithm(options.tiling->algorithm);
-    if (!algorithm || !in_class(*algorithm) || !algorithm->legal(problem, kernel, *options.tiling, isa))
-      fail(Status::invalid_argument, "tiling '{}' cannot compute {} on {}", options.tiling->to_string(),
-           to_string(problem), name(isa));
-    return {algorithm, *options.tiling, "forced"};
+std::optional<Choice> read_choice(std::string_view line, const Problem& problem, const Kernel& geometry,
+                                  Isa isa, int threads) try {
+  Choice choice;
+  choice.tiling = Tiling::parse(line);
+  choice.algorithm = find_algorithm(choice.tiling.algorithm);
+  choice.threads = threads;
+  if (!choice.tiling.word("threads").empty()) {
+    choice.threads = choice.tiling.number("threads", 0);
+    if (choice.threads < 1 || choice.threads > threads) return std::nullopt;
+    std::erase_if(choice.tiling.fields, [](const auto& field) { return field.first == "threads"; });
   }
+  if (!choice.algorithm || !in_class(*choice.algorithm, problem) ||
+      !choice.algorithm->legal(problem, geometry, choice.tiling, isa))
+    return std::nullopt;
+  return choice;
+} catch (const core::Error&) {  // not a tiling at all
+  return std::nullopt;
+}
+
+Question question(const Problem& problem, const Kernel& geometry, const std::optional<std::string>& algorithm,
+                  Isa isa, int threads) {
+  Question q;
+  q.key = key_of(problem, algorithm, isa, threads);
+  q.legal = [&problem, &geometry, isa, threads](const std::string& line) {
+    return read_choice(line, problem, geometry, isa, threads).has_value();
+  };
+  double best = kSmallSeconds;
+  const auto add = [&](const Algorithm& a, int used, std::size_t most) {
+    std::vector<Candidate> found = a.candidates(problem, geometry, isa, used);
+    if (found.size() > most) found.resize(most);
+    for (Candidate& each : found) {
+      const double seconds = each.predicted_seconds + (used > 1 ? kTeamSeconds : 0);
+      best = std::min(best, seconds);
+      const Choice choice{&a, std::move(each.tiling), used, {}};
+      q.candidates.push_back({choice.spelled(threads).to_string(), seconds, a.complexity()});
+    }
+  };
+  const auto all = [&](int used, std::size_t most) {
+    for (const Algorithm* a : algorithms())
+      if (in_class(*a, problem) && (!algorithm || a->name() == *algorithm)) add(*a, used, most);
+  };
+  all(threads, SIZE_MAX);
+  if (best < kSmallSeconds)
+    for (int fewer = 1; fewer < threads; fewer *= 2) all(fewer, kSmallTilings);
+  return q;
+}
+
+Choice choose(const Problem& problem, const Kernel& kernel, const PlanOptions& options, Isa isa,
+              int threads) {
+  const auto named = [&](const std::string& line, const std::string& source) {
+    std::optional<Choice> choice = read_choice(line, problem, kernel, isa, threads);
+    if (!choice)
+      fail(Status::invalid_argument, "tiling '{}' cannot compute {} on {}", line, to_string(problem),
+           name(isa));
+    choice->source = source;
+    return *std::move(choice);
+  };
+  if (options.tiling) return named(options.tiling->to_string(), "forced");
   if (options.algorithm && !find_algorithm(*options.algorithm))
     fail(Status::invalid_argument, "algorithm '{}' does not exist", *options.algorithm);
 
-  Choice best;
-  double best_seconds = 0;
-  for (const Algorithm* algorithm : algorithms()) {
-    if (!in_class(*algorithm) || (options.algorithm && algorithm->name() != *options.algorithm)) continue;
-    const std::vector<Candidate> candidates = algorithm->candidates(problem, kernel, isa, threads);
-    if (candidates.empty()) continue;
-    const Candidate& first = candidates.front();  // the best predicted
-    if (!best.algorithm || first.predicted_seconds < best_seconds) {
-      best = {algorithm, first.tiling, "analytic"};
-      best_seconds = first.predicted_seconds;
-    }
-  }
-  if (!best.algorithm)
-    fail(Status::invalid_argument, "algorithm '{}' cannot compute {} on {}", options.algorithm.value_or("any"),
-         to_string(problem), name(isa));
-  return best;
+  const Question q = question(problem, kernel, options.algorithm, isa, threads);
+  if (q.candidates.empty())
+    fail(Status::invalid_argument, "algorithm '{}' cannot compute {} on {}",
+         options.algorithm.value_or("any"), to_string(problem), name(isa));
+  Trial trial(problem, isa, threads);
+  const tuner::Choice pick = tuner::choose(q.key, q.candidates, q.legal, trial.runner());
+  return named(pick.text, pick.source);
 }
 
 }  // namespace replk::depthwise

@@ -17,7 +17,8 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
   const Isa isa = plan_isa(options);
   Choice choice = choose(problem, kernel, options, isa, threads_);
   executor_ = choice.algorithm->prepare(problem, kernel, choice.tiling, isa);
-  tiling_ = std::move(choice.tiling);
+  tiling_ = choice.spelled(threads_);
+  threads_ = choice.threads;
   source_ = std::move(choice.source);
 }
 

@@ -1,0 +1,123 @@
+#include "depthwise/trial.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <set>
+#include <span>
+#include <utility>
+
+#include "core/error.hpp"
+#include "core/half.hpp"
+#include "depthwise/choice.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+constexpr std::int64_t kSamples = 2000;
+
+template <class T>
+void fill_as(core::Buffer<std::byte>& buffer, std::int64_t elements, std::uint32_t seed) {
+  buffer = core::Buffer<std::byte>(static_cast<std::size_t>(elements) * sizeof(T));
+  T* data = reinterpret_cast<T*>(buffer.data());
+  std::uint32_t state = seed;  // a linear congruence: large tensors are to be filled in no time
+  for (std::int64_t i = 0; i < elements; i++) {
+    state = state * 1664525u + 1013904223u;
+    data[i] = core::from_float<T>(static_cast<float>(state >> 8) * 0x1p-23f - 0.75f);  // -0.75 to 1.25
+  }
+}
+
+void fill(core::Buffer<std::byte>& buffer, DataType type, std::int64_t elements, std::uint32_t seed) {
+  switch (type) {
+    case DataType::f32:
+      return fill_as<float>(buffer, elements, seed);
+    case DataType::bf16:
+      return fill_as<core::Bf16>(buffer, elements, seed);
+    case DataType::f16:
+      return fill_as<core::F16>(buffer, elements, seed);
+  }
+}
+
+std::vector<std::span<const float>> spans(const std::vector<std::vector<float>>& all) {
+  return {all.begin(), all.end()};
+}
+
+/// Three whole channels where that is little work, since errors are relative to a channel's largest output;
+/// sampled places on a large map. Few, because a race has many candidates.
+std::vector<Sample> few_samples(const Problem& p) {
+  const std::int64_t area = std::int64_t{p.out_height()} * p.out_width();
+  double taps = 0;
+  for (const Branch& branch : p.branches) taps += branch.taps();
+  if (static_cast<double>(area) * taps > 1e7) return sampled_outputs(p, kSamples, 1);
+  std::vector<Sample> samples;
+  const std::set<std::pair<std::int64_t, int>> planes{
+      {0, 0}, {p.batch / 2, p.channels / 2}, {p.batch - 1, p.channels - 1}};
+  for (const auto& [image, channel] : planes)
+    for (int row = 0; row < p.out_height(); row++)
+      for (int column = 0; column < p.out_width(); column++) samples.push_back({image, channel, row, column});
+  return samples;
+}
+
+}  // namespace
+
+Trial::Trial(const Problem& problem, Isa isa, int threads)
+    : problem_(problem), isa_(isa), threads_(threads) {}
+Trial::~Trial() = default;
+
+tuner::Runner Trial::runner() {
+  return {[this](const std::string& line) { return verify(line); },
+          [this](const std::string& line) { run(line); }, [this](const std::string& line) { release(line); }};
+}
+
+void Trial::make_data() {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  for (const Branch& branch : problem_.branches) {
+    std::vector<float>& w =
+        weights_.emplace_back(static_cast<std::size_t>(problem_.channels) * branch.taps());
+    for (float& value : w) value = uniform(random);
+  }
+  if (problem_.epilogue.bias) {
+    bias_.resize(static_cast<std::size_t>(problem_.channels));
+    for (float& value : bias_) value = uniform(random);
+  }
+  kernel_ = merge(problem_, spans(weights_), bias_);
+  fill(src_, problem_.type, problem_.input_elements(), 1);
+  fill(dst_, problem_.type, problem_.output_elements(), 2);
+  if (problem_.epilogue.residual) fill(residual_, problem_.type, problem_.output_elements(), 3);
+  samples_ = few_samples(problem_);
+  expected_ = reference(problem_, spans(weights_), bias_, tensors(), samples_);
+}
+
+Tensors Trial::tensors() {
+  return {src_.data(), dst_.data(), problem_.epilogue.residual ? residual_.data() : nullptr};
+}
+
+bool Trial::verify(const std::string& line) {
+  if (samples_.empty()) make_data();
+  std::optional<Choice> choice = read_choice(line, problem_, kernel_, isa_, threads_);
+  if (!choice) return false;
+  Prepared& prepared = prepared_[line];
+  prepared.executor = choice->algorithm->prepare(problem_, kernel_, choice->tiling, isa_);
+  prepared.threads = choice->threads;
+  const std::size_t needed = prepared.executor->workspace_bytes(prepared.threads);
+  if (workspace_.size() < needed) workspace_ = core::Buffer<std::byte>(needed);
+  std::memset(dst_.data(), 0xff, dst_.size());  // NaNs: what is not written is not right
+  run(line);
+  return compare(problem_, spans(weights_), tensors(), samples_, expected_).max_of_allowed <= 1;
+}
+
+void Trial::run(const std::string& line) {
+  const Prepared& prepared = prepared_.at(line);
+  prepared.executor->run(tensors(), workspace_.data(), prepared.threads);
+}
+
+void Trial::release(const std::string& line) {
+  prepared_.erase(line);
+}
+
+const Executor& Trial::executor(const std::string& line) const {
+  return *prepared_.at(line).executor;
+}
+
+}  // namespace replk::depthwise

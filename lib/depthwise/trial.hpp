@@ -1,0 +1,55 @@
+// Runs candidates of a problem on data of its own, for the tuner.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/memory.hpp"
+#include "depthwise/algorithm.hpp"
+#include "depthwise/reference.hpp"
+#include "tuner/race.hpp"
+
+namespace replk::depthwise {
+
+/// Makes nothing before the first candidate is verified. Weights and activations are seeded random numbers of
+/// ordinary size: zeros and denormals take other times than real data do. One thread at a time.
+class Trial {
+ public:
+  Trial(const Problem& problem, Isa isa, int threads);
+  ~Trial();
+  Trial(const Trial&) = delete;
+  Trial& operator=(const Trial&) = delete;
+
+  /// Refers to this object.
+  tuner::Runner runner();
+
+  /// Prepares a candidate (if need be) and compares sampled outputs with the double reference, within the
+  /// bound of its class.
+  bool verify(const std::string& line);
+  void run(const std::string& line);
+  void release(const std::string& line);
+  /// What was prepared for this line.
+  const Executor& executor(const std::string& line) const;
+
+ private:
+  struct Prepared {
+    std::unique_ptr<Executor> executor;
+    int threads = 1;
+  };
+  void make_data();
+  Tensors tensors();
+
+  Problem problem_;
+  Isa isa_;
+  int threads_;
+  std::vector<std::vector<float>> weights_;
+  std::vector<float> bias_;
+  Kernel kernel_;
+  core::Buffer<std::byte> src_, dst_, residual_, workspace_;
+  std::vector<Sample> samples_;
+  std::vector<double> expected_;
+  std::map<std::string, Prepared> prepared_;
+};
+
+}  // namespace replk::depthwise

@@ -1,0 +1,148 @@
+#include "depthwise/choice.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/error.hpp"
+#include "depthwise/trial.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+const Isa isa = plan_isa({});
+
+std::vector<std::string> texts(const Question& q) {
+  std::vector<std::string> all;
+  for (const tuner::Candidate& each : q.candidates) all.push_back(each.text);
+  return all;
+}
+
+TEST(Choice, EveryCandidateIsLegalDistinctAndPredicted) {
+  for (const char* shape :
+       {"n1c40h14w14k13", "n2c8h9w11k5x3s2", "n1c16h20w20k51x5,5x51,5x5", "n1c24h14w14k7exact",
+        "n1c24h14w14k7nchw", "n1c24h14w14k7bf16+gelu+residual", "n1c8h12w12k3d2"}) {
+    const Problem problem = parse(shape);
+    const Kernel geometry = merged_geometry(problem);
+    for (int threads : {1, 4}) {
+      const Question q = question(problem, geometry, {}, isa, threads);
+      std::vector<std::string> all = texts(q);
+      ASSERT_FALSE(all.empty()) << shape;
+      for (const tuner::Candidate& each : q.candidates) {
+        EXPECT_TRUE(q.legal(each.text)) << shape << ": " << each.text;
+        EXPECT_GT(each.predicted_seconds, 0) << shape << ": " << each.text;
+      }
+      std::sort(all.begin(), all.end());
+      EXPECT_EQ(std::adjacent_find(all.begin(), all.end()), all.end()) << shape;
+    }
+  }
+}
+
+TEST(Choice, SmallWorkMayUseFewerThreads) {
+  const Problem problem = parse("n1c8h7w7k3");
+  const Kernel geometry = merged_geometry(problem);
+  const std::vector<std::string> all = texts(question(problem, geometry, {}, isa, 4));
+  EXPECT_NE(std::find(all.begin(), all.end(), "portable threads=1"), all.end());
+  EXPECT_NE(std::find(all.begin(), all.end(), "portable threads=2"), all.end());
+  EXPECT_NE(std::find(all.begin(), all.end(), "portable"), all.end());
+
+  const std::optional<Choice> one = read_choice("portable threads=1", problem, geometry, isa, 4);
+  ASSERT_TRUE(one);
+  EXPECT_EQ(one->threads, 1);
+  EXPECT_EQ(one->tiling.to_string(), "portable");
+  EXPECT_EQ(one->spelled(4).to_string(), "portable threads=1");
+  EXPECT_EQ(one->spelled(1).to_string(), "portable");
+
+  const std::vector<float> weights(8 * 9, 1.0f), bias(8);
+  const std::vector<std::span<const float>> spans{weights};
+  PlanOptions options;
+  options.threads = 4;
+  options.tiling = Tiling::parse("portable threads=2");
+  const Plan plan(problem, spans, bias, options);
+  EXPECT_EQ(plan.threads(), 2);
+  EXPECT_EQ(plan.tiling().to_string(), "portable threads=2") << "what is printed can be forced again";
+}
+
+TEST(Choice, LinesFromOutsideAreTrustedInNothing) {
+  const Problem problem = parse("n1c40h14w14k13"), exact = parse("n1c40h14w14k13exact");
+  const Kernel geometry = merged_geometry(problem);
+  std::vector<std::string> hostile{"",
+                                   "unknown n=1",
+                                   "portable tile=2147483648",
+                                   "portable threads=0",
+                                   "portable threads=5",
+                                   "portable threads=-1",
+                                   "portable threads=99999999999999999999",
+                                   "portable threads=1 threads=1",
+                                   "portable\n",
+                                   std::string(5000, 'a')};
+  for (const std::string& text : texts(question(problem, geometry, {}, isa, 4))) {
+    if (text.starts_with("portable")) continue;
+    hostile.push_back(text + " more=1");
+    for (std::size_t at = text.find('='); at != std::string::npos; at = text.find('=', at + 1)) {
+      const std::string tail = text.substr(std::min(text.find(' ', at), text.size()));
+      for (const char* value : {"2147483648", "-1", "99999999999999", "x", ""})
+        hostile.push_back(text.substr(0, at + 1) + value + tail);
+    }
+    hostile.push_back(text.substr(0, text.rfind(' ')));
+    if (hostile.size() > 2000) break;
+  }
+  for (const std::string& line : hostile) EXPECT_FALSE(read_choice(line, problem, geometry, isa, 4)) << line;
+  for (const std::string& text : texts(question(problem, geometry, {}, isa, 1))) {
+    const Algorithm* algorithm = find_algorithm(Tiling::parse(text).algorithm);
+    EXPECT_EQ(read_choice(text, exact, geometry, isa, 1).has_value(), algorithm->exact()) << text;
+  }
+}
+
+TEST(Choice, KeysDifferWhereverTheChoiceMay) {
+  const auto key = [](const char* shape, int threads = 1, std::optional<std::string> only = {}) {
+    const Problem problem = parse(shape);
+    const Kernel geometry = merged_geometry(problem);
+    return question(problem, geometry, only, isa, threads).key.json();
+  };
+  const std::vector<std::string> keys{
+      key("n1c8h14w14k5"),      key("n2c8h14w14k5"),          key("n1c16h14w14k5"),
+      key("n1c8h15w14k5"),      key("n1c8h14w15k5"),          key("n1c8h14w14k5x3"),
+      key("n1c8h14w14k5s2"),    key("n1c8h14w14k5p1"),        key("n1c8h14w14k5nchw"),
+      key("n1c8h14w14k5bf16"),  key("n1c8h14w14k5fp16"),      key("n1c8h14w14k5exact"),
+      key("n1c8h14w14k5+relu"), key("n1c8h14w14k5+residual"), key("n1c8h14w14k5,3x3"),
+      key("n1c8h14w14k3d2"),    key("n1c8h14w14k5", 2),       key("n1c8h14w14k5", 1, "portable")};
+  for (std::size_t i = 0; i < keys.size(); i++)
+    for (std::size_t j = 0; j < i; j++) EXPECT_NE(keys[i], keys[j]);
+}
+
+TEST(Trial, AcceptsRightResultsAndTheTunerRemembersThePick) {
+  char name[] = "/tmp/replk-choice-XXXXXX";
+  ASSERT_NE(mkdtemp(name), nullptr);
+  tuner::Cache cache(std::string(name) + "/tune.jsonl", {});
+  tuner::Settings settings;
+  settings.mode = tuner::Mode::now;
+  settings.budget_seconds = 0.05;
+  for (const char* shape : {"n1c24h9w9k5", "n2c9h8w7k3s2+gelu+residual", "n1c24h9w9k5nchw", "n1c16h8w8k7bf16",
+                            "n1c16h12w12k11x3,3x11", "n1c24h9w9k5exact"}) {
+    const Problem problem = parse(shape);
+    const Kernel geometry = merged_geometry(problem);
+    const Question q = question(problem, geometry, {}, isa, 2);
+    Trial trial(problem, isa, 2);
+    const tuner::Choice first = tuner::choose(q.key, q.candidates, q.legal, trial.runner(), settings, cache);
+    EXPECT_EQ(first.source, "measured") << shape;
+    for (std::size_t i = 0; i < first.raced.size(); i++)
+      EXPECT_NE(first.standings[i].fate, tuner::Standing::wrong) << shape << ": " << first.raced[i].text;
+    const tuner::Choice second = tuner::choose(q.key, q.candidates, q.legal, trial.runner(), settings, cache);
+    EXPECT_EQ(second.source, "cache") << shape;
+    EXPECT_EQ(second.text, first.text) << shape;
+  }
+  std::filesystem::remove_all(name);
+}
+
+TEST(Trial, RefusesLinesThatCannotComputeTheProblem) {
+  const Problem problem = parse("n1c8h8w8k3");
+  Trial trial(problem, isa, 1);
+  EXPECT_TRUE(trial.verify("portable"));
+  EXPECT_FALSE(trial.verify("portable tile=3"));
+  EXPECT_FALSE(trial.verify("nothing"));
+}
+
+}  // namespace
+}  // namespace replk::depthwise
