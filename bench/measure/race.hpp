@@ -1,0 +1,30 @@
+// Times of several candidates for the same work, taken so that they can be compared.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace replk::bench {
+
+struct RaceOptions {
+  int rounds = 15;      // at least
+  int max_rounds = 45;  // as many as fit in the seconds, up to this
+  double seconds = 1.0;
+  double slow = 3;  // a candidate whose first run takes this many times the best one's is timed that once
+  double slot_seconds = 3e-4;  // short runs are repeated for so long, and the mean of the slot counts
+  std::uint64_t seed = 1;
+};
+
+struct Times {
+  std::vector<double>
+      seconds;  // one a round, in the order of the rounds; one alone where the candidate was slow
+  double median() const;
+};
+
+/// Every round runs each candidate once, in an order drawn anew for each. Each turn is preceded by an untimed
+/// run, so that all meet their own data in the caches. A candidate's preceding first run, timed, says whether
+/// it is slow.
+std::vector<Times> race(const std::vector<std::function<void()>>& candidates,
+                        const RaceOptions& options = {});
+
+}  // namespace replk::bench
