@@ -8,5 +8,6 @@ class App;
 namespace replk::cli {
 
 void add_info(CLI::App& program);
+void add_bench_depthwise(CLI::App& bench);
 
 }  // namespace replk::cli

@@ -44,6 +44,9 @@ int run(int argc, char** argv) {
   program.set_version_flag("--version", "replk " REPLK_VERSION);
   program.require_subcommand(1);
   cli::add_info(program);
+  CLI::App* bench = program.add_subcommand("bench", "Time kernels and networks against other libraries");
+  bench->require_subcommand(1);
+  cli::add_bench_depthwise(*bench);
 
   const bool json = wants_json(argc, argv);
   try {

@@ -6,10 +6,11 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <span>
 
-#include "bench/measure/limits.hpp"
+#include "bench/limits/limits.hpp"
 #include "bench/peers_onednn/depthwise.hpp"
 #include "core/error.hpp"
 #include "core/memory.hpp"
@@ -67,6 +68,13 @@ struct Data {
   std::span<const float> bias_span() const { return {bias.data(), bias.size()}; }
   Tensors tensors() { return {src.data(), dst.data(), residual.data()}; }
 };
+
+/// The multiply-add peak of this many threads at once: they share a clock and sometimes a core.
+double peak_gflops(int threads) {
+  std::vector<double> each(threads);
+  core::parallel_for(threads, threads, [&](std::int64_t i, int) { each[i] = fma_peak_gflops(); });
+  return std::accumulate(each.begin(), each.end(), 0.0);
+}
 
 /// A convolution of one branch that oneDNN can be asked for.
 struct Part {
@@ -240,6 +248,7 @@ DepthwiseRow measure_depthwise(const Problem& p, const DepthwiseOptions& options
   const auto samples = sampled_outputs(p, options.checked_outputs, options.seed);
   row.samples = std::int64_t(samples.size());
   plan.run(tensors, workspace.data());
+  if (options.spoil) options.spoil(data.dst.data(), data.dst.size());
   const auto accuracy =
       compare(p, weights, tensors, samples, reference(p, weights, data.bias_span(), tensors, samples));
   row.max_relative_error = accuracy.max_relative_error;
@@ -265,9 +274,9 @@ DepthwiseRow measure_depthwise(const Problem& p, const DepthwiseOptions& options
         runs.push_back([peer = part.peers[i].get()] { peer->run(); });
         timed.push_back(&part.times[i]);
       }
-  const double peak_before = peak_fma_per_second(row.threads);
+  const double peak_before = peak_gflops(row.threads);
   const std::vector<Times> times = race(runs, options.race);
-  const double peak = (peak_before + peak_fma_per_second(row.threads)) / 2;
+  row.peak_gflops = (peak_before + peak_gflops(row.threads)) / 2;
 
   const double seconds = times[0].median();
   row.ms = 1e3 * seconds;
@@ -276,11 +285,10 @@ DepthwiseRow measure_depthwise(const Problem& p, const DepthwiseOptions& options
   if (!peers.empty()) compare_with_peers(peers, row);
 
   const depthwise::Work work = plan.executor().work();
-  row.peak_gflops = 2e-9 * peak;
   row.useful_gflops = 2e-9 * double(p.useful_macs()) / seconds;
   row.percent_of_peak = 100 * row.useful_gflops / row.peak_gflops;
   // An addition takes a multiply-add's place in the pipes.
-  row.percent_of_limit = 100 * (work.fma + work.add) / seconds / peak;
+  row.percent_of_limit = 100 * 2e-9 * (work.fma + work.add) / seconds / row.peak_gflops;
   row.bytes_moved = work.bytes_read + work.bytes_written;
   return row;
 }

@@ -1,6 +1,8 @@
 // One row of a depthwise comparison: ours against oneDNN in one process.
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -46,6 +48,8 @@ struct DepthwiseOptions {
   std::int64_t checked_outputs = 4096;  // at least; all where there are fewer
   std::uint64_t seed = 1;               // of weights and tensors
   bool peers = true;
+  /// For tests of the check: called on the result of ours before it is compared.
+  std::function<void(float* dst, std::size_t elements)> spoil;
 };
 
 /// Plans, checks every candidate's result against the double reference, and only then times. Throws

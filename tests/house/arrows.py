@@ -13,7 +13,7 @@ CORE = {"lib/core"}
 LEAVES = CORE | {"jit", "tuner"}
 LAYERS = LEAVES | {"lib/depthwise", "lib/dense", "lib/elementwise", "lib/image"}
 LIBRARY = LAYERS | {"lib/model", "lib/include"}
-PROGRAMS = LIBRARY | {"lib/api", "bench/peers_onednn"}
+PROGRAMS = LIBRARY | {"lib/api", "bench/limits", "bench/measure", "bench/peers_onednn"}
 
 # Box: the boxes it may include, itself aside. A file belongs to the longest prefix of its path.
 MAY_INCLUDE = {
@@ -27,7 +27,9 @@ MAY_INCLUDE = {
     "lib/image": LEAVES,
     "lib/model": LAYERS,
     "lib/api": LIBRARY,
+    "bench/limits": CORE,
     "bench/peers_onednn": LIBRARY,
+    "bench/measure": LIBRARY | {"bench/limits", "bench/peers_onednn"},
     "cli": PROGRAMS,
     "bench": PROGRAMS,
     "tests": PROGRAMS | {"cli", "bench"},

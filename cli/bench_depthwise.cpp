@@ -1,0 +1,130 @@
+// replk bench depthwise SHAPE...: ours against oneDNN in this process.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "bench/measure/depthwise.hpp"
+#include "cli/commands.hpp"
+#include "cli/common.hpp"
+#include "core/cpu.hpp"
+#include "core/error.hpp"
+#include "depthwise/problem.hpp"
+
+namespace replk::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Arguments {
+  std::vector<std::string> shapes;
+  std::string algorithm, tiling;
+  int threads = 0;
+  double seconds = 1;
+  bool no_peers = false;
+};
+
+template <class T>
+Json or_null(const std::optional<T>& value) {
+  return value ? Json(*value) : Json();
+}
+
+Json to_json(const bench::DepthwiseRow& row) {
+  Json peers = Json::array();
+  for (const bench::PeerTime& peer : row.peers)
+    peers.push_back({{"name", peer.name},
+                     {"implementation", peer.implementation},
+                     {"ms", or_null(peer.ms)},
+                     {"create_ms", or_null(peer.create_ms)}});
+  return {{"shape", row.shape},
+          {"algorithm", row.algorithm},
+          {"tiling", row.tiling},
+          {"source", row.source},
+          {"ms", row.ms},
+          {"peers", peers},
+          {"best_peer", or_null(row.best_peer)},
+          {"best_peer_ms", or_null(row.best_peer_ms)},
+          {"ratio", or_null(row.ratio)},
+          {"max_relative_error", row.max_relative_error},
+          {"max_of_allowed", row.max_of_allowed},
+          {"checked_outputs", row.samples},
+          {"threads", row.threads},
+          {"peak_gflops", row.peak_gflops},
+          {"useful_gflops", row.useful_gflops},
+          {"percent_of_peak", row.percent_of_peak},
+          {"percent_of_limit", row.percent_of_limit},
+          {"create_ms", row.create_ms},
+          {"bytes_moved", row.bytes_moved},
+          {"workspace_bytes", row.workspace_bytes},
+          {"prepared_bytes", row.prepared_bytes},
+          {"note", row.note}};
+}
+
+std::string milliseconds(const std::optional<double>& ms) {
+  return ms ? fmt::format("{:.3f}", *ms) : "-";
+}
+
+void print(const bench::DepthwiseRow& row) {
+  fmt::print("{}\n  {:28} {:>9} ms   {}{}\n", row.shape, "replk", milliseconds(row.ms), row.tiling,
+             row.source.empty() ? "" : " (" + row.source + ")");
+  for (const bench::PeerTime& peer : row.peers)
+    fmt::print("  {:28} {:>9} ms   {}\n", peer.name, milliseconds(peer.ms), peer.implementation);
+  if (row.ratio) fmt::print("  {:.2f} times as fast as {}; ", *row.ratio, *row.best_peer);
+  fmt::print(
+      "{}largest error {:.1e} of the channel's largest output; {:.0f} % of the multiply-add peak ({:.1f} "
+      "GFLOP/s, "
+      "{} thread{}) in taps that meet the map, {:.0f} % in real operations\n",
+      row.ratio ? "" : "  ", row.max_relative_error, row.percent_of_peak, row.peak_gflops, row.threads,
+      row.threads > 1 ? "s" : "", row.percent_of_limit);
+  if (!row.note.empty()) fmt::print("  {}\n", row.note);
+}
+
+ExitCode run(const Arguments& arguments, bool json) {
+  std::vector<depthwise::Problem> problems;  // all are read before any is timed
+  for (const std::string& shape : arguments.shapes) problems.push_back(depthwise::parse(shape));
+  bench::DepthwiseOptions options;
+  options.threads = arguments.threads;
+  options.race.seconds = arguments.seconds;
+  options.peers = !arguments.no_peers;
+  if (!arguments.algorithm.empty()) options.plan.algorithm = arguments.algorithm;
+  if (!arguments.tiling.empty()) options.plan.tiling = depthwise::Tiling::parse(arguments.tiling);
+
+  ExitCode code = exit_done;
+  Json rows = Json::array();
+  for (const depthwise::Problem& problem : problems) {
+    try {
+      const bench::DepthwiseRow row = measure_depthwise(problem, options);
+      if (json)
+        rows.push_back(to_json(row));
+      else
+        print(row);
+    } catch (const core::Error& error) {
+      if (error.status() != core::Status::internal) throw;
+      report_failure(error.what());  // a wrong result: not timed, the other shapes go on
+      code = exit_failures;
+    }
+  }
+  if (json) print_json({{"rows", rows}});
+  return code;
+}
+
+}  // namespace
+
+void add_bench_depthwise(CLI::App& parent) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = add_command(parent, "depthwise", "Time depthwise convolutions against oneDNN",
+                                  [arguments](bool json) { return run(*arguments, json); });
+  command.add_option("shape", arguments->shapes, "Shapes, such as n1c128h56w56k31")->required();
+  add_threads_option(command, arguments->threads);
+  command.add_option("--algorithm", arguments->algorithm,
+                     "The best tiling of this algorithm instead of the best of all");
+  command.add_option("--tiling", arguments->tiling, "This tiling, as an earlier run printed it");
+  command.add_option("--seconds", arguments->seconds, "How long to time a shape where 15 rounds take less")
+      ->check(CLI::Range(0.0, 600.0));
+  command.add_flag("--no-peers", arguments->no_peers, "Time ours alone");
+}
+
+}  // namespace replk::cli

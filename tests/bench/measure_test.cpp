@@ -1,0 +1,99 @@
+// The measuring code: that it runs what it says, names every peer, and refuses to time what is wrong. Never
+// how fast.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <thread>
+
+#include "bench/measure/depthwise.hpp"
+#include "bench/measure/race.hpp"
+#include "core/error.hpp"
+
+namespace replk::bench {
+namespace {
+
+DepthwiseOptions quick() {
+  DepthwiseOptions options;
+  options.threads = 1;
+  options.race = {.rounds = 2, .max_rounds = 2, .seconds = 0, .slow = 3, .slot_seconds = 0, .seed = 1};
+  return options;
+}
+
+TEST(Race, InterleavesAndTimesTheSlowOnce) {
+  std::string calls;
+  const auto work = [&](char name, int ms) {
+    return [&calls, name, ms] {
+      calls += name;
+      std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+    };
+  };
+  const auto times =
+      race({work('a', 1), work('b', 1), work('s', 60)},
+           {.rounds = 15, .max_rounds = 15, .seconds = 0, .slow = 3, .slot_seconds = 0, .seed = 1});
+  ASSERT_EQ(times.size(), 3u);
+  EXPECT_EQ(times[0].seconds.size(), 15u);
+  EXPECT_EQ(times[1].seconds.size(), 15u);
+  EXPECT_EQ(times[2].seconds.size(), 1u);
+  EXPECT_EQ(std::count(calls.begin(), calls.end(), 's'), 1);
+  // A turn is a warm and a timed run; both orders of a and b occur.
+  EXPECT_NE(calls.find("aabb"), std::string::npos);
+  EXPECT_NE(calls.find("bbaa"), std::string::npos);
+}
+
+TEST(Race, MedianOfEvenAndOddCounts) {
+  EXPECT_DOUBLE_EQ((Times{{3, 1, 2}}.median()), 2);
+  EXPECT_DOUBLE_EQ((Times{{4, 1, 2, 9}}.median()), 3);
+}
+
+TEST(MeasureDepthwise, EveryLayoutIsNamedAndChecked) {
+  const DepthwiseRow row = measure_depthwise(depthwise::parse("n2c19h9w12k7x5s2x1+relu+residual"), quick());
+  ASSERT_EQ(row.peers.size(), 3u);
+  EXPECT_EQ(row.peers[0].name, "onednn nhwc");
+  EXPECT_EQ(row.peers[1].name, "onednn blocked");
+  EXPECT_EQ(row.peers[2].name, "onednn nchw");
+  for (const PeerTime& peer : row.peers) EXPECT_FALSE(peer.implementation.empty());
+  EXPECT_GT(row.ms, 0);
+  EXPECT_GT(row.peak_gflops, 0);
+  EXPECT_LE(row.max_of_allowed, 1);
+  EXPECT_EQ(row.samples, 2 * 19 * 5 * 12);
+  EXPECT_EQ(row.shape, "n2c19h9w12k7x5s2x1+relu+residual");
+}
+
+TEST(MeasureDepthwise, ReferenceCodeIsListedAndNotRun) {
+  // A kernel as wide as this on a blocked layout: oneDNN has its reference code only, on any instruction set.
+  const DepthwiseRow row = measure_depthwise(depthwise::parse("n1c16h14w14k5x31"), quick());
+  const PeerTime& blocked = row.peers.at(1);
+  ASSERT_NE(blocked.implementation.find("ref"), std::string::npos);
+  EXPECT_FALSE(blocked.ms.has_value());
+  EXPECT_NE(row.best_peer.value_or(""), blocked.name);
+}
+
+TEST(MeasureDepthwise, BranchesAreMergedAndSummed) {
+  const DepthwiseRow row = measure_depthwise(depthwise::parse("n1c16h14w14k9x3,3x9,3+gelu"), quick());
+  const auto has = [&](const std::string& name) {
+    return std::any_of(row.peers.begin(), row.peers.end(), [&](const PeerTime& p) { return p.name == name; });
+  };
+  EXPECT_TRUE(has("onednn nhwc merged"));
+  EXPECT_TRUE(has("onednn nhwc k9x3"));
+  EXPECT_TRUE(has("onednn nhwc k3x9"));
+  if (row.best_peer)
+    EXPECT_TRUE(row.best_peer->ends_with("merged") || *row.best_peer == "onednn sum of branches");
+}
+
+TEST(MeasureDepthwise, AWrongResultIsNeverTimed) {
+  DepthwiseOptions options = quick();
+  for (const float wrong : {1e-3f, std::numeric_limits<float>::quiet_NaN()}) {
+    options.spoil = [wrong](float* dst, std::size_t elements) { dst[elements - 1] += wrong; };
+    try {
+      measure_depthwise(depthwise::parse("n1c16h14w14k7"), options);
+      ADD_FAILURE() << "a result off by " << wrong << " was accepted";
+    } catch (const core::Error& error) {
+      EXPECT_EQ(error.status(), core::Status::internal);
+      EXPECT_NE(std::string(error.what()).find("not timed"), std::string::npos) << error.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace replk::bench
