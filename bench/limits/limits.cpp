@@ -48,6 +48,15 @@ void add_avx2(long n) {
 void add_avx512(long n) {
   for (; n; n--) __asm__ volatile(ADD_12("%%zmm")::: TOUCHED);
 }
+#define PAIR(R, I, J) "vfmadd231ps " R "15," R "15," R #I "\n vaddps " R "15," R #J "," R #J "\n"
+#define MIXED_14(R) \
+  PAIR(R, 0, 7) PAIR(R, 1, 8) PAIR(R, 2, 9) PAIR(R, 3, 10) PAIR(R, 4, 11) PAIR(R, 5, 12) PAIR(R, 6, 13)
+void mixed_avx2(long n) {
+  for (; n; n--) __asm__ volatile(MIXED_14("%%ymm")::: TOUCHED, "xmm12", "xmm13");
+}
+void mixed_avx512(long n) {
+  for (; n; n--) __asm__ volatile(MIXED_14("%%zmm")::: TOUCHED, "xmm12", "xmm13");
+}
 void read_avx2(const char* data, std::size_t bytes) {
   for (const char* end = data + bytes; data < end; data += 256)
     __asm__ volatile(LOADS_8(32, "%%ymm")::"r"(data) : TOUCHED);
@@ -61,8 +70,9 @@ void read_avx512(const char* data, std::size_t bytes) {
 void clear() {  // a denormal or NaN left in a register could slow the burst
   __asm__ volatile(ZERO("%%xmm", 0) ZERO("%%xmm", 1) ZERO("%%xmm", 2) ZERO("%%xmm", 3) ZERO("%%xmm", 4)
                        ZERO("%%xmm", 5) ZERO("%%xmm", 6) ZERO("%%xmm", 7) ZERO("%%xmm", 8) ZERO("%%xmm", 9)
-                           ZERO("%%xmm", 10) ZERO("%%xmm", 11) ZERO("%%xmm", 15)::
-                               : TOUCHED);
+                           ZERO("%%xmm", 10) ZERO("%%xmm", 11) ZERO("%%xmm", 12) ZERO("%%xmm", 13)
+                               ZERO("%%xmm", 15)::
+                                   : TOUCHED, "xmm12", "xmm13");
 }
 
 // Without vectors: what the portable code can use, scalar SSE at two operations a cycle.
@@ -86,19 +96,21 @@ void read_portable(const char* data, std::size_t bytes) {
 struct Bursts {
   void (*fma)(long);
   void (*add)(long);
+  void (*mixed)(long);
   void (*read)(const char*, std::size_t);
-  double fma_flops, add_ops;  // of one pass
+  double fma_flops, add_ops, mixed_ops;  // of one pass
 };
 
 Bursts bursts() {
   const double lanes = vector_floats(core::cpu().isa);
   switch (core::cpu().isa) {
     case Isa::avx512:
-      return {fma_avx512, add_avx512, read_avx512, 2 * chains * lanes, chains * lanes};
+      return {fma_avx512,         add_avx512,     mixed_avx512, read_avx512,
+              2 * chains * lanes, chains * lanes, 14 * lanes};
     case Isa::avx2:
-      return {fma_avx2, add_avx2, read_avx2, 2 * chains * lanes, chains * lanes};
+      return {fma_avx2, add_avx2, mixed_avx2, read_avx2, 2 * chains * lanes, chains * lanes, 14 * lanes};
     default:
-      return {fma_portable, fma_portable, read_portable, chains, chains};
+      return {fma_portable, fma_portable, fma_portable, read_portable, chains, chains, chains};
   }
 }
 
@@ -135,6 +147,7 @@ Limits measure_limits() {
   zero_registers();
   limits.fma_gflops = passes * b.fma_flops / fastest(10, [&] { b.fma(passes); }) / 1e9;
   limits.add_gops = passes * b.add_ops / fastest(10, [&] { b.add(passes); }) / 1e9;
+  limits.mixed_gops = passes * b.mixed_ops / fastest(10, [&] { b.mixed(passes); }) / 1e9;
   const std::size_t large = std::max<std::size_t>(256u << 20, 4 * cpu.l3_bytes);
   core::Buffer<char> memory(large, true);
   const auto stream = [&](std::size_t bytes) {

@@ -7,6 +7,7 @@ namespace replk::bench {
 struct Limits {
   double fma_gflops = 0;  // multiply-adds on vectors; one counts two
   double add_gops = 0;    // additions of vector lanes
+  double mixed_gops = 0;  // both kinds at once, in equal parts: some CPUs have pipes for each
   double load_gbs = 0;    // vector loads that hit the L1 cache
   double l2_gbs = 0;      // a stream that fits half the L2
   double memory_gbs = 0;  // a stream four times the last cache, at least 256 MB
