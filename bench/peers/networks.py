@@ -84,10 +84,10 @@ def prepare(model, size, batch, folder):
     import torch
 
     sys.path.insert(0, HERE)
-    import definitions
+    import networks_torch
 
     torch.manual_seed(1)
-    module, state = definitions.build(model, size)
+    module, state = networks_torch.build(model, size)
     x = torch.randn(batch, 3, *size).numpy()
     np.save(f"{folder}/input.npy", x)
     torch.save(module, f"{folder}/module.pt")
@@ -107,18 +107,18 @@ def compare_with_ours(args, model, size, weights, folder, module_file):
     import torch
     from safetensors.numpy import load_file
 
-    import definitions
+    import networks_torch
 
     picture = f"{folder}/picture.png"
     pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
-    definitions.write_png(picture, pixels)
+    networks_torch.write_png(picture, pixels)
     features = f"{folder}/features.safetensors"
     subprocess.run([args.replk, "features", picture, "--model", model, "--weights", weights, "--out", features, "--size",
                     f"{size[0]}x{size[1]}"], check=True, capture_output=True)
     ours = load_file(features)["stage4"]
     with torch.inference_mode():
         module = torch.load(module_file, weights_only=False).eval()
-        theirs = module.stage4(definitions.normalise(model, pixels)).numpy()
+        theirs = module.stage4(networks_torch.normalise(model, pixels)).numpy()
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 

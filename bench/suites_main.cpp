@@ -1,0 +1,173 @@
+// The suites as Google Benchmark programs: every row is planned, checked and raced against oneDNN by bench/measure, and its
+// rounds become the benchmark's iterations, so that --benchmark_filter, --benchmark_format and the rest work as usual.
+#include <benchmark/benchmark.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "bench/limits/limits.hpp"
+#include "bench/measure/depthwise.hpp"
+#include "bench/shapes.hpp"
+#include "core/cpu.hpp"
+#include "core/error.hpp"
+
+namespace replk::bench {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct Options {
+  std::string suites = "replknet,slak,convnext,table1,sizes,ragged", out;
+  int threads = 1;
+  bool quick = false;
+};
+
+/// What the operations of a row need at least, in milliseconds, and by which of the machine's limits.
+struct Bound {
+  const char* limit = "";
+  double ms = 0;
+};
+
+Bound nearest_limit(const DepthwiseRow& row, const Limits& one, double clock) {
+  const double n = row.threads * clock;  // the clock of the row over that of the limits
+  const Bound bounds[] = {
+      {"multiply-add", 2e-6 * row.fma / (one.fma_gflops * n)},
+      {"addition", 1e-6 * row.add / (one.add_gops * n)},
+      {"multiply-add and addition", 1e-6 * (row.fma + row.add) / (one.mixed_gops * n)},
+      {"L2 stream of tensors and weights", 1e-6 * row.bytes_moved / (one.l2_gbs * n)},
+  };
+  return *std::max_element(std::begin(bounds), std::end(bounds), [](auto& a, auto& b) { return a.ms < b.ms; });
+}
+
+ordered_json peer_json(const PeerTime& peer) {
+  ordered_json json{{"name", peer.name}, {"implementation", peer.implementation}, {"ms", nullptr}, {"creation_ms", nullptr}};
+  if (peer.ms) json["ms"] = *peer.ms;
+  if (peer.create_ms) json["creation_ms"] = *peer.create_ms;
+  return json;
+}
+
+template <class T>
+ordered_json or_null(const std::optional<T>& value) {
+  return value ? ordered_json(*value) : ordered_json(nullptr);
+}
+
+ordered_json row_json(const Suite& suite, const std::string& shape, const DepthwiseRow& row, const Limits& limits) {
+  const Bound bound = nearest_limit(row, limits, row.peak_gflops / (limits.fma_gflops * row.threads));
+  ordered_json peers = ordered_json::array();
+  for (const PeerTime& peer : row.peers) peers.push_back(peer_json(peer));
+  return {{"suite", suite.name},
+          {"shape", shape},
+          {"algorithm", row.algorithm},
+          {"tiling", row.tiling},
+          {"source", row.source},
+          {"ms", row.ms},
+          {"ms_cold", row.ms_cold},
+          {"rounds", row.samples_ms},
+          {"peers", peers},
+          {"best_peer", or_null(row.best_peer)},
+          {"best_peer_ms", or_null(row.best_peer_ms)},
+          {"ratio", or_null(row.ratio)},
+          {"max_relative_error", row.max_relative_error},
+          {"creation_ms", row.create_ms},
+          {"peak_gflops", row.peak_gflops},
+          {"useful_gflop", 1e-3 * row.useful_gflops * row.ms},
+          {"real_gflop", 1e-9 * (2 * row.fma + row.add)},
+          {"bytes", row.bytes_moved},
+          {"percent_of_peak", row.percent_of_peak},
+          {"limit", bound.limit},
+          {"percent_of_limit", 100 * bound.ms / row.ms},
+          {"note", row.note}};
+}
+
+/// Measures a row and gives its rounds to Google Benchmark.
+void run_row(benchmark::State& state, const DepthwiseRow& row) {
+  std::size_t round = 0;
+  for (auto _ : state) state.SetIterationTime(1e-3 * row.samples_ms[round++ % row.samples_ms.size()]);
+  if (row.ratio) state.counters["ratio"] = *row.ratio;
+  state.counters["GFLOPS"] = row.useful_gflops;
+  state.counters["%peak"] = row.percent_of_peak;
+  state.SetLabel(row.tiling);
+}
+
+int run(const Options& options) {
+  const std::string list = "," + options.suites + ",";
+  for (std::size_t begin = 0; begin < options.suites.size();) {
+    const std::size_t end = std::min(options.suites.find(',', begin), options.suites.size());
+    const std::string name = options.suites.substr(begin, end - begin);
+    if (std::none_of(suites().begin(), suites().end(), [&](const Suite& s) { return s.name == name; })) {
+      std::fprintf(stderr, "--suites: '%s' is not one of replknet, slak, convnext, table1, sizes, ragged\n", name.c_str());
+      return 2;
+    }
+    begin = end + 1;
+  }
+  const Limits limits = measure_limits();
+  DepthwiseOptions measure;
+  measure.threads = options.threads;
+  measure.cold_rounds = options.quick ? 5 : 9;
+  measure.race.seconds = options.quick ? 0.3 : 0.8;
+  ordered_json rows = ordered_json::array();
+  bool wrong = false;
+  for (const Suite& suite : suites()) {
+    if (list.find(fmt::format(",{},", suite.name)) == std::string::npos) continue;
+    for (const std::string& shape : suite.shapes) {
+      const std::string name = fmt::format("{}/{}", suite.name, shape);
+      benchmark::RegisterBenchmark(name.c_str(), [&, shape](benchmark::State& state) {
+        try {
+          const DepthwiseRow row = measure_depthwise(depthwise::parse(shape), measure);
+          rows.push_back(row_json(suite, shape, row, limits));
+          run_row(state, row);
+        } catch (const core::Error& e) {
+          wrong = true;
+          state.SkipWithError(e.what());
+        }
+      })->UseManualTime()->Iterations(15)->Unit(benchmark::kMillisecond);
+    }
+  }
+  benchmark::RunSpecifiedBenchmarks();
+  if (!options.out.empty()) {
+    const core::Cpu& cpu = core::cpu();
+    ordered_json run{{"cpu", cpu.brand}, {"isa", name(cpu.isa)}, {"cores", cpu.cores}, {"threads", options.threads},
+                     {"quick", options.quick}};
+    const ordered_json json{{"context", run},
+                            {"limits",
+                             {{"fma_gflops", limits.fma_gflops},
+                              {"add_gops", limits.add_gops},
+                              {"mixed_gops", limits.mixed_gops},
+                              {"load_gbs", limits.load_gbs},
+                              {"l2_gbs", limits.l2_gbs},
+                              {"memory_gbs", limits.memory_gbs}}},
+                            {"rows", rows}};
+    std::ofstream file(options.out);
+    file << json.dump(1) << '\n';
+    if (!file) {
+      std::fprintf(stderr, "--out: cannot write '%s'\n", options.out.c_str());
+      return 2;
+    }
+  }
+  return wrong ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace replk::bench
+
+int main(int argc, char** argv) {
+  replk::bench::Options options;
+  CLI::App app("Depthwise convolution here and in oneDNN. Options of Google Benchmark (--benchmark_filter=...) work too.");
+  app.allow_extras();
+  app.add_option("--suites", options.suites, "of replknet,slak,convnext,table1,sizes,ragged")->capture_default_str();
+  app.add_option("--threads", options.threads, "for both sides")->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("--out", options.out, "write the rows there, as JSON");
+  app.add_flag("--quick", options.quick, "fewer rounds");
+  CLI11_PARSE(app, argc, argv);
+  std::vector<std::string> rest = app.remaining();
+  std::vector<char*> arguments{argv[0]};
+  for (std::string& word : rest) arguments.push_back(word.data());
+  int count = static_cast<int>(arguments.size());
+  benchmark::Initialize(&count, arguments.data());
+  if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
+  return replk::bench::run(options);
+}
