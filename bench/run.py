@@ -30,6 +30,15 @@ def say(message):
     print(message, file=sys.stderr, flush=True)
 
 
+def provenance(args):
+    """Date, commit and versions, for the record."""
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    info = json.loads(subprocess.run([os.path.join(args.build, "replk"), "info", "--json"], check=True,
+                                     capture_output=True, text=True).stdout)
+    return {"date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip() or "unknown",
+            "versions": {k: info[k] for k in ("version", "onednn") if k in info}}
+
+
 def peers_python(build, quick):
     """The interpreter of the environment with the other runtimes, made where it is missing (not in a quick run), or None."""
     python = os.path.join(build, "peers", "bin", "python")
@@ -119,6 +128,7 @@ def main():
     start = time.time()
     run = run_suites(args)
     run.update(schema=1, networks=[], missing=[])
+    run["context"].update(provenance(args))
     python = peers_python(args.build, args.quick)
     if not python:
         run["missing"].append("other runtimes: not installed; ./run bench without --quick installs them under build/peers")
