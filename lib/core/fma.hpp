@@ -5,8 +5,9 @@
 
 namespace replk::core {
 
-/// a * b + c rounded once. The product is exact in double; the sum is rounded to odd (Boldo and Melquiond, "Emulation of
-/// a FMA and correctly rounded sums", IEEE Trans. Computers 57, 2008), so that narrowing it rounds correctly.
+/// a * b + c rounded once. The product is exact in double; the sum is rounded to odd (Boldo and Melquiond,
+/// "Emulation of a FMA and correctly rounded sums", IEEE Trans. Computers 57, 2008), so that narrowing it
+/// rounds correctly.
 inline float emulated_fma(float a, float b, float c) {
   const double product = static_cast<double>(a) * b;
   const double sum = product + c;

@@ -1,26 +1,31 @@
-// GELU, the exact (erf) form, as one fixed sequence of fp32 operations. The portable code calls gelu(); generated code
-// emits the same operations on vectors with the same constants, so both give the same bits.
+// GELU, the exact (erf) form, as one fixed sequence of fp32 operations. The portable code calls gelu();
+// generated code emits the same operations on vectors with the same constants, so both give the same bits.
 #pragma once
 #include <iterator>
 
 namespace replk::core {
 
-// gelu(x) = x * Phi(x) = max(x, 0) - bump(|x|), where bump(t) = t * (1 - Phi(t)) is at most 0.17 and below 6e-9 from
-// t = 6 on: so its error is small beside the result's rounding. bump(t) = t * (6 - t) * P(t / 3 - 1), P a minimax
-// polynomial (Lawson's iteration, weight t * (6 - t)); the factor 6 - t makes it exactly 0 from 6 on. The error of the
-// whole is at most 1e-7 * max(1, |x|).
+// gelu(x) = x * Phi(x) = max(x, 0) - bump(|x|), where bump(t) = t * (1 - Phi(t)) is at most 0.17 and below
+// 6e-9 from t = 6 on: so its error is small beside the result's rounding. bump(t) = t * (6 - t) * P(t / 3 -
+// 1), P a minimax polynomial (Lawson's iteration, weight t * (6 - t)); the factor 6 - t makes it exactly 0
+// from 6 on. The error of the whole is at most 1e-7 * max(1, |x|).
 constexpr float gelu_limit = 6.0f, gelu_scale = 1.0f / 3.0f;
 constexpr float gelu_coefficients[] = {
-    0x1.d7d2a8p-12f,  -0x1.04f4ecp-8f, 0x1.0583b2p-6f,   -0x1.30e95ap-5f,  0x1.ae3ceep-5f,
-    -0x1.30ed76p-5f,  -0x1.4f4202p-7f, 0x1.a3e30ep-5f,   -0x1.6bb660p-5f,  -0x1.5a76e2p-9f,
-    0x1.37caaap-5f,   -0x1.a9f41ap-6f, -0x1.41816cp-7f,  0x1.4bd752p-6f,   -0x1.721a64p-9f,
-    -0x1.d7da3cp-8f,  0x1.39330ap-9f,  0x1.1dc694p-10f,  -0x1.d6ee44p-12f,
+    0x1.d7d2a8p-12f, -0x1.04f4ecp-8f, 0x1.0583b2p-6f,  -0x1.30e95ap-5f,  0x1.ae3ceep-5f,
+    -0x1.30ed76p-5f, -0x1.4f4202p-7f, 0x1.a3e30ep-5f,  -0x1.6bb660p-5f,  -0x1.5a76e2p-9f,
+    0x1.37caaap-5f,  -0x1.a9f41ap-6f, -0x1.41816cp-7f, 0x1.4bd752p-6f,   -0x1.721a64p-9f,
+    -0x1.d7da3cp-8f, 0x1.39330ap-9f,  0x1.1dc694p-10f, -0x1.d6ee44p-12f,
 };
 constexpr int gelu_degree = static_cast<int>(std::size(gelu_coefficients)) - 1;
 
-/// Minimum and maximum as minps and maxps define them: the second operand where either is a NaN or both are zeros.
-inline float min_second(float a, float b) { return a < b ? a : b; }
-inline float max_second(float a, float b) { return a > b ? a : b; }
+/// Minimum and maximum as minps and maxps define them: the second operand where either is a NaN or both are
+/// zeros.
+inline float min_second(float a, float b) {
+  return a < b ? a : b;
+}
+inline float max_second(float a, float b) {
+  return a > b ? a : b;
+}
 
 /// NaN gives NaN, +infinity itself, -infinity 0. `fma` is any function with std::fma's result.
 template <class Fma>
@@ -33,6 +38,8 @@ inline float gelu(float x, Fma fma) {
 }
 
 /// ReLU that passes NaN on.
-inline float relu(float x) { return max_second(0.0f, x); }
+inline float relu(float x) {
+  return max_second(0.0f, x);
+}
 
 }  // namespace replk::core

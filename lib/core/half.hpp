@@ -1,5 +1,6 @@
-// bfloat16 and IEEE half precision as storage: exact widening, narrowing to nearest even. Branch-free where it matters,
-// so that loops over them vectorise; the results are those of vcvtph2ps, vcvtps2ph and vcvtneps2bf16 (denormals kept).
+// bfloat16 and IEEE half precision as storage: exact widening, narrowing to nearest even. Branch-free where
+// it matters, so that loops over them vectorise; the results are those of vcvtph2ps, vcvtps2ph and
+// vcvtneps2bf16 (denormals kept).
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -14,12 +15,17 @@ struct F16 {
   std::uint16_t bits;
 };
 
-inline float to_float(float value) { return value; }
+inline float to_float(float value) {
+  return value;
+}
 
-inline float to_float(Bf16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); }
+inline float to_float(Bf16 value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
 
 inline float to_float(F16 value) {
-  const std::uint32_t magnitude = value.bits & 0x7fffu, sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
+  const std::uint32_t magnitude = value.bits & 0x7fffu,
+                      sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
   // The exponent is rebiased by an exact product, which also normalises denormals.
   const std::uint32_t scaled = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude << 13) * 0x1p112f);
   return std::bit_cast<float>(sign | (magnitude >= 0x7c00u ? magnitude << 13 | 0x7f800000u : scaled));
@@ -45,13 +51,14 @@ template <>
 inline F16 from_float<F16>(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t magnitude = bits & 0x7fffffffu, sign = bits >> 16 & 0x8000u;
-  // Normal: round the 13 dropped bits to nearest even, then rebias. Below 2^-14: adding 0.5 aligns the mantissa so that
-  // the addition itself rounds to a multiple of 2^-24, half's smallest step.
+  // Normal: round the 13 dropped bits to nearest even, then rebias. Below 2^-14: adding 0.5 aligns the
+  // mantissa so that the addition itself rounds to a multiple of 2^-24, half's smallest step.
   const std::uint32_t normal = (magnitude + 0xfffu + (magnitude >> 13 & 1) - 0x38000000u) >> 13;
-  const std::uint32_t small = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  const std::uint32_t small =
+      std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
   std::uint32_t half = magnitude < 0x38800000u ? small : normal;
-  half = magnitude >= 0x477ff000u ? 0x7c00u : half;                                  // rounds past 65504
-  half = magnitude > 0x7f800000u ? 0x7e00u | (magnitude >> 13 & 0x3ffu) : half;      // NaN
+  half = magnitude >= 0x477ff000u ? 0x7c00u : half;                              // rounds past 65504
+  half = magnitude > 0x7f800000u ? 0x7e00u | (magnitude >> 13 & 0x3ffu) : half;  // NaN
   return {static_cast<std::uint16_t>(sign | half)};
 }
 

@@ -7,7 +7,8 @@
 namespace replk::depthwise {
 namespace {
 
-/// Where a branch lies in the bounding kernel: how far its first tap is from the bounding kernel's first row and column.
+/// Where a branch lies in the bounding kernel: how far its first tap is from the bounding kernel's first row
+/// and column.
 struct Placement {
   int top, left;
 };
@@ -29,8 +30,8 @@ Reach reach(int extent, int input, int output, int pad, int stride) {
   return {std::max(0, pad - (output - 1) * stride), std::min(extent, input + pad)};
 }
 
-/// Shrinks to the rows and columns between the first and the last that hold a tap; 1 x 1 without support when no tap
-/// meets the map.
+/// Shrinks to the rows and columns between the first and the last that hold a tap; 1 x 1 without support when
+/// no tap meets the map.
 void trim(const std::vector<std::uint8_t>& mask, int stride, Reach& rows, Reach& columns) {
   const auto any = [&](int a, int b) { return mask[static_cast<std::size_t>(a) * stride + b] != 0; };
   const auto row_empty = [&](int a) {
@@ -50,7 +51,7 @@ void trim(const std::vector<std::uint8_t>& mask, int stride, Reach& rows, Reach&
 }
 
 struct Cropped {
-  Kernel kernel;      // without weights
+  Kernel kernel;        // without weights
   Reach rows, columns;  // of the bounding kernel
 };
 
@@ -87,18 +88,23 @@ Cropped crop(const Problem& problem) {
 
 }  // namespace
 
-Kernel merged_geometry(const Problem& problem) { return crop(problem).kernel; }
+Kernel merged_geometry(const Problem& problem) {
+  return crop(problem).kernel;
+}
 
 std::int64_t meeting_taps(const Problem& problem, const Kernel& geometry) {
   // How many outputs of an axis see an input through each tap.
   const auto counts = [](int taps, int offset, int input, int output, int stride) {
     std::vector<std::int64_t> count(taps, 0);
     for (int tap = 0; tap < taps; tap++)
-      for (int o = 0; o < output; o++) count[tap] += o * stride + tap + offset >= 0 && o * stride + tap + offset < input;
+      for (int o = 0; o < output; o++)
+        count[tap] += o * stride + tap + offset >= 0 && o * stride + tap + offset < input;
     return count;
   };
-  const auto rows = counts(geometry.height, geometry.offset_h, problem.height, problem.out_height(), problem.stride_h);
-  const auto columns = counts(geometry.width, geometry.offset_w, problem.width, problem.out_width(), problem.stride_w);
+  const auto rows =
+      counts(geometry.height, geometry.offset_h, problem.height, problem.out_height(), problem.stride_h);
+  const auto columns =
+      counts(geometry.width, geometry.offset_w, problem.width, problem.out_width(), problem.stride_w);
   std::int64_t pairs = 0;
   for (int a = 0; a < geometry.height; a++)
     for (int b = 0; b < geometry.width; b++)
@@ -106,17 +112,20 @@ std::int64_t meeting_taps(const Problem& problem, const Kernel& geometry) {
   return pairs * problem.batch * problem.channels;
 }
 
-Kernel merge(const Problem& problem, std::span<const std::span<const float>> weights, std::span<const float> bias) {
+Kernel merge(const Problem& problem, std::span<const std::span<const float>> weights,
+             std::span<const float> bias) {
   const auto [geometry, rows, columns] = crop(problem);
   Kernel kernel = geometry;
   const std::size_t channels = problem.channels;
   if (weights.size() != problem.branches.size())
-    core::fail(core::Status::invalid_argument, "weights of {} branches; allowed: {}, one for each branch of {}",
-               weights.size(), problem.branches.size(), to_string(problem));
+    core::fail(core::Status::invalid_argument,
+               "weights of {} branches; allowed: {}, one for each branch of {}", weights.size(),
+               problem.branches.size(), to_string(problem));
   for (std::size_t i = 0; i < weights.size(); i++)
     if (weights[i].size() != channels * problem.branches[i].taps())
-      core::fail(core::Status::invalid_argument, "weights of branch {} have {} elements; allowed: {} ({}x{}x{})", i,
-                 weights[i].size(), channels * problem.branches[i].taps(), channels, problem.branches[i].kernel_h,
+      core::fail(core::Status::invalid_argument,
+                 "weights of branch {} have {} elements; allowed: {} ({}x{}x{})", i, weights[i].size(),
+                 channels * problem.branches[i].taps(), channels, problem.branches[i].kernel_h,
                  problem.branches[i].kernel_w);
   if (!bias.empty() && bias.size() != channels)
     core::fail(core::Status::invalid_argument, "bias has {} elements; allowed: {}, one a channel, or none",
@@ -132,7 +141,9 @@ Kernel merge(const Problem& problem, std::span<const std::span<const float>> wei
       for (int b = 0; b < branch.kernel_w; b++) {
         const int column = left + b * branch.dilation_w;
         if (column < columns.first || column >= columns.end) continue;
-        double* sum = &sums[(static_cast<std::size_t>(row - rows.first) * kernel.width + column - columns.first) * channels];
+        double* sum =
+            &sums[(static_cast<std::size_t>(row - rows.first) * kernel.width + column - columns.first) *
+                  channels];
         const float* tap = &weights[i][static_cast<std::size_t>(a) * branch.kernel_w + b];
         for (std::size_t c = 0; c < channels; c++) sum[c] += tap[c * branch.taps()];
       }

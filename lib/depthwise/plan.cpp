@@ -7,8 +7,8 @@
 
 namespace replk::depthwise {
 
-Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weights, std::span<const float> bias,
-           const PlanOptions& options)
+Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weights,
+           std::span<const float> bias, const PlanOptions& options)
     : problem_(problem) {
   if (options.threads < 0 || options.threads > 1024)
     core::fail(core::Status::invalid_argument, "threads is {}; allowed: 0 to 1024", options.threads);
@@ -22,7 +22,9 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
   source_ = std::move(choice.source);
 }
 
-std::size_t Plan::workspace_bytes() const { return executor_->workspace_bytes(threads_); }
+std::size_t Plan::workspace_bytes() const {
+  return executor_->workspace_bytes(threads_);
+}
 
 void Plan::run(const Tensors& tensors, void* workspace) const {
   if (!tensors.src || !tensors.dst)

@@ -14,8 +14,8 @@ namespace {
 using core::Bf16;
 using core::F16;
 
-/// One output row of one image, as the row functions see it. Layout tells what src and dst point to: channels-last, the
-/// image and the row in it; NCHW, one channel's plane and the row in it.
+/// One output row of one image, as the row functions see it. Layout tells what src and dst point to:
+/// channels-last, the image and the row in it; NCHW, one channel's plane and the row in it.
 template <class T>
 struct Row {
   const Problem& problem;
@@ -56,7 +56,8 @@ template <class T, class Fma>
 
 /// Channels [first, first + count) of one pixel, channels-last.
 template <class T, class Fma>
-[[gnu::always_inline]] inline void pixel(const Row<T>& r, int column, int first, int count, Span rows, Fma fma) {
+[[gnu::always_inline]] inline void pixel(const Row<T>& r, int column, int first, int count, Span rows,
+                                         Fma fma) {
   const Problem& p = r.problem;
   const Kernel& k = r.kernel;
   const std::int64_t channels = p.channels;
@@ -77,7 +78,8 @@ template <class T, class Fma>
 
 template <class T, class Fma>
 [[gnu::always_inline]] inline void channels_last_row(const Row<T>& r, Fma fma) {
-  const Span rows = meeting(r.row * r.problem.stride_h + r.kernel.offset_h, r.kernel.height, r.problem.height);
+  const Span rows =
+      meeting(r.row * r.problem.stride_h + r.kernel.offset_h, r.kernel.height, r.problem.height);
   const int whole = r.problem.channels / block * block, rest = r.problem.channels - whole;
   for (int column = 0; column < r.out_width; column++) {
     for (int first = 0; first < whole; first += block) pixel(r, column, first, block, rows, fma);
@@ -107,7 +109,8 @@ template <class T, class Fma>
         if (p.stride_w == 1)
           for (int i = begin; i < end; i++) sums[i] = fma(w, core::to_float(x[left + i]), sums[i]);
         else
-          for (int i = begin; i < end; i++) sums[i] = fma(w, core::to_float(x[left + i * p.stride_w]), sums[i]);
+          for (int i = begin; i < end; i++)
+            sums[i] = fma(w, core::to_float(x[left + i * p.stride_w]), sums[i]);
       }
     }
     store(sums, count, r.dst + first, r.residual ? r.residual + first : nullptr, p.epilogue.activation, fma);
@@ -122,12 +125,15 @@ template <class T, class Fma>
     plane_row(r, channel, fma);
 }
 
-// The same code twice: for a CPU with fused multiply-add, where __builtin_fmaf is one instruction, and for one without.
+// The same code twice: for a CPU with fused multiply-add, where __builtin_fmaf is one instruction, and for
+// one without.
 struct HardwareFma {
   [[gnu::always_inline]] float operator()(float a, float b, float c) const { return __builtin_fmaf(a, b, c); }
 };
 struct EmulatedFma {
-  [[gnu::always_inline]] float operator()(float a, float b, float c) const { return core::emulated_fma(a, b, c); }
+  [[gnu::always_inline]] float operator()(float a, float b, float c) const {
+    return core::emulated_fma(a, b, c);
+  }
 };
 template <class T>
 [[gnu::target("avx2,fma")]] void row_with_fma(const Row<T>& r, int channel) {
@@ -145,9 +151,12 @@ class Portable final : public Executor {
   std::size_t workspace_bytes(int) const override { return 0; }
   void run(const Tensors& tensors, void*, int threads) const override {
     switch (problem_.type) {
-      case DataType::f32: return run_as<float>(tensors, threads);
-      case DataType::bf16: return run_as<Bf16>(tensors, threads);
-      case DataType::f16: return run_as<F16>(tensors, threads);
+      case DataType::f32:
+        return run_as<float>(tensors, threads);
+      case DataType::bf16:
+        return run_as<Bf16>(tensors, threads);
+      case DataType::f16:
+        return run_as<F16>(tensors, threads);
     }
   }
   std::vector<Phase> phases(int) const override { return {{"rows", tasks()}}; }
@@ -156,7 +165,8 @@ class Portable final : public Executor {
     const double inputs = static_cast<double>(problem_.input_elements());
     const double outputs = static_cast<double>(problem_.output_elements());
     return {.fma = static_cast<double>(meeting_taps(problem_, kernel_)),
-            .bytes_read = size * (inputs + (problem_.epilogue.residual ? outputs : 0)) + 4.0 * kernel_.weights.size(),
+            .bytes_read =
+                size * (inputs + (problem_.epilogue.residual ? outputs : 0)) + 4.0 * kernel_.weights.size(),
             .bytes_written = size * outputs};
   }
   std::size_t prepared_bytes() const override {
@@ -199,7 +209,8 @@ class PortableAlgorithm final : public Algorithm {
   bool legal(const Problem&, const Kernel&, const Tiling& tiling, Isa) const override {
     return tiling.algorithm == name() && tiling.fields.empty();
   }
-  std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa, int threads) const override {
+  std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa,
+                                    int threads) const override {
     // Multiply-adds a second, measured on Zen 3: 3.5e9 channels-last with fused multiply-add.
     const double rate = core::cpu().isa >= Isa::avx2 ? 3e9 : 2e8;
     return {{Tiling{"portable", {}}, static_cast<double>(meeting_taps(problem, geometry)) / rate / threads}};

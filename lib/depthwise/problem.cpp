@@ -18,7 +18,9 @@ constexpr int max_kernel = 63, max_dilation = 64, max_extent = 1024, max_side = 
 constexpr std::int64_t max_elements = std::int64_t{1} << 47;
 
 /// Padding that centres a branch: rows (or columns) of it before the pixel it is centred on.
-int centre(int dilation, int kernel) { return dilation * (kernel - 1) / 2; }
+int centre(int dilation, int kernel) {
+  return dilation * (kernel - 1) / 2;
+}
 
 /// The bounding kernel along one axis.
 struct Bounds {
@@ -29,7 +31,8 @@ struct Bounds {
 Bounds bounds(const Problem& p, bool rows) {
   Bounds b;
   for (const Branch& branch : p.branches) {
-    const int before = rows ? centre(branch.dilation_h, branch.kernel_h) : centre(branch.dilation_w, branch.kernel_w);
+    const int before =
+        rows ? centre(branch.dilation_h, branch.kernel_h) : centre(branch.dilation_w, branch.kernel_w);
     b.before = std::max(b.before, before);
     b.after = std::max(b.after, (rows ? branch.extent_h() : branch.extent_w()) - 1 - before);
   }
@@ -60,8 +63,12 @@ void check(std::string_view field, std::int64_t value, std::int64_t low, std::in
 
 }  // namespace
 
-int Problem::out_height() const { return output_size(height, pad_h, bounds(*this, true).extent(), stride_h); }
-int Problem::out_width() const { return output_size(width, pad_w, bounds(*this, false).extent(), stride_w); }
+int Problem::out_height() const {
+  return output_size(height, pad_h, bounds(*this, true).extent(), stride_h);
+}
+int Problem::out_width() const {
+  return output_size(width, pad_w, bounds(*this, false).extent(), stride_w);
+}
 
 std::int64_t Problem::useful_macs() const {
   const int rows = out_height(), columns = out_width();
@@ -109,7 +116,8 @@ void validate(const Problem& p) {
     const int columns = output_size(p.width, left, b.extent_w(), p.stride_w);
     if (rows != p.out_height() || columns != p.out_width())
       fail(Status::invalid_argument,
-           "branch {}x{} gives an output of {}x{}, the branches together {}x{}; allowed: the same size (even and odd "
+           "branch {}x{} gives an output of {}x{}, the branches together {}x{}; allowed: the same size (even "
+           "and odd "
            "kernels do not mix)",
            b.kernel_h, b.kernel_w, rows, columns, p.out_height(), p.out_width());
   }
@@ -257,7 +265,9 @@ std::string pair_text(int first, int second) {
 
 }  // namespace
 
-Problem parse(std::string_view text) { return Parser(text).run(); }
+Problem parse(std::string_view text) {
+  return Parser(text).run();
+}
 
 std::string to_string(const Problem& p) {
   std::string text = fmt::format("n{}c{}h{}w{}", p.batch, p.channels, p.height, p.width);
@@ -271,7 +281,8 @@ std::string to_string(const Problem& p) {
   if (p.stride_h != 1 || p.stride_w != 1) text += 's', text += pair_text(p.stride_h, p.stride_w);
   Problem standard = p;
   set_default_padding(standard);
-  if (p.pad_h != standard.pad_h || p.pad_w != standard.pad_w) text += 'p', text += pair_text(p.pad_h, p.pad_w);
+  if (p.pad_h != standard.pad_h || p.pad_w != standard.pad_w)
+    text += 'p', text += pair_text(p.pad_h, p.pad_w);
   if (p.layout == Layout::nchw) text += "nchw";
   if (p.type == DataType::bf16) text += "bf16";
   if (p.type == DataType::f16) text += "fp16";

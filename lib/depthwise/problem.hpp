@@ -30,8 +30,9 @@ struct Epilogue {
   bool operator==(const Epilogue&) const = default;
 };
 
-/// A depthwise convolution (cross-correlation, as in PyTorch). Padding is that of the bounding kernel, the smallest
-/// rectangle that holds all centred branches: branch b lies at offset (bounding pad - its own default pad).
+/// A depthwise convolution (cross-correlation, as in PyTorch). Padding is that of the bounding kernel, the
+/// smallest rectangle that holds all centred branches: branch b lies at offset (bounding pad - its own
+/// default pad).
 struct Problem {
   std::int64_t batch = 1;
   int channels = 1, height = 1, width = 1;  // of the input
@@ -56,12 +57,14 @@ struct Problem {
 /// Sets pad_h, pad_w to the default: the largest branch's floor(dilation * (kernel - 1) / 2).
 void set_default_padding(Problem& problem);
 
-/// Throws invalid_argument, naming field, value and range, unless every field is in range, all branches give the same
-/// output size, and no size overflows 2^47 elements. Ranges: batch 1..2^20, channels 1..2^20, height and width
-/// 1..65536, kernel 1..63, dilation 1..64, extent at most 1024, stride 1..2 (each axis), padding 0..extent-1... see .cpp
+/// Throws invalid_argument, naming field, value and range, unless every field is in range, all branches give
+/// the same output size, and no size overflows 2^47 elements. Ranges: batch 1..2^20, channels 1..2^20, height
+/// and width 1..65536, kernel 1..63, dilation 1..64, extent at most 1024, stride 1..2 (each axis), padding
+/// 0..extent-1... see .cpp
 void validate(const Problem& problem);
 
-/// `n1c128h56w56k31x31` and so on. parse(to_string(p)) == p. Throws invalid_argument with the position of the fault.
+/// `n1c128h56w56k31x31` and so on. parse(to_string(p)) == p. Throws invalid_argument with the position of the
+/// fault.
 Problem parse(std::string_view text);
 std::string to_string(const Problem& problem);
 

@@ -16,16 +16,24 @@ namespace {
 class Reader {
  public:
   Reader(const Problem& p, const void* data, int height, int width)
-      : type_(p.type), layout_(p.layout), data_(data), channels_(p.channels), height_(height), width_(width) {}
+      : type_(p.type),
+        layout_(p.layout),
+        data_(data),
+        channels_(p.channels),
+        height_(height),
+        width_(width) {}
 
   float operator()(std::int64_t image, int channel, int row, int column) const {
     const std::int64_t at = layout_ == Layout::nhwc
                                 ? ((image * height_ + row) * width_ + column) * channels_ + channel
                                 : ((image * channels_ + channel) * height_ + row) * width_ + column;
     switch (type_) {
-      case DataType::f32: return static_cast<const float*>(data_)[at];
-      case DataType::bf16: return core::to_float(static_cast<const core::Bf16*>(data_)[at]);
-      case DataType::f16: return core::to_float(static_cast<const core::F16*>(data_)[at]);
+      case DataType::f32:
+        return static_cast<const float*>(data_)[at];
+      case DataType::bf16:
+        return core::to_float(static_cast<const core::Bf16*>(data_)[at]);
+      case DataType::f16:
+        return core::to_float(static_cast<const core::F16*>(data_)[at]);
     }
     return 0;
   }
@@ -39,9 +47,12 @@ class Reader {
 
 double activate(double x, Activation activation) {
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::relu: return x < 0 ? 0 : x;
-    case Activation::gelu: return x == -HUGE_VAL ? 0 : 0.5 * x * std::erfc(-x * std::sqrt(0.5));
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return x < 0 ? 0 : x;
+    case Activation::gelu:
+      return x == -HUGE_VAL ? 0 : 0.5 * x * std::erfc(-x * std::sqrt(0.5));
   }
   return x;
 }
@@ -69,13 +80,15 @@ std::vector<Sample> all_outputs(const Problem& p) {
 std::vector<Sample> sampled_outputs(const Problem& p, std::int64_t count, std::uint64_t seed) {
   double taps = 0;
   for (const Branch& b : p.branches) taps += b.taps();
-  if (p.output_elements() <= count || static_cast<double>(p.output_elements()) * taps < 1e8) return all_outputs(p);
+  if (p.output_elements() <= count || static_cast<double>(p.output_elements()) * taps < 1e8)
+    return all_outputs(p);
 
   std::mt19937_64 random(seed);
   const auto below = [&](std::int64_t end) { return static_cast<std::int64_t>(random() % end); };
   const int height = p.out_height(), width = p.out_width();
   const std::int64_t planes = p.batch * p.channels, area = std::int64_t{height} * width;
-  const std::int64_t groups = std::clamp<std::int64_t>(count / std::min<std::int64_t>(area, 256), 16, planes < 16 ? 16 : planes);
+  const std::int64_t groups =
+      std::clamp<std::int64_t>(count / std::min<std::int64_t>(area, 256), 16, planes < 16 ? 16 : planes);
   std::vector<Sample> samples;
   for (std::int64_t g = 0; g < groups; g++) {
     const std::int64_t plane = g == 0 ? 0 : g == 1 ? planes - 1 : below(planes);
@@ -86,18 +99,28 @@ std::vector<Sample> sampled_outputs(const Problem& p, std::int64_t count, std::u
     for (int row : {0, height - 1})
       for (int column : {0, width - 1}) add(row, column);
     for (std::int64_t i = 0, each = (count + groups - 1) / groups; i < each; i++) switch (i % 6) {
-        case 0: add(0, below(width)); break;
-        case 1: add(height - 1, below(width)); break;
-        case 2: add(below(height), 0); break;
-        case 3: add(below(height), width - 1); break;
-        default: add(below(height), below(width));
+        case 0:
+          add(0, below(width));
+          break;
+        case 1:
+          add(height - 1, below(width));
+          break;
+        case 2:
+          add(below(height), 0);
+          break;
+        case 3:
+          add(below(height), width - 1);
+          break;
+        default:
+          add(below(height), below(width));
       }
   }
   return samples;
 }
 
 std::vector<double> reference(const Problem& p, std::span<const std::span<const float>> weights,
-                              std::span<const float> bias, const Tensors& tensors, std::span<const Sample> samples) {
+                              std::span<const float> bias, const Tensors& tensors,
+                              std::span<const Sample> samples) {
   Problem bounding = p;
   set_default_padding(bounding);
   const Reader source(p, tensors.src, p.height, p.width);
@@ -148,7 +171,8 @@ Accuracy compare(const Problem& p, std::span<const std::span<const float>> weigh
     double w2 = 0, x2 = 0;
     for (std::size_t i = 0; i < p.branches.size(); i++) {
       const int taps = p.branches[i].taps();
-      for (int t = 0; t < taps; t++) w2 += std::pow(weights[i][static_cast<std::size_t>(plane.second) * taps + t], 2);
+      for (int t = 0; t < taps; t++)
+        w2 += std::pow(weights[i][static_cast<std::size_t>(plane.second) * taps + t], 2);
     }
     for (int y = 0; y < p.height; y++)
       for (int x = 0; x < p.width; x++) x2 += std::pow(source(plane.first, plane.second, y, x), 2);

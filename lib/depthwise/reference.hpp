@@ -1,5 +1,5 @@
-// The convolution in double precision, from the branches as they were given: what tests and benches compare against.
-// Written for clarity and independent of every algorithm and of the merge.
+// The convolution in double precision, from the branches as they were given: what tests and benches compare
+// against. Written for clarity and independent of every algorithm and of the merge.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -17,24 +17,27 @@ struct Sample {
 
 /// Every output, in the order image, channel, row, column.
 std::vector<Sample> all_outputs(const Problem& problem);
-/// All outputs where the problem is small; otherwise at least `count` of them: whole groups of one channel of one image
-/// (the first, the last and seeded ones between), each with the four corners, places on every border and places inside.
+/// All outputs where the problem is small; otherwise at least `count` of them: whole groups of one channel of
+/// one image (the first, the last and seeded ones between), each with the four corners, places on every
+/// border and places inside.
 std::vector<Sample> sampled_outputs(const Problem& problem, std::int64_t count, std::uint64_t seed);
 
-/// The results at the samples, epilogue included, before rounding to the problem's type. weights and bias as for merge();
-/// the tensors' dst is not used.
+/// The results at the samples, epilogue included, before rounding to the problem's type. weights and bias as
+/// for merge(); the tensors' dst is not used.
 std::vector<double> reference(const Problem& problem, std::span<const std::span<const float>> weights,
-                              std::span<const float> bias, const Tensors& tensors, std::span<const Sample> samples);
+                              std::span<const float> bias, const Tensors& tensors,
+                              std::span<const Sample> samples);
 
 struct Accuracy {
-  /// Largest error over the largest reference output of its image's channel (among the samples); infinite where one
-  /// side is a NaN or an infinity and the other is not.
+  /// Largest error over the largest reference output of its image's channel (among the samples); infinite
+  /// where one side is a NaN or an infinity and the other is not.
   double max_relative_error = 0;
-  /// Largest error over what class fast allows: 1e-6 of that largest output or 2^-24 * |w| * |x| of the channel, whichever
-  /// is larger, plus half a unit in the last place of the storage type. At most 1 is within the bound.
+  /// Largest error over what class fast allows: 1e-6 of that largest output or 2^-24 * |w| * |x| of the
+  /// channel, whichever is larger, plus half a unit in the last place of the storage type. At most 1 is
+  /// within the bound.
   double max_of_allowed = 0;
 };
-Accuracy compare(const Problem& problem, std::span<const std::span<const float>> weights, const Tensors& tensors,
-                 std::span<const Sample> samples, std::span<const double> expected);
+Accuracy compare(const Problem& problem, std::span<const std::span<const float>> weights,
+                 const Tensors& tensors, std::span<const Sample> samples, std::span<const double> expected);
 
 }  // namespace replk::depthwise

@@ -1,4 +1,5 @@
 #include "depthwise/algorithm.hpp"
+#include "depthwise/direct.hpp"
 #include "depthwise/portable.hpp"
 #include "depthwise/stripes.hpp"
 
@@ -7,6 +8,7 @@ namespace replk::depthwise {
 const std::vector<const Algorithm*>& algorithms() {
   static const std::vector<const Algorithm*> all{
       &portable_algorithm(),
+      &direct_algorithm(),
       &stripes_algorithm(),
   };
   return all;

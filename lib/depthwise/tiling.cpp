@@ -13,7 +13,9 @@ Tiling& Tiling::set(std::string_view name, std::string_view value) {
   return *this;
 }
 
-Tiling& Tiling::set(std::string_view name, int value) { return set(name, std::string_view(std::to_string(value))); }
+Tiling& Tiling::set(std::string_view name, int value) {
+  return set(name, std::string_view(std::to_string(value)));
+}
 
 int Tiling::number(std::string_view name, int otherwise) const {
   std::string_view text = word(name);
@@ -43,12 +45,14 @@ std::string Tiling::to_string() const {
 Tiling Tiling::parse(std::string_view text) {
   const auto refuse = [&](std::string_view why) {
     std::string shown(text.substr(0, 256));
-    std::replace_if(shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-    core::fail(core::Status::invalid_argument, "tiling '{}': {}; allowed: an algorithm, then name=value fields", shown,
-               why);
+    std::replace_if(
+        shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+    core::fail(core::Status::invalid_argument,
+               "tiling '{}': {}; allowed: an algorithm, then name=value fields", shown, why);
   };
   if (text.size() > 256) refuse("longer than 256 characters");
-  if (!std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; })) refuse("unprintable");
+  if (!std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
+    refuse("unprintable");
   Tiling tiling;
   for (std::size_t at = 0; at <= text.size();) {
     const std::size_t end = std::min(text.find(' ', at), text.size());
@@ -58,7 +62,8 @@ Tiling Tiling::parse(std::string_view text) {
       if (part.empty() || equals != part.npos) refuse("no algorithm");
       tiling.algorithm = part;
     } else {
-      if (equals == part.npos || equals == 0 || equals + 1 == part.size() || part.find('=', equals + 1) != part.npos)
+      if (equals == part.npos || equals == 0 || equals + 1 == part.size() ||
+          part.find('=', equals + 1) != part.npos)
         refuse(fmt::format("'{}' is not name=value", part));
       if (!tiling.word(part.substr(0, equals)).empty()) refuse(fmt::format("'{}' is given twice", part));
       tiling.fields.emplace_back(part.substr(0, equals), part.substr(equals + 1));

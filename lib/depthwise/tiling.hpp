@@ -8,7 +8,8 @@
 namespace replk::depthwise {
 
 /// An algorithm's name and its named integer or word parameters, e.g.
-/// `row-spectral n=28 factors=4x7 rows=7 karatsuba=0`. Untrusted until the algorithm's own legal() has accepted it.
+/// `row-spectral n=28 factors=4x7 rows=7 karatsuba=0`. Untrusted until the algorithm's own legal() has
+/// accepted it.
 struct Tiling {
   std::string algorithm;
   std::vector<std::pair<std::string, std::string>> fields;

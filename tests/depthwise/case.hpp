@@ -22,16 +22,22 @@ class Storage {
       : type_(type), bytes_(static_cast<std::size_t>(elements) * size_of(type), true) {}
   void set(std::int64_t i, float value) {
     switch (type_) {
-      case DataType::f32: return write(i, value);
-      case DataType::bf16: return write(i, core::from_float<core::Bf16>(value));
-      case DataType::f16: return write(i, core::from_float<core::F16>(value));
+      case DataType::f32:
+        return write(i, value);
+      case DataType::bf16:
+        return write(i, core::from_float<core::Bf16>(value));
+      case DataType::f16:
+        return write(i, core::from_float<core::F16>(value));
     }
   }
   float get(std::int64_t i) const {
     switch (type_) {
-      case DataType::f32: return read<float>(i);
-      case DataType::bf16: return core::to_float(read<core::Bf16>(i));
-      case DataType::f16: return core::to_float(read<core::F16>(i));
+      case DataType::f32:
+        return read<float>(i);
+      case DataType::bf16:
+        return core::to_float(read<core::Bf16>(i));
+      case DataType::f16:
+        return core::to_float(read<core::F16>(i));
     }
     return 0;
   }
@@ -58,7 +64,9 @@ class Storage {
 /// Weights of mean 0 and variance 1/taps, inputs of mean `mean` and deviation 1, so that results stay near 1.
 struct Case {
   explicit Case(const Problem& p, std::uint64_t seed = 1, float mean = 0)
-      : problem(p), src(p.type, p.input_elements()), residual(p.type, p.epilogue.residual ? p.output_elements() : 0) {
+      : problem(p),
+        src(p.type, p.input_elements()),
+        residual(p.type, p.epilogue.residual ? p.output_elements() : 0) {
     std::mt19937_64 random(seed);
     std::normal_distribution<float> normal;
     for (const Branch& b : p.branches) {
@@ -71,7 +79,8 @@ struct Case {
     for (std::int64_t i = 0; i < src.elements(); i++) src.set(i, mean + normal(random));
     for (std::int64_t i = 0; i < residual.elements(); i++) residual.set(i, normal(random));
   }
-  explicit Case(std::string_view shape, std::uint64_t seed = 1, float mean = 0) : Case(parse(shape), seed, mean) {}
+  explicit Case(std::string_view shape, std::uint64_t seed = 1, float mean = 0)
+      : Case(parse(shape), seed, mean) {}
   Case(const Case&) = delete;
 
   Tensors tensors(Storage& dst) const {
@@ -99,7 +108,9 @@ inline std::int64_t differing(const Storage& a, const Storage& b) {
   std::int64_t count = 0;
   for (std::int64_t i = 0; i < a.elements(); i++) {
     const float x = a.get(i), y = b.get(i);
-    count += std::isnan(x) ? !std::isnan(y) : std::isnan(y) || std::bit_cast<std::uint32_t>(x) != std::bit_cast<std::uint32_t>(y);
+    count += std::isnan(x)
+                 ? !std::isnan(y)
+                 : std::isnan(y) || std::bit_cast<std::uint32_t>(x) != std::bit_cast<std::uint32_t>(y);
   }
   return count;
 }
@@ -111,8 +122,8 @@ inline PlanOptions portable_options(int threads = 1) {
   return options;
 }
 
-/// A seeded small problem: channel tails, even kernels, kernels larger than the map, strides, dilation, any padding,
-/// several branches, every epilogue. Valid, and light enough for a double reference.
+/// A seeded small problem: channel tails, even kernels, kernels larger than the map, strides, dilation, any
+/// padding, several branches, every epilogue. Valid, and light enough for a double reference.
 inline Problem random_problem(std::uint64_t seed) {
   std::mt19937_64 random(seed);
   const auto between = [&](int low, int high) { return low + static_cast<int>(random() % (high - low + 1)); };

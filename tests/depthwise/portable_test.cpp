@@ -15,7 +15,9 @@ namespace {
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 
-float random_bits(std::mt19937_64& random) { return std::bit_cast<float>(static_cast<std::uint32_t>(random())); }
+float random_bits(std::mt19937_64& random) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(random()));
+}
 
 /// Equal bits, or both NaN.
 bool same(float a, float b) {
@@ -32,7 +34,8 @@ TEST(Fma, EmulatedHasTheBitsOfTheFusedOne) {
   }
   // Ties: a product of 24 odd bits each, an addend a power of two that puts its last bits at the tie.
   for (int i = 0; i < 1000000; i++) {
-    const float a = static_cast<float>(random() % (1 << 24) | 1), b = static_cast<float>(random() % (1 << 13) | 1);
+    const float a = static_cast<float>(random() % (1 << 24) | 1),
+                b = static_cast<float>(random() % (1 << 13) | 1);
     const float c = std::ldexp(static_cast<float>(random() % 3) - 1, static_cast<int>(random() % 70));
     ASSERT_TRUE(same(core::emulated_fma(a, b, c), std::fma(a, b, c))) << a << ' ' << b << ' ' << c;
   }
@@ -57,7 +60,8 @@ TEST(Half, NarrowsToNearestEvenAndBack) {
     const float x = random_bits(random);
     int exponent = 0;
     const float fraction = std::frexp(x, &exponent);
-    for (float value : {x, fraction, std::ldexp(fraction, -14), std::ldexp(fraction, -24), std::ldexp(fraction, 16)}) {
+    for (float value :
+         {x, fraction, std::ldexp(fraction, -14), std::ldexp(fraction, -24), std::ldexp(fraction, 16)}) {
       const core::F16 half = core::from_float<core::F16>(value);
       if (std::isnan(value))
         ASSERT_TRUE(std::isnan(core::to_float(half)));
@@ -85,9 +89,9 @@ TEST(Gelu, IsWithinItsBound) {
 }
 
 /// What the class exact may be off, per output: fp32 rounds each of n fused steps, so the error is at most
-/// n u / (1 - n u) times |bias| + sum |w x| (Higham, Accuracy and Stability, section 3.1), one u more for weights rounded
-/// by the merge; an activation stretches it by at most 1.13 and GELU adds 1e-7 max(1, |x|); the residual's addition
-/// rounds once; storage rounds by half a unit in the last place.
+/// n u / (1 - n u) times |bias| + sum |w x| (Higham, Accuracy and Stability, section 3.1), one u more for
+/// weights rounded by the merge; an activation stretches it by at most 1.13 and GELU adds 1e-7 max(1, |x|);
+/// the residual's addition rounds once; storage rounds by half a unit in the last place.
 std::vector<double> bounds(const Case& c, std::span<const Sample> samples, std::span<const double> expected) {
   Case magnitudes(c.problem, 1);
   magnitudes.problem.epilogue = {true, Activation::none, false};
@@ -102,11 +106,14 @@ std::vector<double> bounds(const Case& c, std::span<const Sample> samples, std::
   double steps = 2;
   for (const Branch& b : c.problem.branches) steps += b.taps();
   const double u = 0x1p-24, growth = steps * u / (1 - steps * u);
-  const double storage = c.problem.type == DataType::f32 ? u : c.problem.type == DataType::bf16 ? 0x1p-8 : 0x1p-11;
+  const double storage = c.problem.type == DataType::f32    ? u
+                         : c.problem.type == DataType::bf16 ? 0x1p-8
+                                                            : 0x1p-11;
   std::vector<double> result;
   for (std::size_t i = 0; i < samples.size(); i++) {
     double bound = growth * sums[i];
-    if (c.problem.epilogue.activation == Activation::gelu) bound = 1.13 * bound + 1e-7 * std::max(1.0, sums[i]);
+    if (c.problem.epilogue.activation == Activation::gelu)
+      bound = 1.13 * bound + 1e-7 * std::max(1.0, sums[i]);
     if (c.problem.epilogue.residual) bound = (1 + u) * bound + u * std::fabs(expected[i]);
     result.push_back((1 + storage) * bound + storage * std::fabs(expected[i]) + 0x1p-25);
   }

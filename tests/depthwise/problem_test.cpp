@@ -41,8 +41,8 @@ TEST(Problem, DefaultsAreSamePaddingAndNothingElse) {
 }
 
 TEST(Problem, WhatIsPrintedCanBeTypedBack) {
-  for (const char* text : {"n1c128h56w56k31", "n1c124h56w56k51x5,5x51,5", "n1c1h1w1k1", "n2c3h9w8k5d2,3", "n1c8h9w9k3s2",
-                           "n1c8h9w9k3s1x2p0", "n1c8h9w9k3nchwfp16exactnobias+relu+residual"})
+  for (const char* text : {"n1c128h56w56k31", "n1c124h56w56k51x5,5x51,5", "n1c1h1w1k1", "n2c3h9w8k5d2,3",
+                           "n1c8h9w9k3s2", "n1c8h9w9k3s1x2p0", "n1c8h9w9k3nchwfp16exactnobias+relu+residual"})
     EXPECT_EQ(to_string(parse(text)), text);
   for (std::uint64_t seed = 0; seed < 500; seed++) {
     const Problem p = random_problem(seed);
@@ -59,11 +59,13 @@ TEST(Problem, CountsUsefulMultiplyAdds) {
     counting.epilogue = {false, Activation::none, false};
     std::vector<std::vector<float>> ones;
     std::vector<std::span<const float>> weights;
-    for (const Branch& b : p.branches) ones.emplace_back(static_cast<std::size_t>(p.channels) * b.taps(), 1.0f);
+    for (const Branch& b : p.branches)
+      ones.emplace_back(static_cast<std::size_t>(p.channels) * b.taps(), 1.0f);
     for (const auto& w : ones) weights.emplace_back(w);
     const std::vector<float> src(p.input_elements(), 1.0f);
     double sum = 0;
-    for (double value : reference(counting, weights, {}, {src.data(), nullptr, nullptr}, all_outputs(counting)))
+    for (double value :
+         reference(counting, weights, {}, {src.data(), nullptr, nullptr}, all_outputs(counting)))
       sum += value;
     EXPECT_EQ(static_cast<double>(p.useful_macs()), sum) << to_string(p);
   }
@@ -100,7 +102,8 @@ TEST(Problem, RefusesBadTextWithItsPosition) {
   EXPECT_NE(error_of("n1c1h9w9k3+relu+gelu").find("position 16"), std::string::npos);
   EXPECT_NE(error_of("n9999999999c1h9w9k3").find("at most 9 digits"), std::string::npos);
   EXPECT_NE(error_of("n1c1h9w9k999999999d999999999").find("kernel height"), std::string::npos);
-  EXPECT_NE(error_of(std::string("n1c1h9w9k3") + std::string(1000, ',')).find("position 12"), std::string::npos);
+  EXPECT_NE(error_of(std::string("n1c1h9w9k3") + std::string(1000, ',')).find("position 12"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -24,10 +24,10 @@ TEST(Tiling, IsOneLineAndParsesBack) {
 }
 
 TEST(Tiling, RefusesAnythingElse) {
-  for (const std::string& text : {std::string(), std::string(" a"), std::string("a=1"), std::string("a b"),
-                                 std::string("a b="), std::string("a =b"), std::string("a b=1=2"),
-                                 std::string("a  b=1"), std::string("a b=1 "), std::string("a b=1 b=2"),
-                                 std::string("a b=\n"), std::string("a\0b=1", 5), std::string(300, 'a')})
+  for (const std::string& text :
+       {std::string(), std::string(" a"), std::string("a=1"), std::string("a b"), std::string("a b="),
+        std::string("a =b"), std::string("a b=1=2"), std::string("a  b=1"), std::string("a b=1 "),
+        std::string("a b=1 b=2"), std::string("a b=\n"), std::string("a\0b=1", 5), std::string(300, 'a')})
     EXPECT_THROW(Tiling::parse(text), core::Error) << text;
 }
 

@@ -1,0 +1,32 @@
+// Rows of a tensor, in any layout and storage type, to and from packed fp32 channel vectors:
+// [block][column][lane].
+#pragma once
+#include <cstdint>
+
+#include "core/types.hpp"
+#include "depthwise/problem.hpp"
+
+namespace replk::depthwise {
+
+/// How rows lie in a tensor. Strides are in elements.
+struct RowLayout {
+  DataType type;
+  std::int64_t image_stride, row_stride, pixel_stride, channel_stride;
+  int width;
+
+  static RowLayout of(const Problem& problem, int height, int width);
+  std::int64_t at(std::int64_t image, std::int64_t row, std::int64_t channel) const {
+    return image * image_stride + row * row_stride + channel * channel_stride;
+  }
+};
+
+/// Copies one row of `channels` channels, from the element offset `at` of `tensor`, to packed blocks of
+/// `lanes` floats (8 or 16) that lie `block_stride` floats apart. Lanes past the last channel become zero.
+/// Nothing outside the row's elements is read. Needs AVX2 and F16C.
+void pack_row(const RowLayout& layout, const void* tensor, std::int64_t at, int channels, int lanes,
+              float* packed, std::int64_t block_stride);
+/// The other way, narrowing to nearest even.
+void unpack_row(const RowLayout& layout, const float* packed, std::int64_t block_stride, int channels,
+                int lanes, void* tensor, std::int64_t at);
+
+}  // namespace replk::depthwise

@@ -1,0 +1,141 @@
+// Generated code against portable: 0 differing bits, whatever the tiling, the threads and the instruction
+// set.
+#include "depthwise/direct.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "core/cpu.hpp"
+#include "jit/code.hpp"
+#include "tests/depthwise/case.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+/// Runs for each instruction set; skips, and says why, where this machine has it not.
+class Direct : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (core::cpu().hardware < GetParam()) GTEST_SKIP() << "this CPU has no " << name(GetParam());
+    if (!jit::code_allowed()) GTEST_SKIP() << "this system forbids executable memory";
+  }
+  static PlanOptions forced(const Tiling& tiling, int threads = 1) {
+    PlanOptions options;
+    options.threads = threads;
+    options.tiling = tiling;
+    options.isa = GetParam();
+    return options;
+  }
+  static std::vector<Tiling> candidates(const Problem& p, int threads = 1) {
+    std::vector<Tiling> tilings;
+    for (const Candidate& c : direct_algorithm().candidates(p, merged_geometry(p), GetParam(), threads))
+      tilings.push_back(c.tiling);
+    return tilings;
+  }
+  /// Any legal tiling, worth trying or not.
+  static Tiling random_tiling(const Problem& p, std::uint64_t seed) {
+    std::mt19937_64 random(seed);
+    const Kernel geometry = merged_geometry(p);
+    for (int tries = 0; tries < 1000; tries++) {
+      Tiling t{"direct", {}};
+      t.set("rows", 1 + static_cast<int>(random() % 6)).set("columns", 1 + static_cast<int>(random() % 30));
+      t.set("ring", static_cast<int>(random() % 2)).set("blocks", 1 + static_cast<int>(random() % 6));
+      if (direct_algorithm().legal(p, geometry, t, GetParam())) return t;
+    }
+    return Tiling{"direct", {}};
+  }
+};
+
+TEST_P(Direct, HasTheBitsOfPortable) {
+  int runs = 0;
+  for (std::uint64_t seed = 1000; seed < 1300; seed++) {
+    const Problem p = random_problem(seed);
+    const Case c(p, seed);
+    const Storage expected = c.run(portable_options());
+    if (meeting_taps(p, merged_geometry(p)) == 0) continue;
+    const auto tilings = candidates(p);
+    ASSERT_FALSE(tilings.empty()) << to_string(p);
+    std::vector<Tiling> tried{tilings.front(), tilings[seed % tilings.size()]};
+    for (int i = 0; i < 3; i++) tried.push_back(random_tiling(p, seed + i));
+    for (std::size_t i = 0; i < tried.size(); i++, runs++)
+      ASSERT_EQ(differing(expected, c.run(forced(tried[i], 1 + static_cast<int>(i) % 4))), 0)
+          << to_string(p) << ": " << tried[i].to_string();
+  }
+  EXPECT_GE(runs, 1000);
+}
+
+TEST_P(Direct, EveryCandidateOfTypicalShapes) {
+  for (const char* shape :
+       {"n1c40h14w14k13exact+relu", "n2c24h7w7k7exact+gelu", "n1c20h20w19k5exact+residual",
+        "n1c16h19w23k3s2exact", "n1c9h12w12k31exact", "n1c32h13w13k7bf16exact+residual",
+        "n1c19h13w13k7nchwexact+relu", "n1c8h16w16k5d3exact", "n1c12h15w15k11x3,3x11exact"}) {
+    const Case c(shape);
+    const Storage expected = c.run(portable_options());
+    for (const Tiling& tiling : candidates(c.problem))
+      EXPECT_EQ(differing(expected, c.run(forced(tiling))), 0) << shape << ": " << tiling.to_string();
+  }
+}
+
+TEST_P(Direct, ThreadsDoNotChangeBits) {
+  for (std::uint64_t seed = 0; seed < 60; seed++) {
+    const Case c(random_problem(seed), seed);
+    if (meeting_taps(c.problem, merged_geometry(c.problem)) == 0) continue;
+    const Storage expected = c.run(portable_options());
+    const Tiling tiling = random_tiling(c.problem, seed);
+    for (int threads = 1; threads <= 4; threads++)
+      ASSERT_EQ(differing(expected, c.run(forced(tiling, threads))), 0)
+          << to_string(c.problem) << ": " << tiling.to_string() << " on " << threads;
+  }
+}
+
+TEST_P(Direct, NansAndInfinitiesGoWherePortableSendsThem) {
+  std::mt19937_64 random(7);
+  for (const char* shape :
+       {"n2c13h11w12k5exact", "n1c16h9w9k7exact+gelu", "n1c11h9w9k5nchwbf16exact+relu+residual"}) {
+    Case c(shape);
+    const float values[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity()};
+    for (int i = 0; i < 12; i++)
+      c.src.set(static_cast<std::int64_t>(random() % c.src.elements()), values[i % 3]);
+    const Storage expected = c.run(portable_options());
+    for (const Tiling& tiling : candidates(c.problem))
+      ASSERT_EQ(differing(expected, c.run(forced(tiling))), 0) << shape << ": " << tiling.to_string();
+  }
+}
+
+TEST_P(Direct, KeepsTheSignOfZeroAndOfADenormal) {
+  Case c("n1c17h6w6k3exact");
+  for (float& b : c.bias)
+    b = -0.0f;  // fma(w, 0, -0) would lose it: taps outside the map must be skipped, not padded
+  for (std::int64_t i = 0; i < c.src.elements(); i++) c.src.set(i, i % 3 ? -0.0f : std::ldexp(-1.0f, -140));
+  const Storage expected = c.run(portable_options());
+  for (const Tiling& tiling : candidates(c.problem))
+    ASSERT_EQ(differing(expected, c.run(forced(tiling))), 0) << tiling.to_string();
+}
+
+TEST_P(Direct, TrustsNoTiling) {
+  const Problem p = parse("n1c16h14w14k5exact");
+  const Kernel geometry = merged_geometry(p);
+  const auto legal = [&](const char* text) {
+    return direct_algorithm().legal(p, geometry, Tiling::parse(text), GetParam());
+  };
+  EXPECT_TRUE(legal("direct rows=2 columns=5 ring=1 blocks=1"));
+  for (const char* text :
+       {"direct", "direct rows=2 columns=5 ring=1", "direct rows=0 columns=5 ring=1 blocks=1",
+        "direct rows=2 columns=5 ring=2 blocks=1", "direct rows=2 columns=99 ring=1 blocks=1",
+        "direct rows=-2 columns=5 ring=1 blocks=1", "direct rows=6 columns=30 ring=1 blocks=1",
+        "direct rows=2 columns=5 ring=1 blocks=0", "direct rows=2 columns=5 ring=1 blocks=1 more=1",
+        "direct rows=2x columns=5 ring=1 blocks=1", "portable rows=2 columns=5 ring=1 blocks=1"})
+    EXPECT_FALSE(legal(text)) << text;
+  const Problem halves = parse("n1c16h14w14k5bf16exact");
+  EXPECT_FALSE(direct_algorithm().legal(
+      halves, merged_geometry(halves), Tiling::parse("direct rows=2 columns=5 ring=0 blocks=1"), GetParam()));
+}
+
+INSTANTIATE_TEST_SUITE_P(, Direct, testing::Values(Isa::avx2, Isa::avx512),
+                         [](const auto& info) { return std::string(name(info.param)); });
+
+}  // namespace
+}  // namespace replk::depthwise
