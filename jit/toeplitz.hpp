@@ -1,0 +1,59 @@
+// The column pass of a spectral convolution: along the other axis every frequency is a convolution of its
+// own, a Toeplitz matrix times each plane. Register tiles over the outputs; taps outside the map cost
+// nothing, being never recorded.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/cpu.hpp"
+#include "jit/registers.hpp"
+
+namespace replk::jit {
+
+struct ToeplitzSpec {
+  Isa isa = Isa::avx2;
+  /// Output o sums taps t over inputs o * step + t. Inputs exist from first to first + inputs - 1; the others
+  /// are zero. Row r of an input plane is input first + r.
+  int outputs = 0, inputs = 0, first = 0, step = 1;
+  std::vector<int> taps;  // ascending, not negative
+  /// Levels of Karatsuba's splitting into even and odd rows, three half-size products for four; only with
+  /// step 1.
+  int karatsuba = 0;
+  int tile = 8;       // outputs that share a loaded input
+  bool gauss = true;  // a complex product as three real ones (else four)
+  /// Bytes between planes, in and out.
+  std::int64_t plane_stride = 0;
+  std::string text() const;
+};
+
+/// One packed weight of a plane: a signed sum of taps (one term without Karatsuba).
+struct TapTerm {
+  int tap = 0;  // index into ToeplitzSpec::taps
+  int sign = 1;
+};
+/// The packed weights of a real plane in their order: a vector each.
+std::vector<std::vector<TapTerm>> toeplitz_weights(const ToeplitzSpec& spec);
+
+/// Which combination of a complex tap's parts each packed plane of a pair holds: re * real part + im *
+/// imaginary part.
+struct PairPart {
+  int re = 0, im = 0;
+};
+/// The packed planes of weights of a pair, in their order: three with gauss, else two.
+std::vector<PairPart> pair_parts(bool gauss);
+
+/// Multiplies `reals` real planes, then `pairs` pairs of planes (real part, imaginary part), in this order in
+/// memory. Weights: for each real plane toeplitz_weights().size() vectors, for each pair that many for each
+/// of pair_parts(). Planes that are written may lie where planes that were read two planes before lay.
+using Toeplitz = void (*)(const void* in, void* out, const void* weights, std::int64_t reals,
+                          std::int64_t pairs);
+
+std::vector<std::uint8_t> generate(const ToeplitzSpec& spec);
+
+/// Of one pair of planes, counted without generating code.
+Counts count_pair(const ToeplitzSpec& spec);
+/// Of one real plane.
+Counts count_real(const ToeplitzSpec& spec);
+
+}  // namespace replk::jit
