@@ -26,7 +26,7 @@ Listing forward_listing(const RowForwardSpec& spec) {
   std::vector<Complex> x(spec.transform.n);
   for (int i = 0; i < spec.count; i++) x[spec.first + i].re = program.input(pixels, i);
   record_planes(program, spec.transform, x);
-  return lower(program, {spec.transform.order, 1u << planes});
+  return lower(program, {spec.transform.order, spec.free_signs ? 1u << planes : 0u});
 }
 
 Listing inverse_listing(const RowInverseSpec& spec) {
@@ -153,8 +153,8 @@ std::string RowStrides::text() const {
   return fmt::format("strides={},{},{},{},{}", pixel, row, plane, tensor_block, plane_block);
 }
 std::string RowForwardSpec::text() const {
-  return fmt::format("row-forward {} {} inputs={}+{} {}", name(isa), transform.text(), first, count,
-                     strides.text());
+  return fmt::format("row-forward {} {} inputs={}+{} {} free={:d}", name(isa), transform.text(), first, count,
+                     strides.text(), free_signs);
 }
 std::string RowInverseSpec::text() const {
   std::string minus;  // the planes that are stored negated

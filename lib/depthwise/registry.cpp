@@ -1,6 +1,7 @@
 #include "depthwise/algorithm.hpp"
 #include "depthwise/direct.hpp"
 #include "depthwise/portable.hpp"
+#include "depthwise/row_spectral.hpp"
 #include "depthwise/stripes.hpp"
 
 namespace replk::depthwise {
@@ -9,6 +10,7 @@ const std::vector<const Algorithm*>& algorithms() {
   static const std::vector<const Algorithm*> all{
       &portable_algorithm(),
       &direct_algorithm(),
+      &row_spectral_algorithm(),
       &stripes_algorithm(),
   };
   return all;

@@ -1,0 +1,214 @@
+#include "depthwise/row_spectral.hpp"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+
+#include "depthwise/row_spectral_executor.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+/// Lengths of at least `least` with cheap codelets, ascending: products of small primes, at most a sixth
+/// longer.
+std::vector<int> good_lengths(int least) {
+  std::vector<int> lengths;
+  for (int n = std::max(least, 2); n <= least + std::max(4, least / 6); n++) {
+    int rest = n;
+    for (int p : {2, 3, 5, 7})
+      while (rest % p == 0) rest /= p;
+    if (rest == 1 || (rest == n && n <= 13) || (rest == 13 && n / 13 <= 8)) lengths.push_back(n);
+  }
+  return lengths;
+}
+
+// Cycles of a pass from its counts, on the machine that the table of docs/algorithms.md was measured on (Zen
+// 3): the front end sustains 3.2 instructions a cycle in column code, 2.4 in row code, whose operands come
+// from farther away.
+double row_cycles(const jit::Counts& c) {
+  return std::max(c.instructions / 2.4, c.adds / 2.0);
+}
+double column_cycles(const jit::Counts& c) {
+  return std::max({c.multiplies / 1.95, c.instructions / 3.2, c.adds / 1.8});
+}
+
+class Costs {
+ public:
+  /// Cycles of both row passes of a pixel row, for the segments of an axis.
+  double rows(const RowSpectralGeometry& g) {
+    double cycles = 0;
+    const std::vector<int> signs(g.parameters.transform.planes(), 1);
+    for (const Segment& s : g.along_segments) {
+      const jit::RowForwardSpec forward = g.forward(s, true);
+      const jit::RowInverseSpec inverse = g.inverse(s, true, signs);
+      cycles += remember(forward.transform.text() + std::to_string(forward.first) + "+" +
+                             std::to_string(s.ins) + "," + std::to_string(s.outs) + "*" +
+                             std::to_string(inverse.step) + std::to_string(g.lanes),
+                         [&] { return row_cycles(jit::count(forward)) + row_cycles(jit::count(inverse)); });
+    }
+    return cycles;
+  }
+
+  double columns(const RowSpectralGeometry& g) {
+    double cycles = 0;
+    for (const Segment& s : g.across_segments) {
+      jit::ToeplitzSpec spec = g.toeplitz(s);
+      spec.plane_stride = 0;  // changes no count
+      // A level's dependent sums delay small products, which have nothing else to do meanwhile.
+      const double delay = spec.karatsuba > 0 ? 1 + 3.0 * spec.karatsuba / std::max(spec.outputs, 1) : 1;
+      const double weights = 4.0 * g.lanes * static_cast<double>(jit::toeplitz_weights(spec).size()) / 82;
+      const double real = remember("r" + spec.text(), [&] { return column_cycles(jit::count_real(spec)); });
+      const double pair = remember("p" + spec.text(), [&] { return column_cycles(jit::count_pair(spec)); });
+      cycles += g.parameters.transform.reals() * (real * delay + weights) +
+                g.parameters.transform.pairs() *
+                    (pair * delay + weights * static_cast<double>(jit::pair_parts(spec.gauss).size()));
+    }
+    return cycles;
+  }
+
+ private:
+  template <class Compute>
+  double remember(const std::string& key, const Compute& compute) {
+    {
+      std::lock_guard lock(mutex_);
+      const auto found = known_.find(key);
+      if (found != known_.end()) return found->second;
+    }
+    const double value = compute();
+    std::lock_guard lock(mutex_);
+    if (known_.size() > 20000) known_.clear();
+    known_[key] = value;
+    return value;
+  }
+  std::mutex mutex_;
+  std::map<std::string, double> known_;
+};
+
+Costs& costs() {
+  static Costs* instance = new Costs;
+  return *instance;
+}
+
+double predicted_seconds(const RowSpectralGeometry& g, int threads) {
+  double rows = 0;
+  for (const Segment& s : g.across_segments) rows += (s.ins + s.outs) / 2.0;
+  const double row_cost = costs().rows(g) * rows;
+  const double column_cost = costs().columns(g) * static_cast<double>(g.along_segments.size());
+  double cycles = (row_cost + column_cost) * static_cast<double>(g.problem.batch) * g.all_blocks();
+  if (g.buffered()) cycles *= 1.15;
+  // Scratch beyond half the L2 slows every pass a little.
+  if (g.planes_bytes() > core::cpu().l2_bytes) cycles *= 1.1;
+  // One block touches half of every line of pixels, twice.
+  if (g.lanes == 8 && g.parameters.blocks == 1) cycles *= 1.12;
+  return cycles / 3.0e9 / threads;
+}
+
+class RowSpectral final : public Algorithm {
+ public:
+  std::string_view name() const override { return "row-spectral"; }
+  bool exact() const override { return false; }
+  int complexity() const override { return 5; }
+
+  bool legal(const Problem& problem, const Kernel& geometry, const Tiling& tiling, Isa isa) const override {
+    if (isa == Isa::portable || problem.numerics == Numerics::exact) return false;
+    const auto parameters = RowSpectralParameters::parse(tiling);
+    return parameters && RowSpectralGeometry(problem, geometry, *parameters, isa).feasible();
+  }
+
+  std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa isa,
+                                    int threads) const override {
+    std::vector<Candidate> found;
+    if (isa == Isa::portable || problem.numerics == Numerics::exact) return found;
+    for (const bool along_h : {false, true}) {
+      // The transform goes along the longer side of the kernel.
+      if (along_h ? geometry.height <= geometry.width : geometry.width < geometry.height) continue;
+      add_axis(found, problem, geometry, isa, threads, along_h);
+    }
+    std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
+      return a.predicted_seconds < b.predicted_seconds;
+    });
+    constexpr std::size_t most = 24;
+    if (found.size() > most) found.resize(most);
+    return found;
+  }
+
+  std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling& tiling,
+                                    Isa isa) const override {
+    return std::make_unique<RowSpectralExecutor>(
+        RowSpectralGeometry(problem, kernel, *RowSpectralParameters::parse(tiling), isa), kernel);
+  }
+
+ private:
+  static void add_axis(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry, Isa isa,
+                       int threads, bool along_h) {
+    RowSpectralParameters p;
+    p.along_h = along_h;
+    const RowSpectralGeometry whole(problem, geometry, p, isa);
+    for (const int along : segment_sizes(whole.along.outputs, whole.along.taps)) {
+      p.segment_along = along;
+      const RowSpectralGeometry cut_along(problem, geometry, p, isa);
+      for (const int n : good_lengths(least_length(cut_along.along, cut_along.along_segments)))
+        for (const jit::RowTransform& transform : transforms(cut_along, n)) {
+          p.transform = transform;
+          add_columns(found, problem, geometry, isa, threads, p);
+        }
+    }
+  }
+
+  /// The best splits of a length by predicted cost.
+  static std::vector<jit::RowTransform> transforms(const RowSpectralGeometry& cut_along, int n) {
+    std::vector<std::pair<double, jit::RowTransform>> ranked;
+    for (const jit::Factors& factors : jit::factor_choices(n)) {
+      RowSpectralGeometry g = cut_along;
+      g.parameters.transform.n = n;
+      g.parameters.transform.factors = factors;
+      ranked.emplace_back(costs().rows(g), g.parameters.transform);
+    }
+    std::stable_sort(ranked.begin(), ranked.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<jit::RowTransform> best;
+    for (const auto& [cost, transform] : ranked)
+      if (best.size() < 2 && cost < 1.15 * ranked[0].first) best.push_back(transform);
+    return best;
+  }
+
+  static void add_columns(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry,
+                          Isa isa, int threads, RowSpectralParameters p) {
+    const RowSpectralGeometry base(problem, geometry, p, isa);
+    for (const int across : segment_sizes(base.across.outputs, base.across.taps))
+      for (const int levels : {0, 1, 2, 3}) {
+        if (levels > 0 && (base.across.stride != 1 || base.across_taps.size() < 7)) continue;
+        for (const bool gauss : {true, false}) {
+          if (!gauss && (levels > 0 || base.across_taps.size() > 5)) continue;
+          for (const int blocks : {1, 2}) {
+            p.segment_across = across;
+            p.karatsuba = levels;
+            p.gauss = gauss;
+            p.blocks = blocks;
+            p.rows = isa == Isa::avx512 ? 16 : 10;
+            const RowSpectralGeometry g(problem, geometry, p, isa);
+            if (g.feasible()) found.push_back({p.tiling(), predicted_seconds(g, threads)});
+          }
+        }
+      }
+  }
+
+  /// The whole axis, where code and scratch allow it, and segments for larger ones.
+  static std::vector<int> segment_sizes(int outputs, int taps) {
+    std::vector<int> sizes;
+    if (outputs <= 128) sizes.push_back(0);
+    if (outputs > 96)
+      for (const int size : {32, 48, 64, 96})
+        if (size < outputs && 2 * size >= taps) sizes.push_back(size);
+    return sizes;
+  }
+};
+
+}  // namespace
+
+const Algorithm& row_spectral_algorithm() {
+  static const RowSpectral instance;
+  return instance;
+}
+
+}  // namespace replk::depthwise

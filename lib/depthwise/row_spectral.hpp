@@ -1,0 +1,11 @@
+// A real transform along one axis of the map, Toeplitz products along the other (docs/algorithms.md).
+#pragma once
+#include "depthwise/algorithm.hpp"
+
+namespace replk::depthwise {
+
+/// Class fast. `row-spectral n=72 factors=8x9 axis=w rows=10 karatsuba=1 gauss=1 blocks=2`, and along= and
+/// across= where an axis is cut into segments.
+const Algorithm& row_spectral_algorithm();
+
+}  // namespace replk::depthwise

@@ -1,0 +1,291 @@
+#include "depthwise/row_spectral_executor.hpp"
+
+#include <algorithm>
+
+#include "core/memory.hpp"
+#include "core/threads.hpp"
+#include "depthwise/row_buffer.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+// Shares of a pass that is dealt out: rows, or planes of a complex pair.
+constexpr int rows_a_share = 2, pairs_a_share = 2;
+
+int shares(int count, int each) {
+  return (count + each - 1) / each;
+}
+
+}  // namespace
+
+template <class Function>
+Function RowSpectralExecutor::code(const std::string& spec,
+                                   const std::function<std::vector<std::uint8_t>()>& generate) {
+  code_.push_back(jit::get_code(spec, generate));
+  return code_.back()->entry<Function>();
+}
+
+RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel)
+    : geometry_(geometry) {
+  const RowSpectralGeometry& g = geometry_;
+  const bool direct = !g.buffered() && g.whole_blocks() > 0, buffered = g.buffered() || g.tail_channels() > 0;
+  std::vector<int> signs = g.along_segments.size() == 1
+                               ? jit::row_signs(g.forward(g.along_segments[0], false))
+                               : std::vector<int>(g.parameters.transform.planes(), 1);
+  const auto forward = [&](const Segment& s, bool buffer) {
+    const jit::RowForwardSpec spec = g.forward(s, buffer);
+    return code<jit::RowForward>(spec.text(), [&] { return jit::generate(spec); });
+  };
+  const auto inverse = [&](const Segment& s, bool buffer) {
+    const jit::RowInverseSpec spec = g.inverse(s, buffer, signs);
+    return code<jit::RowInverse>(spec.text(), [&] { return jit::generate(spec); });
+  };
+  for (const Segment& s : g.along_segments) {
+    RowCode row;
+    if (direct) row.forward = forward(s, false), row.inverse = inverse(s, false);
+    if (buffered) row.forward_buffered = forward(s, true), row.inverse_buffered = inverse(s, true);
+    rows_.push_back(row);
+  }
+  for (const Segment& s : g.across_segments) {
+    const jit::ToeplitzSpec spec = g.toeplitz(s);
+    columns_.push_back(code<jit::Toeplitz>(spec.text(), [&] { return jit::generate(spec); }));
+  }
+  spectra_ = pack_spectra(g, kernel, signs);
+}
+
+std::int64_t RowSpectralExecutor::tasks() const {
+  return geometry_.problem.batch * static_cast<std::int64_t>(geometry_.along_segments.size()) *
+         static_cast<std::int64_t>(geometry_.across_segments.size()) * geometry_.groups();
+}
+
+// Whole tasks leave threads idle in the last round; passes cost two barriers more.
+bool RowSpectralExecutor::by_phases(int threads) const {
+  const std::int64_t rounds = (tasks() + threads - 1) / threads;
+  return threads > 1 && tasks() < 4 * threads && rounds * threads * 4 > tasks() * 5;
+}
+
+RowSpectralExecutor::Task RowSpectralExecutor::task(std::int64_t index) const {
+  const auto take = [&](std::int64_t count) {
+    const std::int64_t part = index % count;
+    index /= count;
+    return static_cast<int>(part);
+  };
+  Task t;
+  t.across = take(static_cast<std::int64_t>(geometry_.across_segments.size()));
+  t.along = take(static_cast<std::int64_t>(geometry_.along_segments.size()));
+  t.group = take(geometry_.groups());
+  t.image = index;
+  return t;
+}
+
+RowSpectralExecutor::Group RowSpectralExecutor::group(int index) const {
+  const RowSpectralGeometry& g = geometry_;
+  Group group;
+  group.block = std::min(index * g.parameters.blocks, g.whole_blocks());
+  group.channel = group.block * g.lanes;
+  if (index < g.whole_groups()) {
+    group.blocks = std::min(g.parameters.blocks, g.whole_blocks() - group.block);
+    group.channels = group.blocks * g.lanes;
+    group.buffered = g.buffered();
+  } else {
+    group.blocks = 1;
+    group.channels = g.tail_channels();
+    group.buffered = true;
+  }
+  return group;
+}
+
+std::int64_t RowSpectralExecutor::element(const Task& t, bool output, int pixel, int row, int channel) const {
+  const RowSpectralGeometry& g = geometry_;
+  const Problem& p = g.problem;
+  const std::int64_t height = output ? p.out_height() : p.height, width = output ? p.out_width() : p.width;
+  const std::int64_t y = g.parameters.along_h ? pixel : row, x = g.parameters.along_h ? row : pixel;
+  if (p.layout == Layout::nchw) return ((t.image * p.channels + channel) * height + y) * width + x;
+  return ((t.image * height + y) * width + x) * p.channels + channel;
+}
+
+namespace {
+
+RowView view(const RowSpectralGeometry& g, std::int64_t first, bool output, int pixels, int channels) {
+  const Problem& p = g.problem;
+  const std::int64_t height = output ? p.out_height() : p.height, width = output ? p.out_width() : p.width;
+  RowView row{p.layout, p.type, first, 1, 1, pixels, channels};
+  if (p.layout == Layout::nchw) row.channel = height * width;
+  const std::int64_t x = p.layout == Layout::nchw ? 1 : p.channels;
+  row.pixel = g.parameters.along_h ? width * x : x;
+  return row;
+}
+
+}  // namespace
+
+/// Rows begin..end-1 of the segment's inputs.
+void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int begin, int end, char* planes,
+                                  float* buffer) const {
+  const RowSpectralGeometry& g = geometry_;
+  const Segment &along = g.along_segments[t.along], &across = g.across_segments[t.across];
+  const Group group = this->group(t.group);
+  if (begin >= end) return;
+  if (!group.buffered) {
+    const auto* src = static_cast<const float*>(tensors.src) +
+                      element(t, false, along.in, across.in + begin, group.channel);
+    rows_[t.along].forward(src, planes + std::int64_t{begin} * g.vector_bytes, end - begin, group.blocks);
+    return;
+  }
+  for (int r = begin; r < end; r++) {
+    const std::int64_t first = element(t, false, along.in, across.in + r, group.channel);
+    load_row(view(g, first, false, along.ins, group.channels), tensors.src, g.parameters.blocks * g.lanes,
+             buffer);
+    rows_[t.along].forward_buffered(buffer, planes + std::int64_t{r} * g.vector_bytes, 1, group.blocks);
+  }
+}
+
+/// Frequencies begin..end-1 of one block, counted in pairs of planes; the planes that are their own pair go
+/// with the first.
+void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end, const char* in,
+                                   char* out) const {
+  const RowSpectralGeometry& g = geometry_;
+  const int reals = g.parameters.transform.reals();
+  const std::int64_t parts = static_cast<std::int64_t>(jit::pair_parts(g.parameters.gauss).size());
+  const std::int64_t skip = begin == 0 ? 0 : reals + 2 * std::int64_t{begin};
+  const std::int64_t skip_weights = begin == 0 ? 0 : reals + parts * begin;
+  const std::int64_t at = block * g.block_stride + skip * g.plane_stride;
+  const float* weights = spectra_.weights.data() + spectra_.block * (group(t.group).block + block) +
+                         skip_weights * spectra_.plane;
+  columns_[t.across](in + at, out + at, weights, begin == 0 ? reals : 0, end - begin);
+}
+
+/// Rows begin..end-1 of the segment's outputs.
+void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int begin, int end,
+                                  const char* planes, float* buffer) const {
+  const RowSpectralGeometry& g = geometry_;
+  const Segment &along = g.along_segments[t.along], &across = g.across_segments[t.across];
+  const Group group = this->group(t.group);
+  const float* bias = spectra_.bias.data() + std::int64_t{group.block} * g.lanes;
+  const auto* residual = g.problem.epilogue.residual ? static_cast<const char*>(tensors.residual) : nullptr;
+  if (begin >= end) return;
+  if (!group.buffered) {
+    const std::int64_t at = 4 * element(t, true, along.out, across.out + begin, group.channel);
+    rows_[t.along].inverse(planes + std::int64_t{begin} * g.vector_bytes,
+                           static_cast<char*>(tensors.dst) + at, bias, residual ? residual + at : nullptr,
+                           end - begin, group.blocks);
+    return;
+  }
+  for (int r = begin; r < end; r++) {
+    rows_[t.along].inverse_buffered(planes + std::int64_t{r} * g.vector_bytes, buffer, bias, nullptr, 1,
+                                    group.blocks);
+    const std::int64_t first = element(t, true, along.out, across.out + r, group.channel);
+    store_row(view(g, first, true, along.outs, group.channels), buffer, g.parameters.blocks * g.lanes,
+              g.problem.epilogue.activation, residual, tensors.dst);
+  }
+}
+
+std::size_t RowSpectralExecutor::workspace_bytes(int threads) const {
+  const std::size_t planes = core::round_up(geometry_.planes_bytes(), 64), buffer = geometry_.buffer_bytes();
+  if (by_phases(threads))
+    return static_cast<std::size_t>(tasks()) * 2 * planes + static_cast<std::size_t>(threads) * buffer;
+  return static_cast<std::size_t>(std::min<std::int64_t>(threads, tasks())) * (planes + buffer);
+}
+
+void RowSpectralExecutor::run(const Tensors& tensors, void* workspace, int threads) const {
+  const RowSpectralGeometry& g = geometry_;
+  auto* scratch = static_cast<char*>(workspace);
+  if (by_phases(threads)) return run_by_phases(tensors, scratch, threads);
+  const std::size_t planes_bytes = core::round_up(g.planes_bytes(), 64),
+                    each = planes_bytes + g.buffer_bytes();
+  const auto body = [&](std::int64_t index, int thread) {
+    const Task t = task(index);
+    char* planes = scratch + each * thread;
+    auto* buffer = reinterpret_cast<float*>(planes + planes_bytes);
+    char* shifted = planes + 2 * g.plane_stride;  // where results overwrite what has been read
+    forward(t, tensors, 0, g.across_segments[t.across].ins, shifted, buffer);
+    for (int b = 0; b < group(t.group).blocks; b++)
+      multiply(t, b, 0, g.parameters.transform.pairs(), shifted, planes);
+    inverse(t, tensors, 0, g.across_segments[t.across].outs, planes, buffer);
+  };
+  core::parallel_for(tasks(), threads, std::ref(body));
+}
+
+void RowSpectralExecutor::run_by_phases(const Tensors& tensors, char* workspace, int threads) const {
+  const RowSpectralGeometry& g = geometry_;
+  const std::size_t planes_bytes = core::round_up(g.planes_bytes(), 64);
+  const auto in = [&](std::int64_t index) { return workspace + 2 * planes_bytes * index; };
+  const auto out = [&](std::int64_t index) { return in(index) + planes_bytes; };
+  const auto buffer = [&](int thread) {
+    return reinterpret_cast<float*>(in(tasks()) + g.buffer_bytes() * static_cast<std::size_t>(thread));
+  };
+  int rows_in = 0, rows_out = 0;
+  for (const Segment& s : g.across_segments)
+    rows_in = std::max(rows_in, s.ins), rows_out = std::max(rows_out, s.outs);
+  const int in_shares = shares(rows_in, rows_a_share), out_shares = shares(rows_out, rows_a_share);
+  const int pairs = g.parameters.transform.pairs(), pair_shares = shares(std::max(pairs, 1), pairs_a_share);
+
+  const auto rows = [&](std::int64_t i, int thread) {
+    const Task t = task(i / in_shares);
+    const int begin = static_cast<int>(i % in_shares) * rows_a_share;
+    forward(t, tensors, begin, std::min(begin + rows_a_share, g.across_segments[t.across].ins),
+            in(i / in_shares), buffer(thread));
+  };
+  core::parallel_for(tasks() * in_shares, threads, std::ref(rows));
+  const auto planes = [&](std::int64_t i, int) {
+    const std::int64_t index = i / (pair_shares * g.parameters.blocks);
+    const int block = static_cast<int>(i / pair_shares % g.parameters.blocks);
+    const int begin = static_cast<int>(i % pair_shares) * pairs_a_share;
+    const Task t = task(index);
+    if (block < group(t.group).blocks)
+      multiply(t, block, begin, std::min(begin + pairs_a_share, pairs), in(index), out(index));
+  };
+  core::parallel_for(tasks() * g.parameters.blocks * pair_shares, threads, std::ref(planes));
+  const auto back = [&](std::int64_t i, int thread) {
+    const Task t = task(i / out_shares);
+    const int begin = static_cast<int>(i % out_shares) * rows_a_share;
+    inverse(t, tensors, begin, std::min(begin + rows_a_share, g.across_segments[t.across].outs),
+            out(i / out_shares), buffer(thread));
+  };
+  core::parallel_for(tasks() * out_shares, threads, std::ref(back));
+}
+
+std::vector<Phase> RowSpectralExecutor::phases(int threads) const {
+  if (!by_phases(threads)) return {{"rows, planes and rows of a group", tasks()}};
+  const RowSpectralGeometry& g = geometry_;
+  const auto most = [&](int Segment::*count) {
+    int largest = 0;
+    for (const Segment& s : g.across_segments) largest = std::max(largest, s.*count);
+    return shares(largest, rows_a_share);
+  };
+  const int pair_shares = shares(std::max(g.parameters.transform.pairs(), 1), pairs_a_share);
+  return {{"rows", tasks() * most(&Segment::ins)},
+          {"planes", tasks() * g.parameters.blocks * pair_shares},
+          {"rows back", tasks() * most(&Segment::outs)}};
+}
+
+Work RowSpectralExecutor::work() const {
+  const RowSpectralGeometry& g = geometry_;
+  Work work;
+  const double vectors = static_cast<double>(g.problem.batch) * g.all_blocks();
+  const auto count = [&](const jit::Counts& c, double times) {
+    work.fma += c.multiplies * times * vectors * g.lanes;
+    work.add += c.adds * times * vectors * g.lanes;
+  };
+  const std::vector<int> signs(g.parameters.transform.planes(), 1);
+  for (const Segment& across : g.across_segments)
+    for (const Segment& along : g.along_segments) {
+      count(jit::count(g.forward(along, false)), across.ins);
+      count(jit::count(g.inverse(along, false, signs)), across.outs);
+      count(jit::count_real(g.toeplitz(across)), g.parameters.transform.reals());
+      count(jit::count_pair(g.toeplitz(across)), g.parameters.transform.pairs());
+    }
+  work.bytes_read = static_cast<double>(g.problem.input_elements()) * size_of(g.problem.type) +
+                    4.0 * static_cast<double>(spectra_.weights.size());
+  if (g.problem.epilogue.residual)
+    work.bytes_read += static_cast<double>(g.problem.output_elements()) * size_of(g.problem.type);
+  work.bytes_written = static_cast<double>(g.problem.output_elements()) * size_of(g.problem.type);
+  return work;
+}
+
+std::size_t RowSpectralExecutor::prepared_bytes() const {
+  std::size_t bytes = 4 * (spectra_.weights.size() + spectra_.bias.size());
+  for (const auto& code : code_) bytes += code->bytes().size();
+  return bytes;
+}
+
+}  // namespace replk::depthwise

@@ -1,0 +1,69 @@
+// A prepared row-spectral convolution.
+#pragma once
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "depthwise/algorithm.hpp"
+#include "depthwise/row_spectral_geometry.hpp"
+#include "depthwise/row_spectral_weights.hpp"
+#include "jit/code.hpp"
+
+namespace replk::depthwise {
+
+/// Rows of the map are transformed into planes, each frequency is convolved along the other axis, rows come
+/// back.
+///
+/// A task is one image, one segment of each axis and one group of channels. Where there are enough of them
+/// for the threads, a thread takes a task through all three passes in its own scratch, output planes
+/// overwriting input planes. Otherwise all tasks advance together, pass by pass, and each pass is dealt out
+/// by rows or by planes.
+class RowSpectralExecutor final : public Executor {
+ public:
+  RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel);
+
+  std::size_t workspace_bytes(int threads) const override;
+  void run(const Tensors& tensors, void* workspace, int threads) const override;
+  std::vector<Phase> phases(int threads) const override;
+  Work work() const override;
+  std::size_t prepared_bytes() const override;
+
+ private:
+  struct RowCode {
+    jit::RowForward forward = nullptr, forward_buffered = nullptr;
+    jit::RowInverse inverse = nullptr, inverse_buffered = nullptr;
+  };
+  struct Task {
+    std::int64_t image = 0;
+    int along = 0, across = 0, group = 0;  // segments and the group of channels
+  };
+  /// A group's channels.
+  struct Group {
+    int channel = 0, channels = 0, blocks = 0, block = 0;
+    bool buffered = false;
+  };
+
+  template <class Function>
+  Function code(const std::string& spec, const std::function<std::vector<std::uint8_t>()>& generate);
+
+  std::int64_t tasks() const;
+  bool by_phases(int threads) const;
+  Task task(std::int64_t index) const;
+  Group group(int index) const;
+
+  void forward(const Task& task, const Tensors& tensors, int begin, int end, char* planes,
+               float* buffer) const;
+  void multiply(const Task& task, int block, int begin, int end, const char* in, char* out) const;
+  void inverse(const Task& task, const Tensors& tensors, int begin, int end, const char* planes,
+               float* buffer) const;
+  void run_by_phases(const Tensors& tensors, char* workspace, int threads) const;
+  std::int64_t element(const Task& task, bool output, int pixel, int row, int channel) const;
+
+  RowSpectralGeometry geometry_;
+  PackedSpectra spectra_;
+  std::vector<RowCode> rows_;           // for each segment of the transformed axis
+  std::vector<jit::Toeplitz> columns_;  // for each segment of the other one
+  std::vector<std::shared_ptr<const jit::Code>> code_;
+};
+
+}  // namespace replk::depthwise

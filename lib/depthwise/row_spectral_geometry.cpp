@@ -1,0 +1,202 @@
+#include "depthwise/row_spectral_geometry.hpp"
+
+#include <algorithm>
+
+#include "core/memory.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+constexpr int max_length = 320;                               // of a transform: its code grows with it
+constexpr std::int64_t max_products = 24000;                  // multiply-adds of one column plane's code
+constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
+
+Axis vertical(const Problem& p, const Kernel& k) {
+  return {p.height, p.out_height(), p.stride_h, k.offset_h, k.height};
+}
+Axis horizontal(const Problem& p, const Kernel& k) {
+  return {p.width, p.out_width(), p.stride_w, k.offset_w, k.width};
+}
+
+}  // namespace
+
+std::vector<Segment> cut(const Axis& axis, int size) {
+  if (size <= 0) size = axis.outputs;
+  std::vector<Segment> segments;
+  for (int out = 0; out < axis.outputs; out += size) {
+    Segment s;
+    s.out = out;
+    s.outs = std::min(size, axis.outputs - out);
+    const std::int64_t base = std::int64_t{out} * axis.stride + axis.offset;
+    const std::int64_t end = base + std::int64_t{s.outs - 1} * axis.stride + axis.taps;
+    const std::int64_t in = std::clamp<std::int64_t>(base, 0, axis.inputs);
+    s.in = static_cast<int>(in);
+    s.ins = static_cast<int>(std::clamp<std::int64_t>(end, in, axis.inputs) - in);
+    s.first = static_cast<int>(in - base);
+    segments.push_back(s);
+  }
+  return segments;
+}
+
+int least_length(const Axis& axis, const std::vector<Segment>& segments) {
+  int least = 1;
+  for (const Segment& s : segments) {
+    const int last_output = (s.outs - 1) * axis.stride;
+    if (s.ins > 0) least = std::max({least, s.first + s.ins, last_output + axis.taps - s.first});
+    least = std::max(least, last_output + 1);
+  }
+  return least;
+}
+
+Tiling RowSpectralParameters::tiling() const {
+  Tiling t;
+  t.algorithm = "row-spectral";
+  t.set("n", transform.n).set("factors", jit::to_string(transform.factors)).set("axis", along_h ? "h" : "w");
+  t.set("rows", rows).set("karatsuba", karatsuba).set("gauss", static_cast<int>(gauss)).set("blocks", blocks);
+  if (segment_along > 0) t.set("along", segment_along);
+  if (segment_across > 0) t.set("across", segment_across);
+  return t;
+}
+
+std::optional<RowSpectralParameters> RowSpectralParameters::parse(const Tiling& t) {
+  RowSpectralParameters p;
+  const auto within = [](int value, int low, int high) { return value >= low && value <= high; };
+  p.transform.n = t.number("n", 0);
+  if (t.algorithm != "row-spectral" || !within(p.transform.n, 2, max_length)) return {};
+  p.transform.factors = jit::parse_factors(t.word("factors"), p.transform.n);
+  p.along_h = t.word("axis") == "h";
+  p.rows = t.number("rows", 0);
+  p.karatsuba = t.number("karatsuba", -1);
+  const int gauss = t.number("gauss", -1);
+  p.gauss = gauss == 1;
+  p.blocks = t.number("blocks", 0);
+  p.segment_along = t.number("along", 0);
+  p.segment_across = t.number("across", 0);
+  if (p.transform.factors.empty() || !within(p.rows, 1, 28) || !within(p.karatsuba, 0, 3) ||
+      !within(gauss, 0, 1) || !within(p.blocks, 1, 8) || !within(p.segment_along, 0, 65536) ||
+      !within(p.segment_across, 0, 65536))
+    return {};
+  if (p.tiling() != t) return {};  // unknown or repeated fields, another spelling
+  return p;
+}
+
+RowSpectralGeometry::RowSpectralGeometry(const Problem& problem, const Kernel& kernel,
+                                         const RowSpectralParameters& parameters, Isa isa)
+    : problem(problem), parameters(parameters), isa(isa), lanes(vector_floats(isa)), vector_bytes(4 * lanes) {
+  const bool h = parameters.along_h;
+  along = h ? vertical(problem, kernel) : horizontal(problem, kernel);
+  across = h ? horizontal(problem, kernel) : vertical(problem, kernel);
+  along_segments = cut(along, parameters.segment_along);
+  across_segments = cut(across, parameters.segment_across);
+  // With one segment the transform may begin at the first pixel; several share weights, so they share
+  // coordinates.
+  if (along_segments.size() == 1) shift = along_segments[0].first;
+  for (int t = 0; t < across.taps; t++) {
+    bool any = false;
+    for (int u = 0; u < along.taps && !any; u++) any = h ? kernel.has(u, t) : kernel.has(t, u);
+    if (any) across_taps.push_back(t);
+  }
+  int rows = 1;
+  for (const Segment& s : across_segments) rows = std::max({rows, s.ins, s.outs});
+  // An odd number of cache lines from plane to plane spreads the planes of a row over all cache sets.
+  int lines = static_cast<int>(core::round_up(static_cast<std::size_t>(rows) * vector_bytes, 64) / 64);
+  lines += lines % 2 == 0;
+  plane_stride = 64 * std::int64_t{lines};
+  block_stride = plane_stride * (parameters.transform.planes() + 2);
+}
+
+bool RowSpectralGeometry::buffered() const {
+  return problem.layout != Layout::nhwc || problem.type != DataType::f32 ||
+         problem.epilogue.activation == Activation::gelu;
+}
+
+namespace {
+
+jit::RowStrides strides(const RowSpectralGeometry& g, bool output, bool buffer) {
+  const Problem& p = g.problem;
+  jit::RowStrides s;
+  if (buffer) {
+    s.pixel = std::int64_t{g.parameters.blocks} * g.vector_bytes;
+  } else {
+    const std::int64_t pixel = 4 * std::int64_t{p.channels}, row = pixel * (output ? p.out_width() : p.width);
+    s.pixel = g.parameters.along_h ? row : pixel;
+    s.row = g.parameters.along_h ? pixel : row;
+  }
+  s.plane = g.plane_stride;
+  s.tensor_block = g.vector_bytes;
+  s.plane_block = g.block_stride;
+  return s;
+}
+
+}  // namespace
+
+jit::RowForwardSpec RowSpectralGeometry::forward(const Segment& segment, bool from_buffer) const {
+  jit::RowForwardSpec spec;
+  spec.isa = isa;
+  spec.transform = parameters.transform;
+  spec.first = segment.first - shift;
+  spec.count = segment.ins;
+  spec.strides = strides(*this, false, from_buffer);
+  spec.free_signs = along_segments.size() == 1;
+  return spec;
+}
+
+jit::RowInverseSpec RowSpectralGeometry::inverse(const Segment& segment, bool to_buffer,
+                                                 const std::vector<int>& signs) const {
+  jit::RowInverseSpec spec;
+  spec.isa = isa;
+  spec.transform = parameters.transform;
+  spec.signs = signs;
+  spec.count = segment.outs;
+  spec.step = along.stride;
+  spec.strides = strides(*this, true, to_buffer);
+  spec.relu = !to_buffer && problem.epilogue.activation == Activation::relu;
+  spec.residual = !to_buffer && problem.epilogue.residual;
+  return spec;
+}
+
+jit::ToeplitzSpec RowSpectralGeometry::toeplitz(const Segment& segment) const {
+  jit::ToeplitzSpec spec;
+  spec.isa = isa;
+  spec.outputs = segment.outs;
+  spec.inputs = segment.ins;
+  // Karatsuba's level costs least when the even taps are the fewer.
+  const int parity = parameters.karatsuba > 0 && across.taps % 2 == 1 ? 1 : 0;
+  spec.first = segment.first + parity;
+  spec.step = across.stride;
+  for (int t : across_taps) spec.taps.push_back(t + parity);
+  spec.karatsuba = parameters.karatsuba;
+  spec.tile = parameters.rows;
+  spec.gauss = parameters.gauss;
+  spec.plane_stride = plane_stride;
+  return spec;
+}
+
+bool RowSpectralGeometry::feasible() const {
+  if (along.outputs < 1 || across.outputs < 1 || across_taps.empty()) return false;
+  if (parameters.transform.n < least_length(along, along_segments)) return false;
+  if (parameters.karatsuba > 0 && across.stride != 1) return false;
+  if (parameters.rows > (isa == Isa::avx512 ? 28 : 14)) return false;
+  for (const Segment& s : across_segments)
+    if (std::int64_t{s.outs} * static_cast<std::int64_t>(across_taps.size()) > max_products) return false;
+  for (bool output : {false, true}) {
+    const jit::RowStrides s = strides(*this, output, false);
+    const Axis& axis = along;
+    if (s.pixel * (output ? axis.outputs : axis.inputs) > INT32_MAX || s.row > INT32_MAX) return false;
+  }
+  if (block_stride > INT32_MAX) return false;
+  return planes_bytes() + buffer_bytes() <= max_workspace;
+}
+
+std::size_t RowSpectralGeometry::planes_bytes() const {
+  return static_cast<std::size_t>(block_stride) * parameters.blocks;
+}
+
+std::size_t RowSpectralGeometry::buffer_bytes() const {
+  if (!buffered() && tail_channels() == 0) return 0;
+  int pixels = 0;
+  for (const Segment& s : along_segments) pixels = std::max({pixels, s.ins, s.outs});
+  return static_cast<std::size_t>(pixels) * parameters.blocks * vector_bytes;
+}
+
+}  // namespace replk::depthwise

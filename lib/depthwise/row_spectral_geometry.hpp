@@ -1,0 +1,84 @@
+// How a row-spectral convolution cuts a map: which axis is transformed, into which segments, at which length.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/cpu.hpp"
+#include "depthwise/kernel.hpp"
+#include "depthwise/problem.hpp"
+#include "depthwise/tiling.hpp"
+#include "jit/row_transform.hpp"
+#include "jit/toeplitz.hpp"
+
+namespace replk::depthwise {
+
+/// One axis of a convolution: output q sums taps t of input q * stride + t + offset.
+struct Axis {
+  int inputs = 0, outputs = 0, stride = 1, offset = 0, taps = 0;
+};
+
+/// Some consecutive outputs of an axis and the inputs that they need. In local coordinates output q lies at
+/// (q - out) * stride and needs the local inputs from there on, one a tap; local input i is input out *
+/// stride + offset + i. Those inside the map are first .. first + ins - 1, beginning with input `in`.
+struct Segment {
+  int out = 0, outs = 0, in = 0, ins = 0, first = 0;
+};
+
+/// Segments of `size` outputs (the last may be smaller); size 0: one segment.
+std::vector<Segment> cut(const Axis& axis, int size);
+
+/// The least transform length at which no product of an input and a tap wraps around onto an output.
+int least_length(const Axis& axis, const std::vector<Segment>& segments);
+
+/// The parameters of a tiling, each in its range.
+struct RowSpectralParameters {
+  bool along_h = false;  // the transformed axis: columns of the map instead of rows
+  jit::RowTransform transform;
+  int rows = 8, karatsuba = 0;  // of the column pass: outputs in registers, levels
+  bool gauss = true;
+  int blocks = 2;                             // vectors of channels that share scratch
+  int segment_along = 0, segment_across = 0;  // outputs a segment; 0: the whole axis
+
+  Tiling tiling() const;
+  /// Empty where a field is unknown, missing or out of range.
+  static std::optional<RowSpectralParameters> parse(const Tiling& tiling);
+};
+
+/// A problem and a tiling, all but weights and code.
+struct RowSpectralGeometry {
+  RowSpectralGeometry(const Problem& problem, const Kernel& kernel, const RowSpectralParameters& parameters,
+                      Isa isa);
+
+  Problem problem;
+  RowSpectralParameters parameters;
+  Isa isa;
+  Axis along, across;
+  std::vector<Segment> along_segments, across_segments;
+  std::vector<int> across_taps;  // taps of the second axis that have support
+  int shift = 0;                 // local input i is input i - shift of the transform
+  int lanes = 8, vector_bytes = 32;
+  std::int64_t plane_stride = 0, block_stride = 0;  // bytes, of the scratch
+
+  /// Groups of `blocks` whole vectors of channels (the last may have fewer), then the channels that are left.
+  int whole_blocks() const { return problem.channels / lanes; }
+  int whole_groups() const { return (whole_blocks() + parameters.blocks - 1) / parameters.blocks; }
+  int tail_channels() const { return problem.channels % lanes; }
+  int groups() const { return whole_groups() + (tail_channels() > 0); }
+  int all_blocks() const { return whole_blocks() + (tail_channels() > 0); }
+
+  /// Whether every row goes through a buffer of fp32 vectors; the left-over channels always do.
+  bool buffered() const;
+
+  jit::RowForwardSpec forward(const Segment& segment, bool from_buffer) const;
+  jit::RowInverseSpec inverse(const Segment& segment, bool to_buffer, const std::vector<int>& signs) const;
+  jit::ToeplitzSpec toeplitz(const Segment& segment) const;
+
+  /// Whether code can be generated for it within its limits.
+  bool feasible() const;
+  std::size_t planes_bytes() const;  // the scratch of one group
+  std::size_t buffer_bytes() const;  // one row of one group
+};
+
+}  // namespace replk::depthwise

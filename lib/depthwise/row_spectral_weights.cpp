@@ -1,0 +1,125 @@
+#include "depthwise/row_spectral_weights.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "core/threads.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+using Combinations = std::vector<std::vector<jit::TapTerm>>;
+
+/// Spectra of one block of channels: [taps across][planes][lanes].
+class BlockSpectra {
+ public:
+  BlockSpectra(const RowSpectralGeometry& g, const Kernel& kernel) : g_(g), kernel_(kernel) {
+    const int n = g.parameters.transform.n;
+    for (int i = 0; i < n; i++) cosine_.push_back(std::cos(2 * std::numbers::pi * i / n));
+    for (int i = 0; i < n; i++) sine_.push_back(std::sin(2 * std::numbers::pi * i / n));
+    values_.resize(g.across_taps.size() * n * g.lanes);
+  }
+
+  void compute(int block) {
+    const int n = g_.parameters.transform.n, lanes = g_.lanes, channel = block * lanes;
+    const int valid = std::min(lanes, kernel_.channels - channel);
+    std::vector<double> line(static_cast<std::size_t>(g_.along.taps) * lanes, 0.0);
+    for (std::size_t tap = 0; tap < g_.across_taps.size(); tap++) {
+      for (int t = 0; t < g_.along.taps; t++) {
+        const float* from =
+            g_.parameters.along_h ? kernel_.at(t, g_.across_taps[tap]) : kernel_.at(g_.across_taps[tap], t);
+        for (int l = 0; l < valid; l++) line[t * lanes + l] = from[channel + l];
+      }
+      double* to = &values_[tap * n * lanes];
+      const int reals = g_.parameters.transform.reals();
+      frequency(line, 0, to, nullptr);
+      if (reals == 2) frequency(line, n / 2, to + lanes, nullptr);
+      for (int k = 1; k <= g_.parameters.transform.pairs(); k++) {
+        double* pair = to + (reals + 2 * (k - 1)) * lanes;
+        frequency(line, k, pair, pair + lanes);
+      }
+    }
+  }
+
+  const double* plane(int tap, int plane) const {
+    return &values_[(static_cast<std::size_t>(tap) * g_.parameters.transform.n + plane) * g_.lanes];
+  }
+
+ private:
+  /// sum_t w[t] exp(+2 pi i k (t - shift) / n): the conjugate, because the convolution is a correlation.
+  void frequency(const std::vector<double>& line, int k, double* re, double* im) const {
+    const int n = g_.parameters.transform.n, lanes = g_.lanes;
+    constexpr int most = 16;
+    double real[most] = {}, imaginary[most] = {};
+    for (int t = 0; t < g_.along.taps; t++) {
+      const std::int64_t turn = std::int64_t{k} * (t - g_.shift) % n;
+      const int angle = static_cast<int>(turn < 0 ? turn + n : turn);
+      const double c = cosine_[angle], s = sine_[angle];
+      const double* w = &line[static_cast<std::size_t>(t) * lanes];
+      for (int l = 0; l < lanes; l++) {
+        real[l] += c * w[l];
+        imaginary[l] += s * w[l];
+      }
+    }
+    std::copy_n(real, lanes, re);
+    if (im) std::copy_n(imaginary, lanes, im);
+  }
+
+  const RowSpectralGeometry& g_;
+  const Kernel& kernel_;
+  std::vector<double> cosine_, sine_, values_;
+};
+
+void pack_block(const RowSpectralGeometry& g, const BlockSpectra& spectra, const Combinations& combinations,
+                const std::vector<int>& signs, float* to) {
+  const jit::RowTransform& t = g.parameters.transform;
+  // One plane of weights: re * real parts + im * imaginary parts, scaled.
+  const auto put = [&](int plane, double re, double im) {
+    for (const auto& terms : combinations)
+      for (int l = 0; l < g.lanes; l++) {
+        double sum = 0;
+        for (const jit::TapTerm& term : terms) {
+          double value = re * spectra.plane(term.tap, plane)[l];
+          if (im != 0) value += im * spectra.plane(term.tap, plane + 1)[l];
+          sum += term.sign * value;
+        }
+        *to++ = static_cast<float>(sum);
+      }
+  };
+  for (int j = 0; j < t.reals(); j++) put(j, 1.0 / t.n, 0);
+  for (int j = t.reals(); j < t.planes(); j += 2) {
+    // Where the two parts are stored with different signs, both planes are the conjugate's, up to a common
+    // sign.
+    const double conjugate = signs[j] * signs[j + 1];
+    for (const jit::PairPart& part : jit::pair_parts(g.parameters.gauss))
+      put(j, 2.0 / t.n * part.re, 2.0 / t.n * part.im * conjugate);
+  }
+}
+
+}  // namespace
+
+PackedSpectra pack_spectra(const RowSpectralGeometry& g, const Kernel& kernel,
+                           const std::vector<int>& signs) {
+  const Combinations combinations = jit::toeplitz_weights(g.toeplitz(g.across_segments[0]));
+  const jit::RowTransform& t = g.parameters.transform;
+  const std::size_t planes = t.reals() + t.pairs() * jit::pair_parts(g.parameters.gauss).size();
+  PackedSpectra packed;
+  packed.plane = static_cast<std::int64_t>(combinations.size()) * g.lanes;
+  packed.block = packed.plane * static_cast<std::int64_t>(planes);
+  packed.weights = core::Buffer<float>(static_cast<std::size_t>(packed.block) * g.all_blocks());
+  packed.bias = core::Buffer<float>(static_cast<std::size_t>(g.all_blocks()) * g.lanes, true);
+  std::copy(kernel.bias.begin(), kernel.bias.end(), packed.bias.begin());
+  constexpr int together = 8;  // blocks a task, for one set of tables
+  core::parallel_for((g.all_blocks() + together - 1) / together, 0, [&](std::int64_t task, int) {
+    BlockSpectra spectra(g, kernel);
+    for (int b = static_cast<int>(task) * together;
+         b < std::min<std::int64_t>((task + 1) * together, g.all_blocks()); b++) {
+      spectra.compute(b);
+      pack_block(g, spectra, combinations, signs, packed.weights.data() + packed.block * b);
+    }
+  });
+  return packed;
+}
+
+}  // namespace replk::depthwise

@@ -1,0 +1,23 @@
+// The spectra of a kernel, packed for the column pass of row-spectral.
+#pragma once
+#include <vector>
+
+#include "core/memory.hpp"
+#include "depthwise/row_spectral_geometry.hpp"
+
+namespace replk::depthwise {
+
+struct PackedSpectra {
+  core::Buffer<float>
+      weights;             // a block of channels after the other: [planes of weights][packed weights][lanes]
+  std::int64_t plane = 0;  // floats of a plane of weights
+  std::int64_t block = 0;  // floats of a block
+  core::Buffer<float> bias;  // [blocks][lanes], zero beyond the last channel
+};
+
+/// Transforms every line of taps in double and rounds once, the packed combinations being formed before
+/// rounding. signs: how the row codelets store planes. Runs on all threads.
+PackedSpectra pack_spectra(const RowSpectralGeometry& geometry, const Kernel& kernel,
+                           const std::vector<int>& signs);
+
+}  // namespace replk::depthwise
