@@ -1,0 +1,48 @@
+// Layers without weights to multiply by: norms over channels, means over pixels, gates. Channels-last fp32,
+// [images][pixels][channels], contiguous, any alignment. dst may equal src everywhere. The bits do not depend
+// on the number of threads (0: all); nothing is allocated. Preconditions, checked by whoever plans: sizes of
+// at least 1.
+#pragma once
+#include <cstdint>
+
+#include "core/types.hpp"
+
+namespace replk::elementwise {
+
+/// Each row of channels to mean 0 and (biased) variance 1, times weight, plus bias, then the activation.
+struct LayerNorm {
+  std::int64_t rows = 1;
+  int channels = 1;
+  float epsilon = 1e-6f;  // inside the root
+  Activation activation = Activation::none;
+};
+void layer_norm(const LayerNorm& norm, const float* weight, const float* bias, const float* src, float* dst,
+                int threads);
+
+struct Map {
+  std::int64_t images = 1, pixels = 1;
+  int channels = 1;
+};
+
+/// dst[images][channels]: the mean over pixels, accumulated in double.
+void global_mean(const Map& map, const float* src, float* dst, int threads);
+
+/// Global response normalisation (ConvNeXt V2, arXiv 2301.00808, section 3.2), as UniRepLKNet has it:
+/// x * (gamma * N + 1) + beta, N = |x|_2 over pixels, over (the mean of these norms over channels + epsilon).
+/// beta may be null for 0. scratch: images * channels floats.
+void global_response_norm(const Map& map, const float* gamma, const float* beta, float epsilon,
+                          const float* src, float* dst, float* scratch, int threads);
+
+/// dst = src * sigmoid(logits[images][channels]): how squeeze-excite ends.
+void gate(const Map& map, const float* logits, const float* src, float* dst, int threads);
+
+/// dst = a + scale[channels] * b; scale may be null for 1.
+void add_scaled(const Map& map, const float* scale, const float* a, const float* b, float* dst, int threads);
+
+/// dst = min(src, limit): behind a ReLU, ReLU6. A NaN stays.
+void clamp_above(std::int64_t count, float limit, const float* src, float* dst, int threads);
+
+/// ReLU or GELU (erf; core/gelu.hpp's polynomial) of every element.
+void activate(std::int64_t count, Activation activation, const float* src, float* dst, int threads);
+
+}  // namespace replk::elementwise

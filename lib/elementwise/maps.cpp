@@ -1,0 +1,139 @@
+// What looks at a whole map: means and norms over pixels, gates.
+#include <algorithm>
+#include <cmath>
+
+#include "core/threads.hpp"
+#include "elementwise/dispatch.hpp"
+#include "elementwise/elementwise.hpp"
+
+namespace replk::elementwise {
+namespace {
+
+// Sums over pixels run over blocks of channels, a task each: a strided walk of whole cache lines.
+constexpr int channel_block = 64;
+// Single precision over so many pixels, then double: exact enough for maps of any size.
+constexpr std::int64_t pixel_run = 64;
+
+enum class Power { one, two };
+
+/// sums[c] = sum over pixels of src[p][c] or its square, for `count` channels out of `stride`.
+template <class Fma>
+REPLK_INLINE void sum_pixels_body(const float* src, std::int64_t pixels, int stride, int count, Power power,
+                                  double* sums) {
+  for (int c = 0; c < count; c++) sums[c] = 0;
+  float part[channel_block];
+  for (std::int64_t first = 0; first < pixels; first += pixel_run) {
+    for (int c = 0; c < count; c++) part[c] = 0;
+    const std::int64_t last = std::min(pixels, first + pixel_run);
+    for (std::int64_t p = first; p < last; p++) {
+      const float* x = src + p * stride;
+      if (power == Power::one)
+        for (int c = 0; c < count; c++) part[c] += x[c];
+      else
+        for (int c = 0; c < count; c++) part[c] += x[c] * x[c];
+    }
+    for (int c = 0; c < count; c++) sums[c] += part[c];
+  }
+}
+REPLK_DISPATCH(sum_pixels,
+               (const float* src, std::int64_t pixels, int stride, int count, Power power, double* sums),
+               (src, pixels, stride, count, power, sums))
+
+template <class Finish>
+void reduce(const Map& map, Power power, const float* src, float* dst, int threads, Finish finish) {
+  const int blocks = (map.channels + channel_block - 1) / channel_block;
+  core::parallel_for(map.images * blocks, threads, [&](std::int64_t task, int) {
+    const std::int64_t image = task / blocks;
+    const int first = int(task % blocks) * channel_block,
+              count = std::min(channel_block, map.channels - first);
+    double sums[channel_block];
+    sum_pixels(src + image * map.pixels * map.channels + first, map.pixels, map.channels, count, power, sums);
+    for (int c = 0; c < count; c++) dst[image * map.channels + first + c] = finish(sums[c]);
+  });
+}
+
+template <class Fma>
+REPLK_INLINE void multiply_body(const float* factors, const float* offsets, const float* src, float* dst,
+                                std::int64_t pixels, int channels) {
+  for (std::int64_t p = 0; p < pixels; p++, src += channels, dst += channels) {
+    if (offsets)
+      for (int c = 0; c < channels; c++) dst[c] = src[c] * factors[c] + offsets[c];
+    else
+      for (int c = 0; c < channels; c++) dst[c] = src[c] * factors[c];
+  }
+}
+REPLK_DISPATCH(multiply,
+               (const float* factors, const float* offsets, const float* src, float* dst, std::int64_t pixels,
+                int channels),
+               (factors, offsets, src, dst, pixels, channels))
+
+template <class Fma>
+REPLK_INLINE void add_body(const float* scale, const float* a, const float* b, float* dst,
+                           std::int64_t pixels, int channels) {
+  for (std::int64_t p = 0; p < pixels; p++, a += channels, b += channels, dst += channels) {
+    if (scale)
+      for (int c = 0; c < channels; c++) dst[c] = a[c] + scale[c] * b[c];
+    else
+      for (int c = 0; c < channels; c++) dst[c] = a[c] + b[c];
+  }
+}
+REPLK_DISPATCH(add,
+               (const float* scale, const float* a, const float* b, float* dst, std::int64_t pixels,
+                int channels),
+               (scale, a, b, dst, pixels, channels))
+
+/// body(image, first element, pixels) over runs of pixels of every image.
+template <class Body>
+void for_pixel_runs(const Map& map, int threads, Body body) {
+  const std::int64_t runs = (map.pixels + pixel_run - 1) / pixel_run;
+  core::parallel_for(map.images * runs, threads, [&](std::int64_t task, int) {
+    const std::int64_t image = task / runs, first = task % runs * pixel_run;
+    body(image, (image * map.pixels + first) * map.channels, std::min(pixel_run, map.pixels - first));
+  });
+}
+
+}  // namespace
+
+void global_mean(const Map& map, const float* src, float* dst, int threads) {
+  reduce(map, Power::one, src, dst, threads, [&](double sum) { return float(sum / double(map.pixels)); });
+}
+
+void global_response_norm(const Map& map, const float* gamma, const float* beta, float epsilon,
+                          const float* src, float* dst, float* scratch, int threads) {
+  reduce(map, Power::two, src, scratch, threads, [](double sum) { return float(std::sqrt(sum)); });
+  for (std::int64_t n = 0; n < map.images; n++) {
+    float* norms = scratch + n * map.channels;
+    double mean = 0;
+    for (int c = 0; c < map.channels; c++) mean += norms[c];
+    mean = mean / map.channels + epsilon;
+    for (int c = 0; c < map.channels; c++) norms[c] = gamma[c] * float(norms[c] / mean) + 1.0f;
+  }
+  for_pixel_runs(map, threads, [&](std::int64_t image, std::int64_t at, std::int64_t pixels) {
+    multiply(scratch + image * map.channels, beta, src + at, dst + at, pixels, map.channels);
+  });
+}
+
+void gate(const Map& map, const float* logits, const float* src, float* dst, int threads) {
+  for_pixel_runs(map, threads, [&](std::int64_t image, std::int64_t at, std::int64_t pixels) {
+    // A block of channels at a time, so that the gates live on the stack; a row of them for each run of
+    // pixels is cheap.
+    const float* logit = logits + image * map.channels;
+    for (int first = 0; first < map.channels; first += channel_block) {
+      const int count = std::min(channel_block, map.channels - first);
+      float gates[channel_block];
+      for (int c = 0; c < count; c++) gates[c] = 1.0f / (1.0f + std::exp(-logit[first + c]));
+      for (std::int64_t p = 0; p < pixels; p++) {
+        const std::int64_t pixel = at + p * map.channels + first;
+        multiply(gates, nullptr, src + pixel, dst + pixel, 1, count);
+      }
+    }
+  });
+}
+
+void add_scaled(const Map& map, const float* scale, const float* a, const float* b, float* dst, int threads) {
+  for_pixel_runs(map, threads, [&](std::int64_t, std::int64_t at, std::int64_t pixels) {
+    add(scale, a + at, b + at, dst + at, pixels, map.channels);
+  });
+}
+
+}  // namespace replk::elementwise
