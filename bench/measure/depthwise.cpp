@@ -12,6 +12,7 @@
 
 #include "bench/limits/limits.hpp"
 #include "bench/peers_onednn/depthwise.hpp"
+#include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/memory.hpp"
 #include "core/threads.hpp"
@@ -74,6 +75,19 @@ double peak_gflops(int threads) {
   std::vector<double> each(threads);
   core::parallel_for(threads, threads, [&](std::int64_t i, int) { each[i] = fma_peak_gflops(); });
   return std::accumulate(each.begin(), each.end(), 0.0);
+}
+
+/// Median of runs that find none of their data in a cache: each comes after a walk over more than the last one holds.
+double cold_seconds(const std::function<void()>& run, int rounds) {
+  Times times;
+  core::Buffer<char> other(std::max<std::size_t>(64u << 20, 2 * core::cpu().l3_bytes), true);
+  for (int i = 0; i < rounds; i++) {
+    for (std::size_t at = 0; at < other.size(); at += core::alignment) other[at]++;
+    const double start = now();
+    run();
+    times.seconds.push_back(now() - start);
+  }
+  return times.median();
 }
 
 /// A convolution of one branch that oneDNN can be asked for.
@@ -278,6 +292,8 @@ DepthwiseRow measure_depthwise(const Problem& p, const DepthwiseOptions& options
   const std::vector<Times> times = race(runs, options.race);
   row.peak_gflops = (peak_before + peak_gflops(row.threads)) / 2;
 
+  if (options.cold_rounds > 0) row.ms_cold = 1e3 * cold_seconds(runs[0], options.cold_rounds);
+
   const double seconds = times[0].median();
   row.ms = 1e3 * seconds;
   for (const double s : times[0].seconds) row.samples_ms.push_back(1e3 * s);
@@ -287,6 +303,8 @@ DepthwiseRow measure_depthwise(const Problem& p, const DepthwiseOptions& options
   const depthwise::Work work = plan.executor().work();
   row.useful_gflops = 2e-9 * double(p.useful_macs()) / seconds;
   row.percent_of_peak = 100 * row.useful_gflops / row.peak_gflops;
+  row.fma = work.fma;
+  row.add = work.add;
   // An addition takes a multiply-add's place in the pipes.
   row.percent_of_limit = 100 * 2e-9 * (work.fma + work.add) / seconds / row.peak_gflops;
   row.bytes_moved = work.bytes_read + work.bytes_written;

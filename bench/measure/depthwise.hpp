@@ -22,6 +22,7 @@ struct PeerTime {
 struct DepthwiseRow {
   std::string shape, algorithm, tiling, source;
   double ms = 0;
+  double ms_cold = 0;  // the median of runs with tensors and weights out of the caches; 0 where not asked for
   std::vector<PeerTime> peers;
   /// The fastest peer; oneDNN's reference and gemm code do not count.
   std::optional<std::string> best_peer;
@@ -34,6 +35,7 @@ struct DepthwiseRow {
   double useful_gflops = 0;     // of the taps that meet the map, two operations a tap
   double percent_of_peak = 0;   // of useful_gflops: transforms do less work and may pass 100
   double percent_of_limit = 0;  // of the peak, in the operations that the algorithm really does
+  double fma = 0, add = 0;      // lane operations that a run really does
   double create_ms = 0;         // the plan, choice and packing included
   double bytes_moved = 0;       // tensors and packed weights
   std::size_t workspace_bytes = 0, prepared_bytes = 0;
@@ -48,6 +50,7 @@ struct DepthwiseOptions {
   std::int64_t checked_outputs = 4096;  // at least; all where there are fewer
   std::uint64_t seed = 1;               // of weights and tensors
   bool peers = true;
+  int cold_rounds = 0;  // runs of ours after the caches were filled with something else
   /// For tests of the check: called on the result of ours before it is compared.
   std::function<void(float* dst, std::size_t elements)> spoil;
 };
