@@ -77,8 +77,8 @@ TEST(Choice, LinesFromOutsideAreTrustedInNothing) {
                                    "portable threads=1 threads=1",
                                    "portable\n",
                                    std::string(5000, 'a')};
-  for (const std::string& text : texts(question(problem, {}, isa, 4))) {
-    if (text.starts_with("portable")) continue;
+  for (const std::string& text : texts(question(problem, {}, isa, 1))) {
+    if (text == "portable") continue;
     hostile.push_back(text + " more=1");
     for (std::size_t at = text.find('='); at != std::string::npos; at = text.find('=', at + 1)) {
       const std::string tail = text.substr(std::min(text.find(' ', at), text.size()));
