@@ -5,7 +5,9 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -14,12 +16,12 @@
 namespace replk::cli {
 namespace {
 
-constexpr int max_side = 16384;
+constexpr int min_side = 32, max_side = 16384;
 
 bool parse_side(std::string_view text, int& side) {
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, side);
-  return error == std::errc() && stop == end && side >= 1 && side <= max_side;
+  return error == std::errc() && stop == end && side >= min_side && side <= max_side;
 }
 
 }  // namespace
@@ -58,8 +60,8 @@ Size parse_size(std::string_view field, std::string_view text) {
                                                      : parse_side(text.substr(0, cross), size.height) &&
                                                            parse_side(text.substr(cross + 1), size.width);
   if (!valid) {
-    core::fail(core::Status::invalid_argument, "{}: '{}' is not a size; give HxW or one number, each 1..{}",
-               field, text, max_side);
+    core::fail(core::Status::invalid_argument, "{}: '{}' is not a size; give HxW or one number, each {}..{}",
+               field, text, min_side, max_side);
   }
   if (cross == std::string_view::npos) size.width = size.height;
   return size;
@@ -78,24 +80,45 @@ void add_threads_option(CLI::App& command, int& threads) {
       ->check(CLI::Range(1, 1024));
 }
 
-Progress::Progress(std::int64_t total, std::string what)
-    : total_(total), what_(std::move(what)), shown_(total > 1 && isatty(STDERR_FILENO)) {
-  draw();
+StatusLine::StatusLine() : terminal_(isatty(STDERR_FILENO)) {}
+
+StatusLine::~StatusLine() {
+  clear();
 }
 
-Progress::~Progress() {
-  if (shown_) fmt::print(stderr, "\r\033[K");
-}
-
-void Progress::advance() {
-  ++done_;
-  draw();
-}
-
-void Progress::draw() const {
-  if (!shown_) return;
-  fmt::print(stderr, "\r\033[K{} of {} {}", done_, total_, what_);
+void StatusLine::show(std::string_view text) {
+  if (!terminal_) return;
+  const double now =
+      std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  if (shown_ && now - last_ < 0.1) return;
+  fmt::print(stderr, "\r\033[K{}", text);
   std::fflush(stderr);
+  shown_ = true;
+  last_ = now;
+}
+
+void StatusLine::clear() {
+  if (shown_) fmt::print(stderr, "\r\033[K");
+  shown_ = false;
+}
+
+TuneFirst::TuneFirst() : before_(tuner::settings()) {
+  if (std::getenv("REPLK_TUNING")) return;
+  tuner::Settings settings = before_;
+  settings.mode = tuner::Mode::now;
+  settings.progress = [this](const tuner::Progress& progress) {
+    line_.show(fmt::format("tuning {}: {} left, {}", progress.shape, progress.left, progress.leader));
+  };
+  tuner::set_settings(std::move(settings));
+}
+
+TuneFirst::~TuneFirst() {
+  tuner::set_settings(before_);
+}
+
+void Progress::advance(std::int64_t steps) {
+  done_ += steps;
+  line_.show(fmt::format("{} of {} {}", done_, total_, what_));
 }
 
 }  // namespace replk::cli

@@ -6,6 +6,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+
+#include "tuner/tuner.hpp"
 
 namespace CLI {
 class App;
@@ -40,27 +43,56 @@ struct Size {
   std::string to_string() const;  // HxW
 };
 
-/// `HxW` or `S` for SxS, each 1..16384. Throws invalid_argument naming `field`.
+/// The size of a network's input: `HxW` or `S` for SxS, each 32..16384. Throws invalid_argument naming
+/// `field`.
 Size parse_size(std::string_view field, std::string_view text);
 
 /// Options that several commands have. The value is left as it is where the option is not given.
 void add_size_option(CLI::App& command, std::optional<Size>& size, const std::string& description);
 void add_threads_option(CLI::App& command, int& threads);  // 1..1024; 0 stands for all
 
-/// "3 of 40 images" on standard error, rewritten in place; silent unless standard error is a terminal.
-class Progress {
+/// A line on standard error that is rewritten in place, at most ten times a second, and gone in the end.
+/// Silent unless standard error is a terminal.
+class StatusLine {
  public:
-  Progress(std::int64_t total, std::string what);
-  ~Progress();  // clears the line
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
-  void advance();
+  StatusLine();
+  ~StatusLine();
+  StatusLine(const StatusLine&) = delete;
+  StatusLine& operator=(const StatusLine&) = delete;
+  void show(std::string_view text);
+  void clear();
 
  private:
-  void draw() const;
+  bool terminal_, shown_ = false;
+  double last_ = 0;
+};
+
+/// While it stands, what is planned is tuned first where the cache has nothing, unless REPLK_TUNING says
+/// otherwise: a program that times must not time a guess. Shows the race on the status line.
+class TuneFirst {
+ public:
+  TuneFirst();
+  ~TuneFirst();
+  TuneFirst(const TuneFirst&) = delete;
+  TuneFirst& operator=(const TuneFirst&) = delete;
+
+ private:
+  tuner::Settings before_;
+  StatusLine line_;
+};
+
+/// "3 of 40 images", as a StatusLine.
+class Progress {
+ public:
+  Progress(std::int64_t total, std::string what) : total_(total), what_(std::move(what)) {}
+  void advance(std::int64_t steps = 1);
+  /// To be called before something is printed while this stands.
+  void clear() { line_.clear(); }
+
+ private:
   std::int64_t total_, done_ = 0;
   std::string what_;
-  bool shown_;
+  StatusLine line_;
 };
 
 }  // namespace replk::cli

@@ -9,6 +9,7 @@
 #include "core/cpu.hpp"
 #include "dense/onednn_version.hpp"
 #include "jit/code.hpp"
+#include "tuner/cache.hpp"
 
 namespace replk::cli {
 namespace {
@@ -22,22 +23,25 @@ ExitCode run(bool json) {
   const core::Cpu& cpu = core::cpu();
   const bool code_allowed = jit::code_allowed();
   const std::string onednn = dense::onednn_version();
+  const std::string tune_cache = tuner::process_cache().user_path();
   if (json) {
-    print_json({{"version", REPLK_VERSION},
-                {"cpu",
-                 {{"vendor", cpu.vendor},
-                  {"brand", cpu.brand},
-                  {"family", cpu.family},
-                  {"model", cpu.model},
-                  {"stepping", cpu.stepping},
-                  {"cores", cpu.cores},
-                  {"l1d_bytes", cpu.l1d_bytes},
-                  {"l2_bytes", cpu.l2_bytes},
-                  {"l3_bytes", cpu.l3_bytes}}},
-                {"isa", name(cpu.isa)},
-                {"hardware_isa", name(cpu.hardware)},
-                {"onednn", onednn},
-                {"code_generation", code_allowed}});
+    print_json(
+        {{"version", REPLK_VERSION},
+         {"cpu",
+          {{"vendor", cpu.vendor},
+           {"brand", cpu.brand},
+           {"family", cpu.family},
+           {"model", cpu.model},
+           {"stepping", cpu.stepping},
+           {"cores", cpu.cores},
+           {"l1d_bytes", cpu.l1d_bytes},
+           {"l2_bytes", cpu.l2_bytes},
+           {"l3_bytes", cpu.l3_bytes}}},
+         {"isa", name(cpu.isa)},
+         {"hardware_isa", name(cpu.hardware)},
+         {"onednn", onednn},
+         {"tune_cache", tune_cache.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(tune_cache)},
+         {"code_generation", code_allowed}});
     return exit_done;
   }
   fmt::print("replk            {}\n", REPLK_VERSION);
@@ -51,6 +55,7 @@ ExitCode run(bool json) {
   fmt::print("caches           L1d {}, L2 {}, L3 {}\n", readable_bytes(cpu.l1d_bytes),
              readable_bytes(cpu.l2_bytes), readable_bytes(cpu.l3_bytes));
   fmt::print("oneDNN           {}\n", onednn);
+  fmt::print("tune cache       {}\n", tune_cache.empty() ? "none: there is no directory for it" : tune_cache);
   fmt::print("code generation  {}\n",
              code_allowed ? "allowed" : "refused by the system; portable code runs, many times slower");
   return exit_done;

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
@@ -23,6 +24,15 @@ std::string command_line_name(const CLI::App& app) {
     return app.get_name() + " " + command_line_name(*command);
   }
   return app.get_name();
+}
+
+// CLI11 misses a command before it minds the word that stands in its place.
+std::string explain(const CLI::App& program, const CLI::ParseError& error) {
+  const std::vector<std::string> unknown = program.remaining(/*recurse=*/true);
+  if (dynamic_cast<const CLI::RequiredError*>(&error) && !unknown.empty()) {
+    return fmt::format("'{}' is not known here", unknown.front());
+  }
+  return error.what();
 }
 
 // Looked for by hand, because the command line may be what is wrong.
@@ -43,10 +53,14 @@ int run(int argc, char** argv) {
   CLI::App program("Networks with large depthwise kernels, fast on x86-64 CPUs.", "replk");
   program.set_version_flag("--version", "replk " REPLK_VERSION);
   program.require_subcommand(1);
+  cli::add_classify(program);
+  cli::add_features(program);
+  cli::add_eval(program);
   cli::add_info(program);
   CLI::App* bench = program.add_subcommand("bench", "Time kernels and networks against other libraries");
   bench->require_subcommand(1);
   cli::add_bench_depthwise(*bench);
+  cli::add_bench_model(*bench);
 
   const bool json = wants_json(argc, argv);
   try {
@@ -57,7 +71,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& asked_for_help) {
     return program.exit(asked_for_help);
   } catch (const CLI::ParseError& error) {
-    return fail(json, fmt::format("{}; see {} --help", error.what(), command_line_name(program)));
+    return fail(json, fmt::format("{}; see {} --help", explain(program, error), command_line_name(program)));
   } catch (const core::Error& error) {
     return fail(json, error.what());
   } catch (const std::bad_alloc&) {

@@ -10,7 +10,7 @@
 #include <random>
 #include <span>
 
-#include "bench/limits/limits.hpp"
+#include "bench/measure/peak.hpp"
 #include "bench/peers_onednn/depthwise.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
@@ -69,13 +69,6 @@ struct Data {
   std::span<const float> bias_span() const { return {bias.data(), bias.size()}; }
   Tensors tensors() { return {src.data(), dst.data(), residual.data()}; }
 };
-
-/// The multiply-add peak of this many threads at once: they share a clock and sometimes a core.
-double peak_gflops(int threads) {
-  std::vector<double> each(threads);
-  core::parallel_for(threads, threads, [&](std::int64_t i, int) { each[i] = fma_peak_gflops(); });
-  return std::accumulate(each.begin(), each.end(), 0.0);
-}
 
 /// Median of runs that find none of their data in a cache: each comes after a walk over more than the last one holds.
 double cold_seconds(const std::function<void()>& run, int rounds) {
@@ -288,9 +281,9 @@ DepthwiseRow measure_depthwise(const Problem& p, const DepthwiseOptions& options
         runs.push_back([peer = part.peers[i].get()] { peer->run(); });
         timed.push_back(&part.times[i]);
       }
-  const double peak_before = peak_gflops(row.threads);
+  const double peak_before = fma_peak_gflops(row.threads);
   const std::vector<Times> times = race(runs, options.race);
-  row.peak_gflops = (peak_before + peak_gflops(row.threads)) / 2;
+  row.peak_gflops = (peak_before + fma_peak_gflops(row.threads)) / 2;
 
   if (options.cold_rounds > 0) row.ms_cold = 1e3 * cold_seconds(runs[0], options.cold_rounds);
 

@@ -1,0 +1,270 @@
+// replk bench model NAME: how long a network takes, and where the time goes.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bench/measure/depthwise.hpp"
+#include "bench/measure/peak.hpp"
+#include "cli/commands.hpp"
+#include "cli/common.hpp"
+#include "cli/network.hpp"
+#include "cli/table.hpp"
+#include "depthwise/problem.hpp"
+
+namespace replk::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using model::LayerKind;
+using model::Profile;
+
+struct Arguments {
+  NetworkOptions network;
+  std::optional<Size> size;
+  int batch = 1;
+  int rounds = 15;
+  bool profile = false;
+  bool peers = false;
+};
+
+struct Measurement {
+  std::vector<double> seconds;    // of plain runs
+  std::vector<Profile> profiles;  // of runs between them
+  double peak_gflops = 0;         // multiply-adds of all threads, before and after
+};
+
+template <class T>
+T median(std::vector<T> values) {
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  if (values.size() % 2 == 1) return *middle;
+  return (*middle + *std::max_element(values.begin(), middle)) / 2;
+}
+
+double median_of(const std::vector<Profile>& profiles, const std::function<double(const Profile&)>& value) {
+  std::vector<double> values;
+  for (const Profile& profile : profiles) values.push_back(value(profile));
+  return median(values);
+}
+
+Measurement measure(model::Network& network, const Arguments& arguments, Size size) {
+  std::vector<float> pixels(static_cast<std::size_t>(arguments.batch) * size.height * size.width * 3);
+  std::mt19937 generator(1);
+  for (float& value : pixels) value = static_cast<float>(generator()) / 2147483648.0f - 1;
+  std::vector<float> logits(static_cast<std::size_t>(arguments.batch) * network.classes());
+  const model::Input input{pixels.data(), arguments.batch, size.height, size.width};
+  std::array<std::vector<float>, 4> features;
+  model::Output output{.logits = logits.data()};
+  if (network.classes() == 0) {  // a backbone: its last stage takes the place of the head
+    const model::FeatureShape shape = network.feature_shape(3, size.height, size.width);
+    features[3].resize(static_cast<std::size_t>(arguments.batch) * shape.channels * shape.height *
+                       shape.width);
+    output = {.features = {nullptr, nullptr, nullptr, features[3].data()}};
+  }
+
+  Measurement result;
+  Progress progress(arguments.rounds, "rounds");
+  {
+    const TuneFirst tune_first;
+    network.prepare(arguments.batch, size.height, size.width);
+  }
+  network.run(input, output);
+  result.peak_gflops = bench::fma_peak_gflops(network.threads()) / 2;
+  for (int round = 0; round < arguments.rounds; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    network.run(input, output);
+    result.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    if (round % 3 == 0) network.run(input, output, {.profile = &result.profiles.emplace_back()});
+    progress.advance();
+  }
+  result.peak_gflops += bench::fma_peak_gflops(network.threads()) / 2;
+  return result;
+}
+
+Json profile_rows(const Measurement& measurement) {
+  Json rows = Json::array();
+  for (int k = 0; k < model::layer_kinds; ++k) {
+    const auto kind = static_cast<LayerKind>(k);
+    const Profile& first = measurement.profiles.front();
+    const auto layers = std::count_if(first.layers.begin(), first.layers.end(),
+                                      [&](const auto& layer) { return layer.kind == kind; });
+    if (layers == 0) continue;
+    const double seconds = median_of(measurement.profiles, [&](const Profile& p) { return p.seconds(kind); });
+    const double share =
+        median_of(measurement.profiles, [&](const Profile& p) { return p.seconds(kind) / p.seconds(); });
+    const double gflops = 2e-9 * first.macs(kind) / seconds;
+    rows.push_back({{"kind", name(kind)},
+                    {"layers", layers},
+                    {"ms", 1e3 * seconds},
+                    {"share", share},
+                    {"gmac", 1e-9 * first.macs(kind)},
+                    {"gflops", gflops},
+                    {"share_of_peak", gflops / measurement.peak_gflops}});
+  }
+  return rows;
+}
+
+void print_profile(const Json& rows) {
+  Table table({"kind of layer", "layers", "ms", "share", "GMAC", "GFLOP/s", "of peak"});
+  for (const Json& row : rows) {
+    table.add({row["kind"], fmt::to_string(row["layers"].get<int>()),
+               fmt::format("{:.2f}", row["ms"].get<double>()),
+               fmt::format("{:.1f} %", 100 * row["share"].get<double>()),
+               fmt::format("{:.3f}", row["gmac"].get<double>()),
+               fmt::format("{:.1f}", row["gflops"].get<double>()),
+               fmt::format("{:.0f} %", 100 * row["share_of_peak"].get<double>())});
+  }
+  fmt::print("\n");
+  table.print();
+}
+
+// The large depthwise layers, equal ones together, ours beside oneDNN's best.
+Json peer_rows(const Measurement& measurement, int threads) {
+  std::vector<std::string> shapes;  // in the order of the network
+  std::map<std::string, int> layers;
+  const auto sum_of = [](const std::string& shape) {
+    return [shape](const Profile& profile) {
+      double seconds = 0;
+      for (const model::LayerProfile& layer : profile.layers) {
+        if (layer.kind == LayerKind::large_depthwise && layer.shape == shape) seconds += layer.seconds;
+      }
+      return seconds;
+    };
+  };
+  for (const model::LayerProfile& layer : measurement.profiles.front().layers) {
+    if (layer.kind == LayerKind::large_depthwise && layers[layer.shape]++ == 0) shapes.push_back(layer.shape);
+  }
+  Json rows = Json::array();
+  Progress progress(std::ssize(shapes), "shapes timed in oneDNN");
+  for (const std::string& shape : shapes) {
+    bench::DepthwiseOptions options;
+    options.threads = threads;
+    const bench::DepthwiseRow row = bench::measure_depthwise(depthwise::parse(shape), options);
+    const int count = layers[shape];
+    const double seconds = median_of(measurement.profiles, sum_of(shape));
+    Json peer_ms = row.best_peer_ms ? Json(*row.best_peer_ms * count) : Json();
+    rows.push_back(
+        {{"shape", shape},
+         {"layers", count},
+         {"tiling", row.tiling},
+         {"ms", 1e3 * seconds},
+         {"onednn_ms", peer_ms},
+         {"ratio", row.best_peer_ms ? Json(*row.best_peer_ms * count / (1e3 * seconds)) : Json()}});
+    progress.advance();
+  }
+  return rows;
+}
+
+std::string or_dash(const Json& value, const char* format) {
+  return value.is_null() ? "-" : fmt::format(fmt::runtime(format), value.get<double>());
+}
+
+void print_peers(const Json& rows, double network_ms) {
+  Table table({"", "layers", "replk ms", "oneDNN ms", "faster"});
+  double ours = 0, peers = 0;
+  bool complete = true;  // oneDNN has something better than reference code for every shape
+  int layers = 0;
+  for (const Json& row : rows) {
+    table.add({row["shape"], fmt::to_string(row["layers"].get<int>()), or_dash(row["ms"], "{:.2f}"),
+               or_dash(row["onednn_ms"], "{:.2f}"), or_dash(row["ratio"], "{:.1f}x")});
+    layers += row["layers"].get<int>();
+    ours += row["ms"].get<double>();
+    complete = complete && !row["onednn_ms"].is_null();
+    if (complete) peers += row["onednn_ms"].get<double>();
+  }
+  table.add_rule();
+  const auto total = [&](const char* what, int count, double ms, double peer_ms) {
+    table.add({what, count ? fmt::to_string(count) : "", fmt::format("{:.2f}", ms),
+               complete ? fmt::format("{:.2f}", peer_ms) : "-",
+               complete ? fmt::format("{:.1f}x", peer_ms / ms) : "-"});
+  };
+  total("all large depthwise layers", layers, ours, peers);
+  total("whole network, with each one's depthwise", 0, network_ms, network_ms - ours + peers);
+  fmt::print("\n");
+  table.print();
+}
+
+ExitCode run(const Arguments& arguments, bool json) {
+  LoadedNetwork loaded = load_network(arguments.network);
+  model::Network& network = loaded.network;
+  const Size size = input_size(arguments.size, network.architecture());
+  const Measurement measurement = measure(network, arguments, size);
+
+  const double seconds = median(measurement.seconds);
+  const double depthwise_seconds =
+      median_of(measurement.profiles, [](const Profile& p) { return p.seconds(LayerKind::large_depthwise); });
+  const Profile& profile = measurement.profiles.front();
+  double macs = 0;
+  for (int k = 0; k < model::layer_kinds; ++k) macs += profile.macs(static_cast<LayerKind>(k));
+  const double other_macs = macs - profile.macs(LayerKind::large_depthwise);
+
+  Json object = {{"model", network.architecture().name},
+                 {"size", size.to_string()},
+                 {"batch", arguments.batch},
+                 {"threads", network.threads()},
+                 {"weights", loaded.weights->describe()},
+                 {"rounds", arguments.rounds},
+                 {"ms", 1e3 * seconds},
+                 {"images_per_second", arguments.batch / seconds},
+                 {"large_depthwise_ms", 1e3 * depthwise_seconds},
+                 {"other_gmac", 1e-9 * other_macs},
+                 {"peak_gflops", measurement.peak_gflops}};
+  if (arguments.profile) object["profile"] = profile_rows(measurement);
+  if (arguments.peers) object["peers"] = peer_rows(measurement, network.threads());
+  if (json) {
+    print_json(object);
+    return exit_done;
+  }
+  fmt::print("{} at {}, batch {}, {} thread{}, weights: {}\n", network.architecture().name, size.to_string(),
+             arguments.batch, network.threads(), network.threads() == 1 ? "" : "s", loaded.weights_note());
+  const double other_gflops = 2e-9 * other_macs / (seconds - depthwise_seconds);
+  fmt::print("  {:.2f} ms a run (median of {}), {:.2f} images a second\n", 1e3 * seconds, arguments.rounds,
+             arguments.batch / seconds);
+  fmt::print(
+      "  {:.2f} ms of it in large depthwise layers; the rest, {:.2f} GMAC, at {:.0f} % of the peak of {:.1f} "
+      "GFLOP/s\n",
+      1e3 * depthwise_seconds, 1e-9 * other_macs, 100 * other_gflops / measurement.peak_gflops,
+      measurement.peak_gflops);
+  if (arguments.profile) print_profile(object["profile"]);
+  if (arguments.peers) print_peers(object["peers"], 1e3 * seconds);
+  return exit_done;
+}
+
+}  // namespace
+
+void add_bench_model(CLI::App& parent) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = add_command(parent, "model",
+                                  "Time a network. The figures are of the whole batch: ms is the median of "
+                                  "the rounds; large depthwise layers have a "
+                                  "kernel side of 7 or more",
+                                  [arguments](bool json) { return run(*arguments, json); });
+  command.add_option("model", arguments->network.model, "The network, such as replknet-31b")
+      ->type_name("NAME")
+      ->required();
+  add_weights_options(command, arguments->network);
+  add_size_option(command, arguments->size, "Input size (default: the model's)");
+  command.add_option("--batch", arguments->batch, "Images a run")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command.add_option("--rounds", arguments->rounds, "Timed runs")
+      ->type_name("N")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  command.add_flag("--profile", arguments->profile)
+      ->description("Show time and share of peak by kind of layer");
+  command.add_flag("--peers", arguments->peers)
+      ->description("Show every large depthwise shape beside the same layers in oneDNN");
+}
+
+}  // namespace replk::cli

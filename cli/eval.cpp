@@ -1,0 +1,164 @@
+// replk eval: accuracy on a labelled set of images.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/commands.hpp"
+#include "cli/common.hpp"
+#include "cli/dataset.hpp"
+#include "cli/network.hpp"
+#include "core/error.hpp"
+#include "core/threads.hpp"
+
+namespace replk::cli {
+namespace {
+
+struct Arguments {
+  NetworkOptions network;
+  std::string images;
+  std::optional<Size> size;
+  Shard shard;
+  int batch = 8;
+};
+
+struct Score {
+  std::int64_t images = 0, top1 = 0, top5 = 0, failed = 0;
+};
+
+// Where the label stands among the logits, best first: 0 is a hit. Of equal logits the lower class goes
+// first; a logit that is not a number counts as a miss.
+int rank_of(const float* logits, int classes, int label) {
+  if (std::isnan(logits[label])) return classes;
+  int rank = 0;
+  for (int c = 0; c < classes; ++c) {
+    rank += logits[c] > logits[label] || (logits[c] == logits[label] && c < label);
+  }
+  return rank;
+}
+
+// Images are read on all threads and run in batches of one size, so that one plan serves all.
+Score evaluate(model::Network& network, const Dataset& dataset, const std::vector<std::int64_t>& chosen,
+               Size size, int batch, Progress& progress) {
+  const std::size_t pixels_of_one = static_cast<std::size_t>(size.height) * size.width * 3;
+  std::vector<float> pixels(pixels_of_one * batch);
+  std::vector<float> logits(static_cast<std::size_t>(network.classes()) * batch);
+  std::vector<std::string> faults(batch);
+  Score score;
+  for (std::size_t begin = 0; begin < chosen.size(); begin += batch) {
+    const std::size_t count = std::min<std::size_t>(batch, chosen.size() - begin);
+    core::parallel_for(static_cast<std::int64_t>(count), network.threads(), [&](std::int64_t i, int) {
+      faults[i].clear();
+      try {
+        prepare_classification(dataset.read(chosen[begin + i]), network.architecture().preprocessing, size,
+                               &pixels[pixels_of_one * i]);
+      } catch (const core::Error& error) {
+        faults[i] = error.what();
+      }
+    });
+    network.run({pixels.data(), batch, size.height, size.width}, {.logits = logits.data()});
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!faults[i].empty()) {
+        progress.clear();
+        report_failure(faults[i]);
+        ++score.failed;
+        continue;
+      }
+      const int rank =
+          rank_of(&logits[i * network.classes()], network.classes(), dataset.label(chosen[begin + i]));
+      ++score.images;
+      score.top1 += rank < 1;
+      score.top5 += rank < 5;
+    }
+    progress.advance(static_cast<std::int64_t>(count));
+  }
+  return score;
+}
+
+ExitCode run(const Arguments& arguments, bool json) {
+  const std::unique_ptr<Dataset> dataset = open_dataset(arguments.images);
+  LoadedNetwork loaded = load_network(arguments.network);
+  model::Network& network = loaded.network;
+  if (dataset->classes() > network.classes()) {
+    core::fail(core::Status::invalid_argument, "{}: {} classes; {} tells {} apart", arguments.images,
+               dataset->classes(), loaded.weights->describe(), network.classes());
+  }
+  std::vector<std::int64_t> chosen;
+  for (std::int64_t i = arguments.shard.index; i < dataset->size(); i += arguments.shard.count)
+    chosen.push_back(i);
+  if (chosen.empty()) {
+    core::fail(core::Status::invalid_argument, "{}: no images in shard {} of {}", arguments.images,
+               arguments.shard.index + 1, arguments.shard.count);
+  }
+  const Size size = input_size(arguments.size, network.architecture());
+  const int batch = static_cast<int>(std::min<std::size_t>(arguments.batch, chosen.size()));
+  network.prepare(batch, size.height, size.width);
+
+  Progress progress(std::ssize(chosen), "images");
+  const auto start = std::chrono::steady_clock::now();
+  const Score score = evaluate(network, *dataset, chosen, size, batch, progress);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  progress.clear();
+
+  const double images = static_cast<double>(std::max<std::int64_t>(score.images, 1));
+  const double top1 = score.top1 / images, top5 = score.top5 / images, rate = score.images / seconds;
+  if (json) {
+    print_json({{"images", score.images},
+                {"top1", top1},
+                {"top5", top5},
+                {"images_per_second", rate},
+                {"failed", score.failed}});
+  } else {
+    fmt::print("{} at {}, weights: {}\n", network.architecture().name, size.to_string(),
+               loaded.weights_note());
+    fmt::print("  {} images: top-1 {:.2f} %, top-5 {:.2f} %; {:.1f} images a second", score.images,
+               100 * top1, 100 * top5, rate);
+    fmt::print("{}\n", score.failed ? fmt::format("; {} could not be read", score.failed) : "");
+  }
+  return score.failed == 0 ? exit_done : score.images > 0 ? exit_failures : exit_wrong;
+}
+
+Shard parse_shard(const std::string& text) {
+  int index = 0, count = 0, end = 0;
+  if (std::sscanf(text.c_str(), "%9d/%9d%n", &index, &count, &end) != 2 || text[end] != '\0' || count < 1 ||
+      index < 1 || index > count) {
+    core::fail(core::Status::invalid_argument, "--shard: '{}' is not I/N with I in 1..N, such as 1/4", text);
+  }
+  return {index - 1, count};
+}
+
+}  // namespace
+
+void add_eval(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = add_command(program, "eval", "Measure top-1 and top-5 accuracy on labelled images",
+                                  [arguments](bool json) { return run(*arguments, json); });
+  add_model_option(command, arguments->network.model);
+  add_weights_options(command, arguments->network);
+  command
+      .add_option(
+          "--images", arguments->images,
+          "A folder with one folder of images for each class, in sorted order; or an IDX file of images "
+          "(...images-idx3-ubyte) with its labels (...labels-idx1-ubyte) beside it")
+      ->type_name("DIR|IDX")
+      ->required();
+  command
+      .add_option_function<std::string>(
+          "--shard", [arguments](const std::string& text) { arguments->shard = parse_shard(text); },
+          "Every N-th image from the I-th on, I in 1..N, so that N runs share the work")
+      ->type_name("I/N");
+  add_size_option(command, arguments->size, "Input size (default: the model's)");
+  command.add_option("--batch", arguments->batch, "Images a run")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+}
+
+}  // namespace replk::cli

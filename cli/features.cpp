@@ -1,0 +1,125 @@
+// replk features IMAGE: what every stage of the network gives, for segmentation, detection and comparisons.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/commands.hpp"
+#include "cli/common.hpp"
+#include "cli/network.hpp"
+#include "cli/table.hpp"
+#include "core/error.hpp"
+#include "image/decode.hpp"
+#include "model/safetensors.hpp"
+
+namespace replk::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Arguments {
+  NetworkOptions network;
+  std::string image, out;
+  bool random = false;
+  std::optional<Size> size;
+};
+
+// Bytes of a linear congruential generator as a picture: the same on every machine.
+image::Image random_picture(Size size, std::uint64_t seed) {
+  image::Image picture(size.height, size.width);
+  std::uint32_t state = static_cast<std::uint32_t>(seed);
+  for (std::uint8_t& value : picture.pixels) {
+    state = state * 1664525u + 1013904223u;
+    value = static_cast<std::uint8_t>(state >> 24);
+  }
+  return picture;
+}
+
+std::vector<float> to_nchw(const std::vector<float>& nhwc, const model::FeatureShape& shape) {
+  const std::size_t pixels = static_cast<std::size_t>(shape.height) * shape.width;
+  std::vector<float> nchw(nhwc.size());
+  for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
+    for (int c = 0; c < shape.channels; ++c) nchw[c * pixels + pixel] = nhwc[pixel * shape.channels + c];
+  }
+  return nchw;
+}
+
+ExitCode run(const Arguments& arguments, bool json) {
+  if (arguments.random == !arguments.image.empty()) {
+    core::fail(core::Status::invalid_argument,
+               "features: give either an IMAGE or --random; see replk features --help");
+  }
+  image::Image picture;
+  if (!arguments.random)
+    picture = image::read_image(arguments.image);  // before the network, which takes longer
+  LoadedNetwork loaded = load_network(arguments.network);
+  model::Network& network = loaded.network;
+  const Size size = input_size(arguments.size, network.architecture());
+  if (arguments.random) picture = random_picture(size, arguments.network.seed);
+
+  std::vector<float> pixels(static_cast<std::size_t>(size.height) * size.width * 3);
+  prepare_warped(picture, network.architecture().preprocessing, size, pixels.data());
+  std::array<model::FeatureShape, 4> shapes;
+  std::array<std::vector<float>, 4> features;
+  model::Output output;
+  for (int stage = 0; stage < 4; ++stage) {
+    shapes[stage] = network.feature_shape(stage, size.height, size.width);
+    features[stage].resize(static_cast<std::size_t>(shapes[stage].channels) * shapes[stage].height *
+                           shapes[stage].width);
+    output.features[stage] = features[stage].data();
+  }
+  network.run({pixels.data(), 1, size.height, size.width}, output);
+
+  std::vector<model::TensorToWrite> tensors;
+  Json rows = Json::array();
+  Table table({"tensor", "N", "C", "H", "W"});
+  for (int stage = 0; stage < 4; ++stage) {
+    const model::FeatureShape& shape = shapes[stage];
+    features[stage] = to_nchw(features[stage], shape);
+    const std::string name = fmt::format("stage{}", stage + 1);
+    tensors.push_back({name, {1, shape.channels, shape.height, shape.width}, features[stage].data()});
+    rows.push_back({{"name", name}, {"shape", {1, shape.channels, shape.height, shape.width}}});
+    table.add({name, "1", fmt::to_string(shape.channels), fmt::to_string(shape.height),
+               fmt::to_string(shape.width)});
+  }
+  model::write_safetensors(arguments.out, tensors);
+
+  if (json) {
+    print_json({{"model", network.architecture().name},
+                {"size", size.to_string()},
+                {"weights", loaded.weights->describe()},
+                {"random_weights", loaded.random},
+                {"out", arguments.out},
+                {"features", rows}});
+  } else {
+    fmt::print("{} at {}, weights: {}\n", network.architecture().name, size.to_string(),
+               loaded.weights_note());
+    table.print();
+    fmt::print("written to {}\n", arguments.out);
+  }
+  return exit_done;
+}
+
+}  // namespace
+
+void add_features(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = add_command(
+      program, "features", "Write the output of each of the four stages, before any norm, as safetensors",
+      [arguments](bool json) { return run(*arguments, json); });
+  command.add_option("image", arguments->image, "A JPEG or PNG file; it is warped to exactly the input size")
+      ->type_name("IMAGE");
+  command.add_flag("--random", arguments->random)->description("Noise from the seed instead of an image");
+  add_model_option(command, arguments->network.model);
+  add_weights_options(command, arguments->network);
+  command.add_option("--out", arguments->out, "The file to write: stage1 to stage4, N x C x H x W, fp32")
+      ->type_name("FILE.safetensors")
+      ->required();
+  add_size_option(command, arguments->size, "Input size (default: the model's)");
+}
+
+}  // namespace replk::cli

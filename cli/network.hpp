@@ -1,0 +1,51 @@
+// The options that say which network runs, and the network they make.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "cli/common.hpp"
+#include "image/image.hpp"
+#include "model/network.hpp"
+#include "model/weight_source.hpp"
+
+namespace replk::cli {
+
+struct NetworkOptions {
+  std::string model, weights;  // weights: a .safetensors file; empty for random ones
+  std::uint64_t seed = 1;      // of the random ones
+  int threads = 0;
+};
+
+/// --model NAME (required).
+void add_model_option(CLI::App& command, std::string& model);
+/// --weights FILE, --seed N, --threads N.
+void add_weights_options(CLI::App& command, NetworkOptions& options);
+
+struct LoadedNetwork {
+  std::unique_ptr<model::WeightSource> weights;
+  model::Network network;
+  bool random = false;  // generated from the seed
+
+  /// Where the weights come from, for a reader: says plainly where they are random.
+  std::string weights_note() const;
+};
+
+/// Throws where the name is unknown or the file is not one of this model.
+LoadedNetwork load_network(const NetworkOptions& options);
+
+/// The size asked for, or the model's own.
+Size input_size(const std::optional<Size>& size, const model::Architecture& architecture);
+
+/// A picture as the model's own evaluation prepares it, for a square input below the size from which it
+/// warps: resized, cropped to the middle, normalised. Any other size: warped. destination:
+/// [height][width][3].
+void prepare_classification(const image::Image& picture, const model::Preprocessing& preprocessing, Size size,
+                            float* destination);
+
+/// Resized to exactly this size, whatever its aspect, and normalised.
+void prepare_warped(const image::Image& picture, const model::Preprocessing& preprocessing, Size size,
+                    float* destination);
+
+}  // namespace replk::cli

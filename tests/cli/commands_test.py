@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""What the commands do when all is well: results, JSON and files."""
+import math
+import shutil
+import struct
+import tempfile
+import unittest
+from pathlib import Path
+
+from replk import IMAGE, MODEL, ProgramTest, nano_shapes, read_safetensors, run, safetensors
+
+
+class Commands(ProgramTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def test_info(self):
+        info = self.json("info")
+        self.assertIn(info["isa"], ("portable", "avx2", "avx512"))
+        self.assertGreaterEqual(info["cpu"]["cores"], 1)
+        self.assertRegex(info["onednn"], r"^[3-9]\.\d+\.\d+$")
+        self.assertIn("instruction set", self.succeed("info"))
+
+    def test_classify(self):
+        result = self.json("classify", IMAGE, IMAGE, "--model", MODEL, "--size", "64", "--top", "3")
+        self.assertEqual((result["model"], result["size"], result["random_weights"]), (MODEL, "64x64", True))
+        first, second = result["images"]
+        self.assertEqual(first, second)
+        probabilities = [guess["probability"] for guess in first["top"]]
+        self.assertEqual(len(probabilities), 3)
+        self.assertEqual(probabilities, sorted(probabilities, reverse=True))
+        self.assertTrue(all(0 < p <= 1 for p in probabilities))
+
+    def test_all_probabilities_sum_to_one(self):
+        result = self.json("classify", IMAGE, "--model", MODEL, "--size", "64x96", "--top", "1000000")
+        self.assertEqual(result["size"], "64x96")
+        self.assertTrue(math.isclose(sum(g["probability"] for g in result["images"][0]["top"]), 1, abs_tol=1e-6))
+
+    def test_random_weights_are_said_plainly(self):
+        text = self.succeed("classify", IMAGE, "--model", MODEL, "--size", "64")
+        self.assertIn("random", text)
+        self.assertIn("mean nothing", text)
+
+    def test_labels(self):
+        names = [f"label {i}" for i in range(10)]
+        weights = self.folder / "weights.safetensors"
+        weights.write_bytes(safetensors(nano_shapes(), {"labels": str(names).replace("'", '"')}))
+        base = ("classify", IMAGE, "--model", MODEL, "--size", "64", "--weights", weights)
+        for guess in self.json(*base)["images"][0]["top"]:
+            self.assertEqual(guess["label"], f"label {guess['class']}")
+        other = self.folder / "labels.txt"
+        other.write_text("\n".join(f"other {i}" for i in range(10)) + "\n")
+        for guess in self.json(*base, "--labels", other)["images"][0]["top"]:
+            self.assertEqual(guess["label"], f"other {guess['class']}")
+
+    def test_features(self):
+        for source in ([IMAGE], ["--random"]):
+            out = self.folder / "features.safetensors"
+            self.succeed("features", *source, "--model", MODEL, "--size", "64x96", "--out", out)
+            tensors, _ = read_safetensors(out)
+            self.assertEqual({name: shape for name, (shape, _) in tensors.items()},
+                             {"stage1": [1, 16, 16, 24], "stage2": [1, 32, 8, 12],
+                              "stage3": [1, 64, 4, 6], "stage4": [1, 128, 2, 3]})
+            for shape, data in tensors.values():
+                values = struct.unpack(f"<{math.prod(shape)}f", data)
+                self.assertTrue(all(map(math.isfinite, values)))
+                self.assertGreater(max(values), min(values))
+        self.assertEqual([p.name for p in self.folder.iterdir()], ["features.safetensors"])
+
+    def test_bench_model(self):
+        row = self.json("bench", "model", MODEL, "--size", "64", "--rounds", "3", "--profile")
+        for key in ("ms", "images_per_second", "large_depthwise_ms", "other_gmac", "peak_gflops"):
+            self.assertGreater(row[key], 0, key)
+        self.assertEqual((row["model"], row["size"]), (MODEL, "64x64"))
+        self.assertIn("large_depthwise", [kind["kind"].replace(" ", "_") for kind in row["profile"]])
+
+    def test_eval_of_a_folder(self):
+        for name, count in (("b", 2), ("a", 3)):
+            (self.folder / name).mkdir()
+            for i in range(count):
+                shutil.copy(IMAGE, self.folder / name / f"{i}.png")
+        (self.folder / "a" / "bad.jpg").write_bytes(b"no image")
+        base = ("eval", "--model", MODEL, "--size", "64", "--images", self.folder)
+        whole = self.json(*base, code=1)
+        self.assertEqual((whole["images"], whole["failed"]), (5, 1))
+        # All pictures are the same, so at most one of the two classes can be hit.
+        self.assertIn(round(whole["top1"], 6), (0, 0.4, 0.6))
+        self.assertGreaterEqual(whole["top5"], whole["top1"])
+        done = [run(*base, "--shard", f"{i}/2", "--json") for i in (1, 2)]
+        self.assertEqual(sorted(d.returncode for d in done), [0, 1])
+
+    def test_eval_of_an_idx_file(self):
+        # A network whose logits are the head's bias: 0 to 9, so class 9 comes first and 9 to 5 are the top five.
+        weights = self.folder / "weights.safetensors"
+        weights.write_bytes(safetensors(nano_shapes(), given={"head.bias": list(range(10))}))
+        labels = bytes([9, 6, 1])
+        for name, shape in (("x-images-idx3-ubyte", (3, 40, 40)), ("y-images-idx4-ubyte", (3, 40, 40, 3))):
+            header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+            (self.folder / name).write_bytes(header + bytes(math.prod(shape)))
+            (self.folder / f"{name[0]}-labels-idx1-ubyte").write_bytes(struct.pack(">BBBBI", 0, 0, 8, 1, 3) + labels)
+            result = self.json("eval", "--model", MODEL, "--size", "64", "--weights", weights, "--batch", "2", "--images",
+                               self.folder / name)
+            self.assertEqual((result["images"], result["failed"]), (3, 0))
+            self.assertAlmostEqual(result["top1"], 1 / 3)
+            self.assertAlmostEqual(result["top5"], 2 / 3)
+            self.assertGreater(result["images_per_second"], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
