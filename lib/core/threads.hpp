@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <type_traits>
 
 namespace replk::core {
 
@@ -12,9 +13,16 @@ int effective_threads(int requested);
 
 /// Runs body(index, thread) for every index in [0, count), on at most `threads` threads (see effective_threads), and
 /// waits. Indices are dealt in contiguous equal shares, so an index goes to the same thread from call to call. The
-/// first exception of any body is thrown here after all have ended. Allocates nothing when called with a lambda that
-/// fits std::function's inline storage or is passed by std::ref.
-void parallel_for(std::int64_t count, int threads, const std::function<void(std::int64_t index, int thread)>& body);
+/// first exception of any body is thrown here after all have ended. Allocates nothing.
+using ParallelBody = std::function<void(std::int64_t index, int thread)>;
+void parallel_for(std::int64_t count, int threads, const ParallelBody& body);
+
+/// The same for a lambda, by reference: a std::function that holds a large capture itself would be allocated.
+template <class Body>
+  requires(!std::is_same_v<std::remove_cvref_t<Body>, ParallelBody>)
+void parallel_for(std::int64_t count, int threads, Body&& body) {
+  parallel_for(count, threads, ParallelBody(std::ref(body)));
+}
 
 /// A user's pool: calls body(i) for every i in [0, count) concurrently and returns when all are done. Process-wide;
 /// an empty function restores OpenMP. Not to be changed while another thread runs work.
