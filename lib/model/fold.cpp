@@ -146,7 +146,7 @@ FoldedDense fold_dense(const Layer& layer, TensorReader& reader, int threads) {
       for (std::size_t i = 0; i < row_size; ++i) row[i] = static_cast<float>(row[i] * out.scale[o]);
     folded.bias[o] = static_cast<float>(offset * out.scale[o] + out.offset[o]);
   };
-  core::parallel_for(outputs, threads, std::ref(fold_row));
+  core::parallel_for(outputs, threads, fold_row);
   return folded;
 }
 
@@ -187,7 +187,7 @@ FoldedDepthwise fold_depthwise(const Layer& layer, TensorReader& reader, int thr
       for (std::size_t i = c * taps; i < (c + 1) * taps; ++i)
         weights[i] = static_cast<float>(branch.weights[i] * sum.scale[c]);
     };
-    core::parallel_for(channels, threads, std::ref(round_channel));
+    core::parallel_for(channels, threads, round_channel);
     folded.branches.push_back(branch.branch);
     folded.weights.push_back(std::move(weights));
   }

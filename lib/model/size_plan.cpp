@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <functional>
 
 #include "core/error.hpp"
 #include "core/threads.hpp"
@@ -34,7 +33,7 @@ void write_feature(const float* src, float* dst, const MapSize& size, int channe
       }
     }
   };
-  core::parallel_for(size.batch * blocks, threads, std::ref(body));
+  core::parallel_for(size.batch * blocks, threads, body);
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 #include "model/steps.hpp"
 
 #include <algorithm>
-#include <functional>
 
 #include "core/error.hpp"
 #include "core/threads.hpp"
 #include "depthwise/plan.hpp"
+#include "elementwise/elementwise.hpp"
 
 namespace replk::model {
 namespace {
@@ -90,26 +90,95 @@ class ConvolutionStep : public Step {
   dense::ConvolutionPlan plan_;
 };
 
-class MeanStep : public Step {
+/// What elementwise computes: nothing to prepare but the size.
+class MapStep : public Step {
  public:
-  MeanStep(const Layer& layer, const MapSize& in) : in_(in), channels_(layer.inputs) {}
+  MapStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
+      : layer_(layer),
+        parameters_(parameters),
+        map_{in.batch, std::int64_t{in.height} * in.width, layer.inputs},
+        threads_(options.threads) {}
   std::size_t scratch_bytes() const override { return 0; }
+  std::string shape() const override { return fmt::format("{}x{}x{}", map_.images, map_.pixels, map_.channels); }
+  std::string choice() const override { return "elementwise"; }
+
+ protected:
+  const Layer& layer_;
+  const Parameters& parameters_;
+  elementwise::Map map_;
+  int threads_;
+};
+
+class MeanStep : public MapStep {
+  using MapStep::MapStep;
   void run(const float* src, float* dst, const float*, void*) const override {
-    const std::int64_t pixels = std::int64_t{in_.height} * in_.width;
-    for (std::int64_t n = 0; n < in_.batch; ++n)
-      for (int c = 0; c < channels_; ++c) {
-        double sum = 0;
-        for (std::int64_t p = 0; p < pixels; ++p) sum += src[(n * pixels + p) * channels_ + c];
-        dst[n * channels_ + c] = static_cast<float>(sum / static_cast<double>(pixels));
-      }
+    elementwise::global_mean(map_, src, dst, threads_);
   }
-  std::string shape() const override { return fmt::format("{}x{}x{}x{}", in_.batch, in_.height, in_.width, channels_); }
-  std::string choice() const override { return "mean"; }
+};
+
+class LayerNormStep : public MapStep {
+  using MapStep::MapStep;
+  void run(const float* src, float* dst, const float*, void*) const override {
+    const elementwise::LayerNorm norm{map_.images * map_.pixels, map_.channels, static_cast<float>(layer_.epsilon),
+                                      layer_.activation};
+    elementwise::layer_norm(norm, parameters_.gain.data(), parameters_.offset.data(), src, dst, threads_);
+  }
+};
+
+class GrnStep : public MapStep {
+  using MapStep::MapStep;
+  std::size_t scratch_bytes() const override { return map_.images * map_.channels * sizeof(float); }
+  void run(const float* src, float* dst, const float*, void* scratch) const override {
+    elementwise::global_response_norm(map_, parameters_.gain.data(), nullptr, static_cast<float>(layer_.epsilon), src,
+                                      dst, static_cast<float*>(scratch), threads_);
+  }
+};
+
+class ClampStep : public MapStep {
+  using MapStep::MapStep;
+  void run(const float* src, float* dst, const float*, void*) const override {
+    elementwise::clamp_above(map_.images * map_.pixels * map_.channels, 6.0f, src, dst, threads_);
+  }
+};
+
+/// Mean over pixels, two small linear layers, gate (squeeze-and-excitation, arXiv 1709.01507).
+class SqueezeExciteStep : public MapStep {
+ public:
+  SqueezeExciteStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
+      : MapStep(layer, parameters, in, options),
+        down_({in.batch, layer.inputs, layer.hidden, true, Activation::relu}, parameters.linear,
+              {.threads = options.threads}),
+        up_({in.batch, layer.hidden, layer.inputs, true}, parameters.up, {.threads = options.threads}) {}
+  std::size_t scratch_bytes() const override {
+    return mean_bytes() + hidden_bytes() + std::max(down_.scratch_bytes(), up_.scratch_bytes());
+  }
+  void run(const float* src, float* dst, const float*, void* scratch) const override {
+    auto* mean = static_cast<float*>(scratch);  // and then the gate's logits
+    auto* hidden = mean + mean_bytes() / sizeof(float);
+    auto* inner = hidden + hidden_bytes() / sizeof(float);
+    elementwise::global_mean(map_, src, mean, threads_);
+    down_.run(mean, hidden, nullptr, inner);
+    up_.run(hidden, mean, nullptr, inner);
+    elementwise::gate(map_, mean, src, dst, threads_);
+  }
+  std::string choice() const override { return down_.choice(); }
 
  private:
-  MapSize in_;
-  int channels_;
+  std::size_t mean_bytes() const {
+    return core::round_up(map_.images * map_.channels * sizeof(float), core::alignment);
+  }
+  std::size_t hidden_bytes() const {
+    return core::round_up(map_.images * layer_.hidden * sizeof(float), core::alignment);
+  }
+  dense::LinearPlan down_, up_;
 };
+
+std::shared_ptr<dense::LinearWeights> read_linear(const ConvTensors& tensors, int inputs, int outputs,
+                                                  TensorReader& reader) {
+  const core::Buffer<float> weights = reader.read(tensors.weight, tensors.shape);
+  const core::Buffer<float> bias = reader.read(tensors.bias, {outputs});
+  return std::make_shared<dense::LinearWeights>(inputs, outputs, view(weights), view(bias));
+}
 
 bool is_large(const Layer& layer) { return layer.kernel_h >= 7 || layer.kernel_w >= 7; }
 
@@ -136,7 +205,21 @@ Parameters load_parameters(const Layer& layer, TensorReader& reader, int threads
             layer.inputs, layer.outputs, layer.kernel_h, layer.kernel_w, view(folded.weights), view(folded.bias));
       break;
     }
-    default: break;
+    case Operation::layer_norm:
+    case Operation::grn: {
+      const ConvTensors& norm = layer.tensors[0];
+      parameters.gain = reader.read(norm.weight, norm.shape);
+      if (!norm.bias.empty()) parameters.offset = reader.read(norm.bias, norm.shape);
+      floats(parameters.gain.size() + parameters.offset.size());
+      break;
+    }
+    case Operation::squeeze_excite:
+      parameters.linear = read_linear(layer.tensors[0], layer.inputs, layer.hidden, reader);
+      parameters.up = read_linear(layer.tensors[1], layer.hidden, layer.inputs, reader);
+      floats(2 * std::size_t(layer.inputs) * layer.hidden + layer.inputs + layer.hidden);
+      break;
+    case Operation::relu6_clamp:
+    case Operation::mean: break;
   }
   return parameters;
 }
@@ -183,9 +266,13 @@ std::unique_ptr<Step> prepare_step(const Layer& layer, const Parameters& paramet
     case Operation::depthwise: return std::make_unique<DepthwiseStep>(layer, parameters, in, options);
     case Operation::linear: return std::make_unique<LinearStep>(layer, parameters, in, options);
     case Operation::convolution: return std::make_unique<ConvolutionStep>(layer, parameters, in, options);
-    case Operation::mean: return std::make_unique<MeanStep>(layer, in);
-    default: core::fail(core::Status::internal, "no step for layer {}", layer.name);
+    case Operation::layer_norm: return std::make_unique<LayerNormStep>(layer, parameters, in, options);
+    case Operation::grn: return std::make_unique<GrnStep>(layer, parameters, in, options);
+    case Operation::squeeze_excite: return std::make_unique<SqueezeExciteStep>(layer, parameters, in, options);
+    case Operation::relu6_clamp: return std::make_unique<ClampStep>(layer, parameters, in, options);
+    case Operation::mean: return std::make_unique<MeanStep>(layer, parameters, in, options);
   }
+  core::fail(core::Status::internal, "no step for layer {}", layer.name);
 }
 
 }  // namespace replk::model

@@ -17,9 +17,9 @@ struct Parameters {
   std::shared_ptr<dense::LinearWeights> linear;
   std::shared_ptr<dense::ConvolutionWeights> convolution;
   FoldedDepthwise depthwise;
-  core::Buffer<float> gain, offset;              // of layer_norm and grn
-  FoldedDense down, up;                          // of squeeze_excite
-  std::size_t weight_bytes = 0;                  // as fp32
+  core::Buffer<float> gain, offset;          // of layer_norm and grn
+  std::shared_ptr<dense::LinearWeights> up;  // of squeeze_excite, behind `linear`
+  std::size_t weight_bytes = 0;              // as fp32
 };
 Parameters load_parameters(const Layer& layer, TensorReader& reader, int threads);
 
@@ -41,7 +41,7 @@ struct StepOptions {
 };
 
 /// A prepared layer. Immutable: run() may be called from many threads, each with scratch of its own, and allocates
-/// nothing. Parameters outlive it.
+/// nothing. Layer and parameters outlive it.
 class Step {
  public:
   virtual ~Step() = default;
