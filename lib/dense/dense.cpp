@@ -6,7 +6,6 @@
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
-#include "dense/choice.hpp"
 #include "dense/engine.hpp"
 #include "dense/onednn.hpp"
 #include "dense/plain.hpp"
@@ -62,18 +61,6 @@ std::vector<std::string> list(const Layer& layer, int threads) {
   return all;
 }
 
-template <class Layer>
-void pick(const Layer& layer, int threads, const PlanOptions& options, std::string& choice, std::string& source) {
-  if (options.choice) {
-    choice = *options.choice;
-    source = "forced";
-  } else {
-    tuner::Choice chosen = tuner::choose(question(layer, threads));
-    choice = std::move(chosen.text);
-    source = std::move(chosen.source);
-  }
-}
-
 }  // namespace
 
 LinearWeights::LinearWeights(int inputs, int outputs, std::span<const float> weights,
@@ -115,7 +102,8 @@ LinearPlan::LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weig
   check("rows", linear.rows, 1, max_elements / std::max(packed.inputs(), packed.outputs()));
   check_weights(packed, linear.inputs, linear.outputs, 1, 1, linear.bias);
   const int threads = core::effective_threads(options.threads);
-  pick(linear, threads, options, choice_, source_);
+  source_ = options.choice ? "forced" : "analytic";
+  choice_ = options.choice ? *options.choice : list(linear, threads).front();
   if (choice_ == "plain")
     engine_ = plain_linear(linear, packed, threads);
   else if (generated_code_allowed())
@@ -156,7 +144,7 @@ ConvolutionPlan::ConvolutionPlan(const Convolution& c, std::shared_ptr<Convoluti
                                       std::int64_t(c.out_height()) * c.out_width() * c.outputs);
   check("batch", c.batch, 1, max_elements / image);
   const int threads = core::effective_threads(options.threads);
-  pick(c, threads, options, choice_, source_);
+  choice_ = options.choice ? *options.choice : list(c, threads).front();
   if (choice_ == "plain")
     engine_ = plain_convolution(c, packed, threads);
   else if (generated_code_allowed())

@@ -103,7 +103,7 @@ class LinearPlan {
   const Linear& linear() const { return linear_; }
   /// What computes it, as the tune cache stores it: `onednn primitive=matmul`, `plain`.
   const std::string& choice() const { return choice_; }
-  /// Where the choice came from: analytic, forced, cache, measured, near(...).
+  /// Where the choice came from: analytic, forced, cache, measured.
   const std::string& source() const { return source_; }
   /// The primitive's own name for its implementation, e.g. brgemm:avx2.
   std::string implementation() const;
@@ -136,7 +136,6 @@ class ConvolutionPlan {
 
   const Convolution& convolution() const { return convolution_; }
   const std::string& choice() const { return choice_; }
-  const std::string& source() const { return source_; }
   std::string implementation() const;
   std::size_t scratch_bytes() const;
   /// src: batch x height x width x inputs; dst: batch x out_height x out_width x outputs.
@@ -144,7 +143,7 @@ class ConvolutionPlan {
 
  private:
   Convolution convolution_;
-  std::string choice_, source_;
+  std::string choice_;
   std::shared_ptr<ConvolutionWeights> weights_;
   std::unique_ptr<Engine> engine_;
 };

@@ -56,7 +56,10 @@ TEST_P(Parity, WithinOneInAHundredThousandOfPyTorchInDouble) {
 
 INSTANTIATE_TEST_SUITE_P(Goldens, Parity,
                          testing::Values(Case{"replknet", "replknet"}, Case{"replknet_merged", "replknet"},
-                                         Case{"replknet_xl", "replknet_xl"}),
+                                         Case{"replknet_xl", "replknet_xl"}, Case{"slak", "slak"},
+                                         Case{"convnext", "convnext"}, Case{"unireplknet", "unireplknet"},
+                                         Case{"unireplknet_merged", "unireplknet"},
+                                         Case{"mobilenetv2", "mobilenetv2"}),
                          [](const auto& info) { return info.param.network; });
 
 }  // namespace
