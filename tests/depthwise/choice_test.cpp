@@ -85,7 +85,8 @@ TEST(Choice, LinesFromOutsideAreTrustedInNothing) {
       for (const char* value : {"2147483648", "-1", "99999999999999", "x", ""})
         hostile.push_back(text.substr(0, at + 1) + value + tail);
     }
-    hostile.push_back(text.substr(0, text.rfind(' ')));
+    // Without its last field; "threads" alone may be left out.
+    if (text.find(" threads=") == std::string::npos) hostile.push_back(text.substr(0, text.rfind(' ')));
     if (hostile.size() > 2000) break;
   }
   for (const std::string& line : hostile) EXPECT_FALSE(read_choice(line, problem, geometry, isa, 4)) << line;

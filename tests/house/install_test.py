@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Installs the library into an empty prefix, moves it, and builds and runs a C and a C++ program against it.
 
-install_test.py BUILD VERSION SOVERSION CMAKE CC CXX   (BUILD: a configured and built tree of a shared library)
+install_test.py BUILD VERSION SOVERSION CMAKE GENERATOR CC CXX   (BUILD: a configured and built tree of a shared library)
 """
 import os
 import pathlib
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import unittest
 
-BUILD, VERSION, SOVERSION, CMAKE, CC, CXX = sys.argv[1:7]
+BUILD, VERSION, SOVERSION, CMAKE, GENERATOR, CC, CXX = sys.argv[1:8]
 CONSUMER = pathlib.Path(__file__).resolve().parent / "consumer"
 
 
@@ -46,7 +46,7 @@ class Installed(unittest.TestCase):
 
     def test_find_package(self):
         tree = self.work / "consumer"
-        run(CMAKE, "-S", CONSUMER, "-B", tree, f"-DCMAKE_PREFIX_PATH={self.prefix}", f"-DCMAKE_C_COMPILER={CC}",
+        run(CMAKE, "-G", GENERATOR, "-S", CONSUMER, "-B", tree, f"-DCMAKE_PREFIX_PATH={self.prefix}", f"-DCMAKE_C_COMPILER={CC}",
             f"-DCMAKE_CXX_COMPILER={CXX}")
         run(CMAKE, "--build", tree)
         self.check_program(tree / "consumer_c")

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Builds the library as a static one, installs it, and builds and runs a C and a C++ program against it.
 
-static_install_test.py SOURCE CMAKE CC CXX DNNL_DIR
+static_install_test.py SOURCE CMAKE GENERATOR CC CXX DNNL_DIR
 """
 import pathlib
 import subprocess
 import sys
 import tempfile
 
-SOURCE, CMAKE, CC, CXX, DNNL_DIR = sys.argv[1:6]
+SOURCE, CMAKE, GENERATOR, CC, CXX, DNNL_DIR = sys.argv[1:7]
 CONSUMER = pathlib.Path(__file__).resolve().parent / "consumer"
 
 
@@ -22,11 +22,11 @@ def run(*command):
 with tempfile.TemporaryDirectory() as directory:
     work = pathlib.Path(directory)
     compilers = [f"-DCMAKE_C_COMPILER={CC}", f"-DCMAKE_CXX_COMPILER={CXX}"]
-    run(CMAKE, "-S", SOURCE, "-B", work / "build", "-G", "Ninja", *compilers, f"-Ddnnl_DIR={DNNL_DIR}",
+    run(CMAKE, "-S", SOURCE, "-B", work / "build", "-G", GENERATOR, *compilers, f"-Ddnnl_DIR={DNNL_DIR}",
         "-DBUILD_SHARED_LIBS=OFF", "-DREPLK_BUILD_TESTS=OFF", "-DREPLK_BUILD_BENCH=OFF", "-DREPLK_BUILD_CLI=OFF")
     run(CMAKE, "--build", work / "build")
     run(CMAKE, "--install", work / "build", "--prefix", work / "prefix")
-    run(CMAKE, "-S", CONSUMER, "-B", work / "consumer", f"-DCMAKE_PREFIX_PATH={work / 'prefix'}", *compilers)
+    run(CMAKE, "-G", GENERATOR, "-S", CONSUMER, "-B", work / "consumer", f"-DCMAKE_PREFIX_PATH={work / 'prefix'}", *compilers)
     run(CMAKE, "--build", work / "consumer")
     for program in ("consumer_c", "consumer_cpp"):
         linked = run("ldd", work / "consumer" / program)
