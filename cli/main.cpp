@@ -28,9 +28,10 @@ std::string command_line_name(const CLI::App& app) {
 
 // CLI11 misses a command before it minds the word that stands in its place.
 std::string explain(const CLI::App& program, const CLI::ParseError& error) {
-  const std::vector<std::string> unknown = program.remaining(/*recurse=*/true);
-  if (dynamic_cast<const CLI::RequiredError*>(&error) && !unknown.empty()) {
-    return fmt::format("'{}' is not known here", unknown.front());
+  if (dynamic_cast<const CLI::RequiredError*>(&error)) {
+    for (const std::string& word : program.remaining(/*recurse=*/true)) {
+      if (!word.starts_with('-')) return fmt::format("'{}' is not known here", word);
+    }
   }
   return error.what();
 }
