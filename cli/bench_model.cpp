@@ -115,7 +115,9 @@ Json profile_rows(const Measurement& measurement) {
 
 void print_profile(const Json& rows) {
   Table table({"kind of layer", "layers", "ms", "share", "GMAC", "GFLOP/s", "of peak"});
+  bool above_peak = false;
   for (const Json& row : rows) {
+    above_peak = above_peak || row["share_of_peak"] > 1;
     table.add({row["kind"], fmt::to_string(row["layers"].get<int>()),
                fmt::format("{:.2f}", row["ms"].get<double>()),
                fmt::format("{:.1f} %", 100 * row["share"].get<double>()),
@@ -125,6 +127,8 @@ void print_profile(const Json& rows) {
   }
   fmt::print("\n");
   table.print();
+  if (above_peak)
+    fmt::print("  GMAC are those of the definition; above 100 %, because transforms need fewer.\n");
 }
 
 // The large depthwise layers, equal ones together, ours beside oneDNN's best.
@@ -188,7 +192,7 @@ void print_peers(const Json& rows, double network_ms) {
                complete ? fmt::format("{:.1f}x", peer_ms / ms) : "-"});
   };
   total("all large depthwise layers", layers, ours, peers);
-  total("whole network, with each one's depthwise", 0, network_ms, network_ms - ours + peers);
+  total("whole network with these layers", 0, network_ms, network_ms - ours + peers);
   fmt::print("\n");
   table.print();
 }
