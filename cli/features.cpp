@@ -39,15 +39,6 @@ image::Image random_picture(Size size, std::uint64_t seed) {
   return picture;
 }
 
-std::vector<float> to_nchw(const std::vector<float>& nhwc, const model::FeatureShape& shape) {
-  const std::size_t pixels = static_cast<std::size_t>(shape.height) * shape.width;
-  std::vector<float> nchw(nhwc.size());
-  for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
-    for (int c = 0; c < shape.channels; ++c) nchw[c * pixels + pixel] = nhwc[pixel * shape.channels + c];
-  }
-  return nchw;
-}
-
 ExitCode run(const Arguments& arguments, bool json) {
   if (arguments.random == !arguments.image.empty()) {
     core::fail(core::Status::invalid_argument,
@@ -79,7 +70,6 @@ ExitCode run(const Arguments& arguments, bool json) {
   Table table({"tensor", "N", "C", "H", "W"});
   for (int stage = 0; stage < 4; ++stage) {
     const model::FeatureShape& shape = shapes[stage];
-    features[stage] = to_nchw(features[stage], shape);
     const std::string name = fmt::format("stage{}", stage + 1);
     tensors.push_back({name, {1, shape.channels, shape.height, shape.width}, features[stage].data()});
     rows.push_back({{"name", name}, {"shape", {1, shape.channels, shape.height, shape.width}}});
