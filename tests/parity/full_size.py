@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Networks at full size against PyTorch in float64.
+
+    python3 tests/parity/full_size.py [--build build] [--merged] [MODEL@HxW...]
+
+Each network gets random tensors (BN statistics far from identity), which both sides read from one .safetensors file. One
+line a network: the largest difference over the largest output, of the logits and of each stage, and whether the five
+best classes agree. Exits with 1 where a figure is above 1e-5. Needs torch, numpy and safetensors; 31B takes about 3 GB
+of memory, XL 8.
+"""
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import torch
+from safetensors.torch import load_file, save_file
+
+import definitions as d
+
+REPLK = (2, 2, 18, 2), (128, 256, 512, 1024), (31, 29, 27, 13), 5
+T, S = (3, 3, 9, 3), (3, 3, 27, 3)
+
+
+def widths(c):
+    return c, 2 * c, 4 * c, 8 * c
+
+
+def unireplknet(depths, c, period):
+    return lambda **form: d.UniRepLKNet(depths, widths(c), (3, 13, 13, 13), period, **form)
+
+
+def convnext(depths, channels, kernels, small=0):
+    return lambda: d.ConvNeXt(depths, channels, kernels, small)
+
+
+MODELS = {
+    'replknet-31b': lambda **form: d.RepLKNet(*REPLK, **form),
+    'replknet-31b:k=3,3,3,3': lambda **form: d.RepLKNet(REPLK[0], REPLK[1], (3, 3, 3, 3), 5, **form),
+    'replknet-31l': lambda **form: d.RepLKNet(REPLK[0], widths(192), *REPLK[2:], **form),
+    'replknet-xl': lambda **form: d.RepLKNet(REPLK[0], widths(256), (27, 27, 27, 13), 0, 1.5, **form),
+    'slak-t': convnext(T, (124, 249, 499, 998), (51, 49, 47, 13), 5),
+    'slak-s': convnext(S, (124, 249, 499, 998), (51, 49, 47, 13), 5),
+    'slak-b': convnext(S, (166, 332, 665, 1331), (51, 49, 47, 13), 5),
+    'convnext-t': convnext(T, widths(96), (7, 7, 7, 7)),
+    'convnext-t:k=31,29,27,13': convnext(T, widths(96), (31, 29, 27, 13)),
+    'convnext-t:k=51,49,47,13': convnext(T, widths(96), (51, 49, 47, 13)),
+    'convnext-s': convnext(S, widths(96), (7, 7, 7, 7)),
+    'convnext-b': convnext(S, widths(128), (7, 7, 7, 7)),
+    'unireplknet-a': unireplknet((2, 2, 6, 2), 40, 1), 'unireplknet-f': unireplknet((2, 2, 6, 2), 48, 1),
+    'unireplknet-p': unireplknet((2, 2, 6, 2), 64, 1), 'unireplknet-n': unireplknet((2, 2, 8, 2), 80, 1),
+    'unireplknet-t': unireplknet((3, 3, 18, 3), 80, 2), 'unireplknet-s': unireplknet(S, 96, 3),
+    'unireplknet-b': unireplknet(S, 128, 3), 'unireplknet-l': unireplknet(S, 192, 3),
+    'unireplknet-xl': unireplknet(S, 256, 3),
+    'mobilenetv2': lambda: d.MobileNetV2((1, 2, 3, 4, 3, 3, 1), (16, 24, 32, 64, 96, 160, 320), (3,) * 7),
+    'mobilenetv2:k=13': lambda: d.MobileNetV2((1, 2, 3, 4, 3, 3, 1), (16, 24, 32, 64, 96, 160, 320), (13,) * 7),
+}
+DEFAULT = 'replknet-31b@224', 'replknet-xl@224', 'replknet-31b@384'
+
+
+def compare(name, size, folder, program, is_merged):
+    height, width = (int(side) for side in (size.split('x') if 'x' in size else (size, size)))
+    network = d.randomise(MODELS[name](), 7)
+    pixels = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1))
+    save_file({'pixels': pixels}, folder / 'input')
+    if not is_merged:
+        save_file({key: tensor.contiguous() for key, tensor in network.state_dict().items()}, folder / 'weights')
+    network.double()
+    if is_merged:
+        state = d.merged(network.state_dict())
+        save_file({key: tensor.float().contiguous() for key, tensor in state.items()}, folder / 'weights')
+    subprocess.run([program, name, folder / 'weights', folder / 'input', folder / 'output'], check=True)
+    with torch.no_grad():
+        logits, features = network(pixels.double())
+    ours = load_file(folder / 'output')
+    wanted = {'logits': logits} | {f'stage{s + 1}': feature for s, feature in enumerate(features)}
+    figures = {key: ((ours[key].double() - value).abs().max() / value.abs().max()).item()
+               for key, value in wanted.items()}
+    top5 = torch.equal(ours['logits'].topk(5).indices, logits.topk(5).indices)
+    print(f'{name}@{size}{" merged" if is_merged else ""}',
+          *(f'{key} {figure:.2e}' for key, figure in figures.items()), f'top5 {"equal" if top5 else "DIFFERS"}', flush=True)
+    return top5 and max(figures.values()) <= 1e-5
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--build', default='build', type=pathlib.Path, help='the build folder (default: build)')
+    parser.add_argument('--merged', action='store_true', help='hand over merged-form tensors')
+    parser.add_argument('networks', nargs='*', metavar='MODEL@SIZE', default=DEFAULT)
+    options = parser.parse_args()
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        for network in options.networks:
+            name, _, size = network.partition('@')
+            if name not in MODELS:
+                parser.error(f'{name}: unknown; there are {", ".join(MODELS)}')
+            good &= compare(name, size or '224', pathlib.Path(folder), options.build / 'tests' / 'replk_parity',
+                            options.merged)
+    return 0 if good else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
