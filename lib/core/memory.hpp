@@ -16,6 +16,12 @@ constexpr std::size_t round_up(std::size_t value, std::size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+/// bytes >= 1, aligned to `alignment`. Large blocks are pages of their own, huge where the system lends them. Throws
+/// out_of_memory.
+void* allocate(std::size_t bytes, bool zeroed);
+/// memory: allocate(bytes, ...)'s, or null.
+void release(void* memory, std::size_t bytes) noexcept;
+
 /// A fixed-size array of trivially copyable elements, aligned to a cache line, uninitialised unless asked. Move-only.
 template <class T>
 class Buffer {
@@ -24,11 +30,9 @@ class Buffer {
   explicit Buffer(std::size_t count, bool zeroed = false) : count_(count) {
     if (count == 0) return;
     if (count > (SIZE_MAX / 2) / sizeof(T)) fail(Status::out_of_memory, "a buffer of {} elements is too large", count);
-    data_ = static_cast<T*>(std::aligned_alloc(alignment, round_up(count * sizeof(T), alignment)));
-    if (!data_) fail(Status::out_of_memory, "no memory for {} bytes", count * sizeof(T));
-    if (zeroed) std::memset(static_cast<void*>(data_), 0, count * sizeof(T));
+    data_ = static_cast<T*>(allocate(count * sizeof(T), zeroed));
   }
-  ~Buffer() { std::free(data_); }
+  ~Buffer() { release(data_, count_ * sizeof(T)); }
   Buffer(Buffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {

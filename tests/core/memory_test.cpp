@@ -28,6 +28,15 @@ TEST(Buffer, IsZeroedWhenAsked) {
   for (int value : buffer) ASSERT_EQ(value, 0);
 }
 
+TEST(Buffer, LargeOnesAreZeroedAlignedAndWritableToTheirEnds) {
+  for (std::size_t bytes : {std::size_t{1} << 20, (std::size_t{1} << 20) + 1, std::size_t{5} << 20, (std::size_t{4} << 20) - 1}) {
+    Buffer<char> buffer(bytes, true);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % alignment, 0u);
+    for (char value : buffer) ASSERT_EQ(value, 0);
+    buffer[0] = buffer[bytes - 1] = 1;
+  }
+}
+
 TEST(Buffer, OfNothingHoldsNothing) {
   const Buffer<float> buffer(0);
   EXPECT_EQ(buffer.data(), nullptr);
