@@ -82,6 +82,12 @@ void print(const bench::DepthwiseRow& row) {
   if (!row.note.empty()) fmt::print("  {}\n", row.note);
 }
 
+bench::DepthwiseRow tuned_and_measured(const depthwise::Problem& problem,
+                                       const bench::DepthwiseOptions& options) {
+  const TuneFirst tune_first;
+  return measure_depthwise(problem, options);
+}
+
 ExitCode run(const Arguments& arguments, bool json) {
   std::vector<depthwise::Problem> problems;  // all are read before any is timed
   for (const std::string& shape : arguments.shapes) problems.push_back(depthwise::parse(shape));
@@ -96,7 +102,7 @@ ExitCode run(const Arguments& arguments, bool json) {
   Json rows = Json::array();
   for (const depthwise::Problem& problem : problems) {
     try {
-      const bench::DepthwiseRow row = measure_depthwise(problem, options);
+      const bench::DepthwiseRow row = tuned_and_measured(problem, options);
       if (json)
         rows.push_back(to_json(row));
       else

@@ -33,6 +33,7 @@ struct Arguments {
   int batch = 1;
   int rounds = 15;
   bool profile = false;
+  bool layers = false;
   bool peers = false;
 };
 
@@ -131,6 +132,33 @@ void print_profile(const Json& rows) {
     fmt::print("  GMAC are those of the definition; above 100 %, because transforms need fewer.\n");
 }
 
+Json layer_rows(const Measurement& measurement) {
+  Json rows = Json::array();
+  const Profile& first = measurement.profiles.front();
+  for (std::size_t i = 0; i < first.layers.size(); ++i) {
+    const model::LayerProfile& layer = first.layers[i];
+    const double seconds =
+        median_of(measurement.profiles, [&](const Profile& p) { return p.layers[i].seconds; });
+    rows.push_back({{"name", layer.name},
+                    {"kind", name(layer.kind)},
+                    {"shape", layer.shape},
+                    {"choice", layer.choice},
+                    {"ms", 1e3 * seconds},
+                    {"gmac", 1e-9 * layer.macs}});
+  }
+  return rows;
+}
+
+void print_layers(const Json& rows) {
+  Table table({"layer", "ms", "GMAC", "computes", "by"}, "lrrll");
+  for (const Json& row : rows) {
+    table.add({row["name"], fmt::format("{:.3f}", row["ms"].get<double>()),
+               fmt::format("{:.4f}", row["gmac"].get<double>()), row["shape"], row["choice"]});
+  }
+  fmt::print("\n");
+  table.print();
+}
+
 // The large depthwise layers, equal ones together, ours beside oneDNN's best.
 Json peer_rows(const Measurement& measurement, int threads) {
   std::vector<std::string> shapes;  // in the order of the network
@@ -223,6 +251,7 @@ ExitCode run(const Arguments& arguments, bool json) {
                  {"other_gmac", 1e-9 * other_macs},
                  {"peak_gflops", measurement.peak_gflops}};
   if (arguments.profile) object["profile"] = profile_rows(measurement);
+  if (arguments.layers) object["layers"] = layer_rows(measurement);
   if (arguments.peers) object["peers"] = peer_rows(measurement, network.threads());
   if (json) {
     print_json(object);
@@ -239,6 +268,7 @@ ExitCode run(const Arguments& arguments, bool json) {
       1e3 * depthwise_seconds, 1e-9 * other_macs, 100 * other_gflops / measurement.peak_gflops,
       measurement.peak_gflops);
   if (arguments.profile) print_profile(object["profile"]);
+  if (arguments.layers) print_layers(object["layers"]);
   if (arguments.peers) print_peers(object["peers"], 1e3 * seconds);
   return exit_done;
 }
@@ -267,6 +297,8 @@ void add_bench_model(CLI::App& parent) {
       ->capture_default_str();
   command.add_flag("--profile", arguments->profile)
       ->description("Show time and share of peak by kind of layer");
+  command.add_flag("--layers", arguments->layers)
+      ->description("Show every layer, its time and what computes it");
   command.add_flag("--peers", arguments->peers)
       ->description("Show every large depthwise shape beside the same layers in oneDNN");
 }

@@ -109,6 +109,9 @@ void add_features(CLI::App& program) {
   command.add_option("--out", arguments->out, "The file to write: stage1 to stage4, N x C x H x W, fp32")
       ->type_name("FILE.safetensors")
       ->required();
+  command.add_flag("--norm", arguments->network.norm_intermediate_features)
+      ->description(
+          "Through each stage's norm, which the weights must hold (RepLKNet's norm_intermediate_features)");
   add_size_option(command, arguments->size, "Input size (default: the model's)");
 }
 

@@ -37,6 +37,7 @@ LoadedNetwork load_network(const NetworkOptions& options) {
   StatusLine line;
   model::NetworkOptions network_options;
   network_options.threads = options.threads;
+  network_options.norm_intermediate_features = options.norm_intermediate_features;
   network_options.progress = [&](double fraction) {
     line.show(fmt::format("loading {}: {:.0f} %", architecture.name, 100 * fraction));
     return true;

@@ -16,6 +16,7 @@ struct NetworkOptions {
   std::string model, weights;  // weights: a .safetensors file; empty for random ones
   std::uint64_t seed = 1;      // of the random ones
   int threads = 0;
+  bool norm_intermediate_features = false;
 };
 
 /// --model NAME (required).

@@ -59,7 +59,8 @@ class Commands(ProgramTest):
         for source in ([IMAGE], ["--random"]):
             out = self.folder / "features.safetensors"
             self.succeed("features", *source, "--model", MODEL, "--size", "64x96", "--out", out)
-            tensors, _ = read_safetensors(out)
+            tensors, metadata = read_safetensors(out)
+            self.assertIsNone(metadata)
             self.assertEqual({name: shape for name, (shape, _) in tensors.items()},
                              {"stage1": [1, 16, 16, 24], "stage2": [1, 32, 8, 12],
                               "stage3": [1, 64, 4, 6], "stage4": [1, 128, 2, 3]})
@@ -70,11 +71,13 @@ class Commands(ProgramTest):
         self.assertEqual([p.name for p in self.folder.iterdir()], ["features.safetensors"])
 
     def test_bench_model(self):
-        row = self.json("bench", "model", MODEL, "--size", "64", "--rounds", "3", "--profile")
+        row = self.json("bench", "model", MODEL, "--size", "64", "--rounds", "3", "--profile", "--layers")
         for key in ("ms", "images_per_second", "large_depthwise_ms", "other_gmac", "peak_gflops"):
             self.assertGreater(row[key], 0, key)
         self.assertEqual((row["model"], row["size"]), (MODEL, "64x64"))
-        self.assertIn("large_depthwise", [kind["kind"].replace(" ", "_") for kind in row["profile"]])
+        self.assertIn("large depthwise", [kind["kind"] for kind in row["profile"]])
+        depthwise = [layer for layer in row["layers"] if layer["kind"] == "large depthwise"]
+        self.assertEqual(len(depthwise), 5)
 
     def test_eval_of_a_folder(self):
         for name, count in (("b", 2), ("a", 3)):
