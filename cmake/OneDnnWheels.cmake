@@ -2,7 +2,11 @@
 # unpacked stays: another configure downloads nothing. To build without a network, put the two wheels into a directory
 # and name it in REPLK_ONEDNN_WHEELS.
 set(REPLK_ONEDNN_ROOT ${CMAKE_BINARY_DIR}/onednn)
-set(REPLK_ONEDNN_WHEELS ${CMAKE_BINARY_DIR}/onednn-wheels CACHE PATH "Where oneDNN's wheels lie, or are downloaded to")
+set(downloads ${CMAKE_BINARY_DIR}/onednn-wheels)
+if(PROJECT_IS_TOP_LEVEL)
+  set(downloads ${PROJECT_SOURCE_DIR}/build/onednn-wheels)  # one download for the trees of all presets
+endif()
+set(REPLK_ONEDNN_WHEELS ${downloads} CACHE PATH "Where oneDNN's wheels lie, or are downloaded to")
 
 set(version 2023.2.0)
 set(platform py2.py3-none-manylinux1_x86_64)

@@ -1,0 +1,18 @@
+// A JPEG or PNG file.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+
+#include "core/error.hpp"
+#include "image/decode.hpp"
+
+using namespace replk;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  try {
+    const image::Image image = image::decode_image({data, size}, "fuzz");
+    if (image.width < 1 || image.height < 1) std::abort();
+  } catch (const core::Error&) {
+  }
+  return 0;
+}

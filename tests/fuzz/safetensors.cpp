@@ -1,0 +1,51 @@
+// A .safetensors file: its header, and every tensor it says it holds.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "core/error.hpp"
+#include "model/safetensors.hpp"
+
+using namespace replk;
+
+namespace {
+
+// A file in memory, with a path.
+class MemoryFile {
+ public:
+  MemoryFile(const std::uint8_t* data, std::size_t size) : descriptor_(memfd_create("fuzz", 0)) {
+    if (write(descriptor_, data, size) != static_cast<ssize_t>(size)) std::abort();
+  }
+  ~MemoryFile() { close(descriptor_); }
+  std::string path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
+
+ private:
+  int descriptor_;
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const MemoryFile memory(data, size);
+  try {
+    const model::SafetensorsFile file(memory.path());
+    for (const auto& [name, info] : file.tensors()) {
+      std::size_t elements = 1;
+      for (const auto extent : info.shape) elements *= static_cast<std::size_t>(extent);
+      if (info.end > size || info.begin > info.end) std::abort();
+      if (elements > size) continue;  // a type of less than a byte an element, which cannot be read
+      std::vector<float> values(elements);
+      try {
+        file.read(name, values);
+      } catch (const core::Error&) {
+      }
+    }
+  } catch (const core::Error&) {
+  }
+  return 0;
+}
