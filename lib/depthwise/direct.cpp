@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <numeric>
 #include <optional>
 
 #include "core/memory.hpp"
@@ -159,16 +160,17 @@ class Direct final : public Executor {
       if (layout_.native && layout_.tail)
         group.tail.emplace(specification(problem, kernel, taps, parameters, isa, rows, true));
     }
+    scratch_ = make_scratch();
   }
 
-  std::size_t workspace_bytes(int threads) const override { return scratch().bytes * threads; }
+  std::size_t workspace_bytes(int threads) const override { return scratch_.bytes * threads; }
 
   void run(const Tensors& tensors, void* workspace, int threads) const override {
     const int bands = band_count(threads);
     const auto body = [&](std::int64_t task, int thread) {
       const Task t{task / bands / groups(), static_cast<int>(task / bands % groups()),
                    static_cast<int>(task % bands), bands};
-      run_task(tensors, t, static_cast<char*>(workspace) + scratch().bytes * thread);
+      run_task(tensors, t, static_cast<char*>(workspace) + scratch_.bytes * thread);
     };
     core::parallel_for(problem_.batch * groups() * bands, threads, std::ref(body));
   }
@@ -224,7 +226,7 @@ class Direct final : public Executor {
     return static_cast<int>(std::clamp<std::int64_t>((4 * threads + tasks - 1) / tasks, 1, row_groups()));
   }
 
-  Scratch scratch() const {
+  Scratch make_scratch() const {
     const std::size_t steps = round_up(whole_.phase_of_row.size() * sizeof(jit::DirectStep), core::alignment);
     Scratch s;
     s.out = round_up(layout_.ring_bytes(parameters_), core::alignment);
@@ -267,7 +269,7 @@ class Direct final : public Executor {
   void run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group, int count,
                 int& packed, char* memory) const {
     const Layouts& l = layout_;
-    const Scratch at = scratch();
+    const Scratch& at = scratch_;
     const int block = task.group * l.group_blocks(parameters_);
     const int blocks = std::min(l.group_blocks(parameters_), l.blocks - block);
     const int channel = block * l.lanes, channels = std::min(blocks * l.lanes, l.channels - channel);
@@ -358,6 +360,7 @@ class Direct final : public Executor {
   std::int64_t weights_row_bytes_ = 0;
   core::Buffer<float> weights_, bias_;  // [block][row][column][lane], [block][lane]
   int phases_ = 0;
+  Scratch scratch_{};
   RowGroup whole_, rest_;
 };
 
@@ -367,7 +370,7 @@ double tile_cycles(const jit::DirectSpec& spec) {
   const jit::DirectPhases phases = jit::direct_phases(spec);
   double total = 0;
   for (const jit::DirectTile& tile : jit::direct_tiles(spec)) {
-    double fmas = 0, loads = 0, chain = 0, steps = 0;
+    double fmas = 0, loads = 0, steps = 0;
     for (int phase : phases.of_row) {
       if (phase < 0) continue;
       steps++;
@@ -384,9 +387,8 @@ double tile_cycles(const jit::DirectSpec& spec) {
         loads += columns > 0 ? rows + columns * (loaded ? 1 : rows) : 0;
       }
     }
-    const double sums = spec.rows * tile.width;
-    chain = 4 * fmas / sums;
-    total += tile.repeat * (std::max({fmas / 2, loads / 2, chain}) + 2 * steps + 10 + 1.5 * sums);
+    const double sums = spec.rows * tile.width, chain = 4 * fmas / sums;
+    total += tile.repeat * (std::max({fmas / 2, loads / 1.55, chain}) + 2 * steps + 10 + 1.5 * sums);
   }
   return total;
 }
@@ -417,9 +419,9 @@ class DirectAlgorithm final : public Algorithm {
         if (small || sums + rows > registers || (columns > 2 && (out_width + tiles - 1) / tiles < columns))
           continue;
         for (bool ring : {true, false})
-          for (int group : {1, 2, 4, 16}) {
+          for (int group : {1, 2, 4, 8, 16}) {
             if (group > 1 && group / 2 >= blocks) continue;
-            if (ring && group > 4) continue;
+            if (ring && group > 8) continue;
             const Parameters parameters{rows, columns, ring, group};
             if (fits(problem, geometry, parameters, isa))
               found.push_back({parameters.tiling(), predict(problem, geometry, parameters, isa, threads)});
@@ -448,24 +450,33 @@ class DirectAlgorithm final : public Algorithm {
       meeting += std::max(0, std::min(k.height, p.height - first) - std::max(0, -first));
     }
     const double share = static_cast<double>(meeting) / (static_cast<double>(l.out_height) * k.height);
-    const double row_groups = static_cast<double>(l.out_height) / t.rows;
+    const double row_groups = std::ceil(static_cast<double>(l.out_height) / t.rows);
     double cycles = tile_cycles(spec) * share * row_groups;
     const double in_pixels = static_cast<double>(p.height) * p.width,
                  out_pixels = l.out_height * static_cast<double>(l.out_width);
-    if (t.ring) cycles += 1.5 * in_pixels;
-    if (!l.native) cycles += 1.5 * out_pixels + 1.5 * in_pixels;
-    if (!t.ring) {
-      // Rows wait for the L2 where they do not fit the L1; a power of two as channel stride makes them
-      // collide there.
-      const double bytes = 64.0 * l.ring_rows * p.width;
-      const bool collide = 4 * p.channels % 512 == 0;
-      if (bytes > 24e3 || collide) cycles += in_pixels * (collide ? 8 : 3) * std::min(1.0, k.height / 3.0);
-    }
-    // A cache line holds 16 channels: half of one moved at a time is moved twice.
-    const double lines = t.blocks * l.lanes < 16 && l.blocks > 1 ? 2 : 1;
-    const double bytes = 4.0 * (in_pixels + out_pixels * (p.epilogue.residual ? 2 : 1)) * l.lanes * lines;
-    const double seconds = cycles / 3e9 + bytes / 40e9;
-    return seconds * l.blocks * static_cast<double>(p.batch) / threads;
+    const int group = l.group_blocks(t);
+    // The rest is measured on Zen 3: cycles a pixel. Few blocks at a time leave cache lines half used or far apart.
+    if (t.ring)
+      cycles += in_pixels * (2.2 + 3.0 / group);
+    else
+      cycles += in_pixels * 4.0 / group;
+    if (!l.native) cycles += 3 * (out_pixels * (p.epilogue.residual ? 2 : 1) + in_pixels);
+    if (4.0 * l.lanes * p.branches.front().taps() * group > 16e3) cycles += 2 * out_pixels;  // weights leave the L1
+    // Pixels a power of two apart share a few sets of the L1 (4 KiB, 8 ways); where those cannot hold a tile's inputs,
+    // each tile fetches them from the L2 again.
+    const double window_rows = k.height + t.rows - 1.0, window_columns = t.columns + k.width - 1.0;
+    const int step = std::gcd(4 * p.channels, 4096);
+    if (!t.ring && window_rows * window_columns > 8.0 * 4096 / std::max(step, 64))
+      cycles += in_pixels * (window_rows / t.rows) * (window_columns / t.columns) * (step == 4096 ? 4 : 1);
+    cycles += row_groups * 250.0 / group;  // of calling the code
+    const double bytes =
+        4.0 * (in_pixels + out_pixels * (p.epilogue.residual ? 2 : 1)) * l.lanes * l.blocks * p.batch;
+    const double seconds = cycles / 3.2e9 * l.blocks * static_cast<double>(p.batch);
+    // Tasks are dealt in whole numbers.
+    const double tasks = static_cast<double>(p.batch) * ((l.blocks + group - 1) / group) *
+                         (threads > 1 ? std::min(row_groups, 4.0 * threads) : 1);
+    const double busy = tasks / (std::ceil(tasks / threads) * threads);
+    return std::max(seconds / threads / busy, bytes / 30e9);
   }
 };
 

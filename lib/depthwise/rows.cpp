@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/half.hpp"
+#include "core/memory.hpp"
 
 // Compiled for AVX2 and F16C whatever the flags; callers run it only where the CPU has them.
 #define REPLK_AVX2 [[gnu::target("avx2,fma,f16c")]]
@@ -77,36 +78,41 @@ REPLK_AVX2_INLINE void transpose(__m256 (&m)[unit]) {
   }
 }
 
-/// Where the unit of 8 channels that begins at `channel` lies in a packed row.
-inline std::int64_t packed_at(int channel, int lanes, std::int64_t block_stride) {
+/// Where the unit of 8 channels that begins at `channel` lies in a packed row. (The lanes are a template's: a division
+/// for each unit takes longer than moving it.)
+template <int lanes>
+inline std::int64_t packed_at(unsigned channel, std::int64_t block_stride) {
   return channel / lanes * block_stride + channel % lanes;
 }
 
 // Channels-last: pixel by pixel, so that each cache line is met once.
 
-template <class T>
-REPLK_AVX2 void pack_channels_last(const RowLayout& layout, const T* x, int channels, int lanes,
-                                   float* packed, std::int64_t block_stride) {
-  const int padded = (channels + lanes - 1) / lanes * lanes;
+template <class T, int lanes>
+REPLK_AVX2 void pack_channels_last(const RowLayout& layout, const T* x, int channels, float* packed,
+                                   std::int64_t block_stride) {
+  constexpr int line = core::alignment / sizeof(T);
   for (int column = 0; column < layout.width; column++) {
     const T* pixel = x + column * layout.pixel_stride;
-    __builtin_prefetch(
-        pixel + layout.row_stride);  // the next row comes next; a prefetch outside the tensor is harmless
-    for (int c = 0; c < padded; c += unit) {
-      const __m256 v =
-          c + unit <= channels ? load8(pixel + c) : load_part(pixel + c, std::max(channels - c, 0));
-      _mm256_storeu_ps(packed + packed_at(c, lanes, block_stride) + column * lanes, v);
-    }
+    float* to = packed + column * lanes;
+    // The next row is packed next, and its lines are too far apart for the CPU's own prefetcher. (A prefetch outside the
+    // tensor is harmless.)
+    for (int c = 0; c < channels; c += line) __builtin_prefetch(pixel + layout.row_stride + c);
+    int c = 0;
+    for (; c + lanes <= channels; c += lanes, to += block_stride)
+      for (int i = 0; i < lanes; i += unit) _mm256_storeu_ps(to + i, load8(pixel + c + i));
+    if (c == channels) continue;
+    for (int i = 0; i < lanes; i += unit)
+      _mm256_storeu_ps(to + i, load_part(pixel + c + i, std::clamp(channels - c - i, 0, unit)));
   }
 }
 
-template <class T>
+template <class T, int lanes>
 REPLK_AVX2 void unpack_channels_last(const RowLayout& layout, const float* packed, std::int64_t block_stride,
-                                     int channels, int lanes, T* x) {
+                                     int channels, T* x) {
   for (int column = 0; column < layout.width; column++) {
     T* pixel = x + column * layout.pixel_stride;
     for (int c = 0; c < channels; c += unit) {
-      const __m256 v = _mm256_loadu_ps(packed + packed_at(c, lanes, block_stride) + column * lanes);
+      const __m256 v = _mm256_loadu_ps(packed + packed_at<lanes>(c, block_stride) + column * lanes);
       if (c + unit <= channels)
         store8(pixel + c, v);
       else
@@ -117,8 +123,8 @@ REPLK_AVX2 void unpack_channels_last(const RowLayout& layout, const float* packe
 
 // NCHW: 8 channels x 8 columns are transposed in registers.
 
-template <class T>
-REPLK_AVX2 void pack_planes(const RowLayout& layout, const T* x, int channels, int lanes, float* packed,
+template <class T, int lanes>
+REPLK_AVX2 void pack_planes(const RowLayout& layout, const T* x, int channels, float* packed,
                             std::int64_t block_stride) {
   const int padded = (channels + lanes - 1) / lanes * lanes;
   for (int c = 0; c < padded; c += unit)
@@ -132,18 +138,18 @@ REPLK_AVX2 void pack_planes(const RowLayout& layout, const T* x, int channels, i
                                  : load_part(row, columns);
       }
       transpose(m);
-      float* to = packed + packed_at(c, lanes, block_stride) + column * lanes;
+      float* to = packed + packed_at<lanes>(c, block_stride) + column * lanes;
       for (int i = 0; i < columns; i++) _mm256_storeu_ps(to + i * lanes, m[i]);
     }
 }
 
-template <class T>
+template <class T, int lanes>
 REPLK_AVX2 void unpack_planes(const RowLayout& layout, const float* packed, std::int64_t block_stride,
-                              int channels, int lanes, T* x) {
+                              int channels, T* x) {
   for (int c = 0; c < channels; c += unit)
     for (int column = 0; column < layout.width; column += unit) {
       const int columns = std::min(unit, layout.width - column);
-      const float* from = packed + packed_at(c, lanes, block_stride) + column * lanes;
+      const float* from = packed + packed_at<lanes>(c, block_stride) + column * lanes;
       __m256 m[unit];
       for (int i = 0; i < unit; i++)
         m[i] = i < columns ? _mm256_loadu_ps(from + i * lanes) : _mm256_setzero_ps();
@@ -162,15 +168,19 @@ template <class T>
 void pack_as(const RowLayout& layout, const void* tensor, std::int64_t at, int channels, int lanes,
              float* packed, std::int64_t block_stride) {
   const T* x = static_cast<const T*>(tensor) + at;
-  (layout.channel_stride == 1 ? pack_channels_last<T> : pack_planes<T>)(layout, x, channels, lanes, packed,
-                                                                        block_stride);
+  const bool last = layout.channel_stride == 1;
+  const auto pack = lanes == 8 ? (last ? pack_channels_last<T, 8> : pack_planes<T, 8>)
+                               : (last ? pack_channels_last<T, 16> : pack_planes<T, 16>);
+  pack(layout, x, channels, packed, block_stride);
 }
 template <class T>
 void unpack_as(const RowLayout& layout, const float* packed, std::int64_t block_stride, int channels,
                int lanes, void* tensor, std::int64_t at) {
   T* x = static_cast<T*>(tensor) + at;
-  (layout.channel_stride == 1 ? unpack_channels_last<T> : unpack_planes<T>)(layout, packed, block_stride,
-                                                                            channels, lanes, x);
+  const bool last = layout.channel_stride == 1;
+  const auto unpack = lanes == 8 ? (last ? unpack_channels_last<T, 8> : unpack_planes<T, 8>)
+                                 : (last ? unpack_channels_last<T, 16> : unpack_planes<T, 16>);
+  unpack(layout, packed, block_stride, channels, x);
 }
 
 }  // namespace
