@@ -455,18 +455,20 @@ class DirectAlgorithm final : public Algorithm {
     const double in_pixels = static_cast<double>(p.height) * p.width,
                  out_pixels = l.out_height * static_cast<double>(l.out_width);
     const int group = l.group_blocks(t);
-    // The rest is measured on Zen 3: cycles a pixel. Few blocks at a time leave cache lines half used or far apart.
+    // The rest is measured on Zen 3: cycles a pixel. Few blocks at a time leave cache lines half used or far
+    // apart.
     if (t.ring)
       cycles += in_pixels * (2.2 + 3.0 / group);
     else
       cycles += in_pixels * 4.0 / group;
     if (!l.native) cycles += 3 * (out_pixels * (p.epilogue.residual ? 2 : 1) + in_pixels);
-    if (4.0 * l.lanes * p.branches.front().taps() * group > 16e3) cycles += 2 * out_pixels;  // weights leave the L1
-    // Pixels a power of two apart share a few sets of the L1 (4 KiB, 8 ways); where those cannot hold a tile's inputs,
-    // each tile fetches them from the L2 again.
+    if (4.0 * l.lanes * p.branches.front().taps() * group > 16e3)
+      cycles += 2 * out_pixels;  // weights leave the L1
+    // Pixels a power of two apart share a few sets of the L1 (4 KiB, 8 ways); where those cannot hold a
+    // tile's inputs, each tile fetches them from the L2 again.
     const double window_rows = k.height + t.rows - 1.0, window_columns = t.columns + k.width - 1.0;
     const int step = std::gcd(4 * p.channels, 4096);
-    if (!t.ring && window_rows * window_columns > 8.0 * 4096 / std::max(step, 64))
+    if (!t.ring && window_rows * window_columns > 0.9 * 8 * 4096 / std::max(step, 64))
       cycles += in_pixels * (window_rows / t.rows) * (window_columns / t.columns) * (step == 4096 ? 4 : 1);
     cycles += row_groups * 250.0 / group;  // of calling the code
     const double bytes =

@@ -1,6 +1,14 @@
-/* libreplk_cpu: large-kernel depthwise convolution on x86-64 CPUs. The C API. */
+/* libreplk_cpu: large-kernel depthwise convolution on x86-64 CPUs. The C API.
+ *
+ * Every function that can fail returns a status; replk_last_error() then has one line that names the field, the value and
+ * what is allowed. No function prints, aborts or lets a C++ exception out. Structures begin with struct_size, to be set to
+ * sizeof, so that a program keeps working with a later library whose structures are longer.
+ */
 #ifndef REPLK_REPLK_H
 #define REPLK_REPLK_H
+
+#include <stddef.h>
+#include <stdint.h>
 
 #if defined(_WIN32)
 #error "libreplk_cpu runs on Linux"
@@ -13,6 +21,143 @@ extern "C" {
 
 /* The library's version, "major.minor.patch"; never NULL. Thread-safe. */
 REPLK_API const char* replk_version(void);
+
+/* ---- Errors ---- */
+
+typedef enum replk_status {
+  REPLK_OK = 0,
+  REPLK_INVALID_ARGUMENT = 1, /* a value that the caller gave */
+  REPLK_BAD_FILE = 2,         /* a file's content */
+  REPLK_NOT_FOUND = 3,        /* a file or a name that does not exist */
+  REPLK_UNSUPPORTED = 4,      /* valid, but not on this machine or not in this build */
+  REPLK_OUT_OF_MEMORY = 5,
+  REPLK_CANCELLED = 6,
+  REPLK_INTERNAL = 7
+} replk_status;
+
+/* A short name such as "invalid argument"; never NULL. */
+REPLK_API const char* replk_status_string(replk_status status);
+
+/* What went wrong in the last call that failed on this thread; "" if none did. Valid until the next one fails. */
+REPLK_API const char* replk_last_error(void);
+
+/* ---- Logging, threads, the machine ---- */
+
+typedef enum replk_log_level { REPLK_LOG_WARNING = 0, REPLK_LOG_INFO = 1, REPLK_LOG_DEBUG = 2 } replk_log_level;
+typedef void (*replk_log_callback)(replk_log_level level, const char* message, void* user);
+
+/* The library is silent unless a callback is set (or REPLK_VERBOSE is in the environment). NULL makes it silent again.
+ * Thread-safe; the callback may be called from any thread. */
+REPLK_API replk_status replk_set_log_callback(replk_log_callback callback, void* user);
+
+/* Threads that a call uses when it asks for 0: CPUs that this process may use (affinity and cgroup quota). */
+REPLK_API int replk_default_threads(void);
+
+/* Runs the library's work on threads of the caller instead of OpenMP's: `run` must call task(i, context) for every i in
+ * [0, count), at the same time where it can, and return when all have ended. Process-wide; NULL restores OpenMP. Not to be
+ * changed while another thread is inside the library. */
+typedef void (*replk_task)(int index, void* context);
+typedef void (*replk_pool_run)(int count, replk_task task, void* context, void* user);
+REPLK_API replk_status replk_set_thread_pool(replk_pool_run run, void* user);
+
+typedef enum replk_isa { REPLK_ISA_PORTABLE = 0, REPLK_ISA_AVX2 = 1, REPLK_ISA_AVX512 = 2 } replk_isa;
+
+typedef struct replk_cpu_info {
+  size_t struct_size;
+  char vendor[16], brand[64];
+  int32_t family, model, stepping;
+  int32_t cores;             /* logical CPUs that this process may use */
+  replk_isa hardware;        /* the best that CPU and operating system can run */
+  replk_isa isa;             /* the one in use: hardware, lowered by REPLK_MAX_ISA */
+  int32_t code_generation;   /* 0 where the system forbids executable memory */
+  uint64_t l1d_bytes, l2_bytes, l3_bytes;
+} replk_cpu_info;
+
+/* Fills *info, whose struct_size is set. */
+REPLK_API replk_status replk_get_cpu_info(replk_cpu_info* info);
+
+/* ---- Depthwise convolution ---- */
+
+typedef enum replk_layout { REPLK_NHWC = 0, REPLK_NCHW = 1 } replk_layout;
+typedef enum replk_type { REPLK_F32 = 0, REPLK_BF16 = 1, REPLK_F16 = 2 } replk_type;
+typedef enum replk_activation { REPLK_NONE = 0, REPLK_RELU = 1, REPLK_GELU = 2 } replk_activation; /* GELU: erf */
+/* FAST: error at most 1e-6 of the channel's largest output. EXACT: fp32 in one fixed order, the same bits everywhere. */
+typedef enum replk_numerics { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
+
+/* One linear branch; the branches of a problem are summed. */
+typedef struct replk_branch {
+  int32_t kernel_h, kernel_w;
+  int32_t dilation_h, dilation_w;
+} replk_branch;
+
+/* A cross-correlation, as in PyTorch, of `batch` images; height and width are the input's. After the sum come bias,
+ * activation and residual, in this order. */
+typedef struct replk_depthwise_problem {
+  size_t struct_size;
+  int64_t batch;
+  int32_t channels, height, width;
+  const replk_branch* branches;
+  int32_t branch_count;
+  int32_t pad_h, pad_w; /* on both sides; -1: floor(dilation * (kernel - 1) / 2) of the largest branch */
+  int32_t stride_h, stride_w;
+  replk_layout layout; /* of input, output and residual */
+  replk_type type;     /* of input, output and residual; weights, bias and sums are fp32 */
+  replk_numerics numerics;
+  replk_activation activation;
+  int32_t bias, residual; /* whether there is one */
+} replk_depthwise_problem;
+
+/* A problem of one fp32 channels-last image with "same" padding and stride 1, and a bias; the sizes and branches remain to
+ * be set. */
+static inline replk_depthwise_problem replk_depthwise_problem_default(void) {
+  replk_depthwise_problem p = {sizeof(replk_depthwise_problem), 1, 0, 0, 0, NULL, 0, -1, -1, 1, 1, REPLK_NHWC, REPLK_F32,
+                               REPLK_FAST, REPLK_NONE, 1, 0};
+  return p;
+}
+
+typedef struct replk_depthwise_options {
+  size_t struct_size;
+  int32_t threads;       /* 0: all */
+  const char* algorithm; /* NULL: the tuner's choice; otherwise the best tiling of this one, such as "direct" */
+  const char* tiling;    /* NULL, or exactly this one, as replk_depthwise_tiling() prints it */
+} replk_depthwise_options;
+
+static inline replk_depthwise_options replk_depthwise_options_default(void) {
+  replk_depthwise_options o = {sizeof(replk_depthwise_options), 0, NULL, NULL};
+  return o;
+}
+
+/* A problem, prepared: weights packed and code generated. Immutable: many threads may run one plan. */
+typedef struct replk_depthwise replk_depthwise;
+
+/* weights[i] holds branch i's, [channels][kernel_h][kernel_w]; bias [channels], or NULL for none. Both are copied. options
+ * may be NULL. On failure *plan is NULL. */
+REPLK_API replk_status replk_depthwise_create(const replk_depthwise_problem* problem, const float* const* weights,
+                                              const float* bias, const replk_depthwise_options* options,
+                                              replk_depthwise** plan);
+/* The same from a shape such as "n1c128h56w56k31,5+relu" (docs/shapes.md). */
+REPLK_API replk_status replk_depthwise_create_from_shape(const char* shape, const float* const* weights,
+                                                         const float* bias, const replk_depthwise_options* options,
+                                                         replk_depthwise** plan);
+/* NULL is allowed. */
+REPLK_API void replk_depthwise_destroy(replk_depthwise* plan);
+
+/* Height and width of the output. */
+REPLK_API replk_status replk_depthwise_output_size(const replk_depthwise* plan, int32_t* height, int32_t* width);
+/* Bytes of scratch memory that one run needs; may be 0. */
+REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* plan, size_t* bytes);
+
+/* Runs, allocating nothing. src, dst and residual in the problem's layout and type, at any alignment; residual is NULL
+ * where the problem has none, and may be dst; neither may overlap src. workspace: 64-byte aligned, of workspace_bytes >=
+ * replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the library keeps for each thread. */
+REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst, const void* residual,
+                                           void* workspace, size_t workspace_bytes);
+
+/* The shape in its canonical spelling, the tiling in use, and where the choice came from (analytic, forced, cache,
+ * measured, near(...)). Valid as long as the plan; "" for NULL. */
+REPLK_API const char* replk_depthwise_shape(const replk_depthwise* plan);
+REPLK_API const char* replk_depthwise_tiling(const replk_depthwise* plan);
+REPLK_API const char* replk_depthwise_source(const replk_depthwise* plan);
 
 #ifdef __cplusplus
 }

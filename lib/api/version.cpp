@@ -1,3 +1,0 @@
-#include "replk/replk.h"
-
-const char* replk_version() { return REPLK_VERSION; }
