@@ -1,12 +1,14 @@
 #include "dense/dense.hpp"
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
 #include "dense/engine.hpp"
+#include "dense/gemm.hpp"
 #include "dense/onednn.hpp"
 #include "dense/plain.hpp"
 #include "dense/weights.hpp"
@@ -56,7 +58,11 @@ bool generated_code_allowed() {
 template <class Layer>
 std::vector<std::string> list(const Layer& layer, int threads) {
   std::vector<std::string> all;
-  if (generated_code_allowed()) all = onednn_choices(layer, threads);
+  if (generated_code_allowed()) {
+    all = onednn_choices(layer, threads);
+    if constexpr (std::is_same_v<Layer, Linear>)
+      for (std::string& choice : gemm_choices(layer)) all.push_back(std::move(choice));
+  }
   all.push_back("plain");
   return all;
 }
@@ -106,6 +112,8 @@ LinearPlan::LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weig
   choice_ = options.choice ? *options.choice : list(linear, threads).front();
   if (choice_ == "plain")
     engine_ = plain_linear(linear, packed, threads);
+  else if (generated_code_allowed() && choice_.starts_with("gemm "))
+    engine_ = gemm_linear(linear, packed, choice_, threads);
   else if (generated_code_allowed())
     engine_ = onednn_linear(linear, packed, choice_, threads);
   if (!engine_) fail(Status::invalid_argument, "dense layer: choice '{}' cannot compute this layer", choice_);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/threads.hpp"
 #include "dense/onednn.hpp"
 
 namespace replk::dense {
@@ -31,7 +32,7 @@ PackedWeights::PackedWeights(int outputs, int inputs, int kernel_h, int kernel_w
       for (std::size_t i = 0; i < std::size_t(inputs); i++)
         (*form)[(o * taps + t) * inputs + i] = weights[(o * inputs + i) * taps + t];
   kept_ = std::move(form);
-  entries_.push_back({Role::convolution, {}, kept_});
+  entries_.push_back({Role::convolution, {}, 0, kept_});
 }
 
 memory::desc PackedWeights::plain_desc(Role role) const {
@@ -56,7 +57,6 @@ PackedWeights::Form PackedWeights::plain() {
 
 PackedWeights::Form PackedWeights::packed(Role role, const memory::desc& wanted) {
   std::lock_guard lock(mutex_);
-  std::erase_if(entries_, [](const Entry& e) { return e.data.expired(); });
   for (const Entry& e : entries_)
     if (e.role == role && e.desc == wanted)
       if (Form form = e.data.lock()) return keep(form), form;
@@ -65,24 +65,63 @@ PackedWeights::Form PackedWeights::packed(Role role, const memory::desc& wanted)
   // Zeroed: a primitive may read the padding of a packed form as weights.
   auto form = std::make_shared<Buffer>(wanted.get_size() / sizeof(float), true);
   reorder(plain_desc(role), *source, wanted, *form);
-  entries_.push_back({role, wanted, form});
   source.reset();
-  keep(form);
+  enter(role, wanted, 0, form);
+  return form;
+}
+
+PackedWeights::Form PackedWeights::panels(int width) {
+  std::lock_guard lock(mutex_);
+  for (const Entry& e : entries_)
+    if (e.width == width)
+      if (Form form = e.data.lock()) return keep(form), form;
+  Form source = plain_locked();
+  const std::size_t count = (outputs_ + width - 1) / width;
+  auto form = std::make_shared<Buffer>(count * width * inputs_, true);
+  core::parallel_for(std::int64_t(count), 0, [&](std::int64_t panel, int) {
+    const int first = int(panel) * width, last = std::min(outputs_, first + width);
+    float* to = form->data() + std::size_t(first) * inputs_;
+    // Row by row of the source, block by block of its columns: whole cache lines on both sides.
+    for (int block = 0; block < inputs_; block += 16)
+      for (int o = first; o < last; o++)
+        for (int i = block; i < std::min(inputs_, block + 16); i++)
+          to[std::size_t(i) * width + o - first] = (*source)[std::size_t(o) * inputs_ + i];
+  });
+  source.reset();
+  enter(Role::panels, {}, width, form);
   return form;
 }
 
 PackedWeights::Form PackedWeights::plain_locked() {
   for (const Entry& e : entries_)
-    if (e.desc.is_zero())
+    if (e.desc.is_zero() && e.width == 0)
       if (Form form = e.data.lock()) return form;
   for (const Entry& e : entries_)
     if (Form source = e.data.lock()) {
-      auto form = std::make_shared<Buffer>(std::size_t(outputs_) * kernel_h_ * kernel_w_ * inputs_);
-      reorder(e.desc, *source, plain_desc(e.role), *form);
-      entries_.push_back({Role::convolution, {}, form});
+      Form form = unpack(e, source);
+      entries_.push_back({Role::convolution, {}, 0, form});
       return form;
     }
   core::fail(core::Status::internal, "the weights of a dense layer have no form left");
+}
+
+PackedWeights::Form PackedWeights::unpack(const Entry& entry, const Form& data) const {
+  auto form = std::make_shared<Buffer>(std::size_t(outputs_) * kernel_h_ * kernel_w_ * inputs_);
+  if (entry.width == 0) {
+    reorder(entry.desc, *data, plain_desc(entry.role), *form);
+    return form;
+  }
+  const std::size_t width = entry.width;
+  for (std::size_t o = 0; o < std::size_t(outputs_); o++)
+    for (std::size_t i = 0; i < std::size_t(inputs_); i++)
+      (*form)[o * inputs_ + i] = (*data)[(o / width * inputs_ + i) * width + o % width];
+  return form;
+}
+
+void PackedWeights::enter(Role role, const memory::desc& desc, int width, const Form& form) {
+  std::erase_if(entries_, [](const Entry& e) { return e.data.expired(); });
+  entries_.push_back({role, desc, width, form});
+  keep(form);
 }
 
 void PackedWeights::keep(const Form& form) {

@@ -15,6 +15,7 @@ enum class Role {
   convolution,    // {outputs, inputs, kernel_h, kernel_w}
   matmul,         // {inputs, outputs}
   inner_product,  // {outputs, inputs}
+  panels,         // not oneDNN's: see PackedWeights::panels
 };
 
 /// Weights in every form that a living plan holds, at least one. A form is made from whichever form is there,
@@ -35,6 +36,8 @@ class PackedWeights {
 
   Form plain();
   Form packed(Role role, const dnnl::memory::desc& wanted);
+  /// Of a 1x1 kernel: [panel][inputs][width], `width` outputs side by side, zeros behind the last output.
+  Form panels(int width);
   /// The plain form as a primitive with this role describes it.
   dnnl::memory::desc plain_desc(Role role) const;
   std::size_t bytes() const;
@@ -42,10 +45,14 @@ class PackedWeights {
  private:
   struct Entry {
     Role role;
-    dnnl::memory::desc desc;  // zero: the plain form
+    dnnl::memory::desc desc;  // zero: the plain form, or panels
+    int width;                // of panels, otherwise 0
     std::weak_ptr<const core::Buffer<float>> data;
   };
   Form plain_locked();
+  Form unpack(const Entry& entry, const Form& data) const;
+  /// Takes a new form into the entries.
+  void enter(Role role, const dnnl::memory::desc& desc, int width, const Form& form);
   void keep(const Form& form);
 
   int outputs_, inputs_, kernel_h_, kernel_w_;

@@ -1,0 +1,249 @@
+#include "jit/gemm.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+
+#include "jit/assembler.hpp"
+
+namespace replk::jit {
+namespace {
+
+using Xbyak::Label;
+using Xbyak::Reg64;
+using Xbyak::Xmm;
+
+// gelu(x) = max(x, 0) - bump(|x|) as in core/gelu.hpp, shorter: with u = min(|x|, L) - L/2,
+// bump = (L^2/4 - u^2) * P(u), L = 5.5, P of degree 14 (Lawson's iteration). Error at most 2e-7 * max(1,
+// |x|).
+constexpr float gelu_limit = 5.5f;
+constexpr float gelu_coefficients[] = {
+    0x1.1c0c1ap-10f,  -0x1.7dca6cp-9f, 0x1.c91decp-9f,   -0x1.33bd9ep-9f, 0x1.cabc56p-11f,
+    -0x1.7f97a8p-14f, -0x1.40bf5p-14f, 0x1.46f7c2p-15f,  -0x1.0948p-18f,  -0x1.7e9e7ep-19f,
+    0x1.ee9c52p-21f,  0x1.394caep-24f, -0x1.f25798p-25f, 0x1.7f5244p-33f, 0x1.896e0ep-30f,
+};
+
+class Gemm : public Assembler {
+ public:
+  explicit Gemm(const GemmSpec& spec)
+      : Assembler(spec.isa), spec_(spec), vectors_((spec.columns + lanes() - 1) / lanes()) {}
+
+ private:
+  static constexpr int vectors_of_panel = 2, unroll = gemm_unroll, rows_of_base = 3;
+
+  // rax and k7 belong to load_part and store_part.
+  const Reg64 arguments_ = rdi, panel_ = rsi, b_ = rdx, depth_ = rcx, a_stride_ = r8, c_stride_ = r9;
+  const Reg64 bases_[4] = {r10, r11, r12, r13};  // of every third row of a
+  const Reg64 a_ = rbx, c_ = rbp, prefetch_ = r14, residual_ = r15;
+
+  Xmm accumulator(int row, int v) const { return vec(row * vectors_ + v); }
+  int accumulators() const { return spec_.rows * vectors_; }
+  // Behind the accumulators: the panel's vectors and two for the broadcasts of a.
+  Xmm weights(int v) const { return vec(registers() - 1 - v); }
+  Xmm pixel(int row) const { return vec(registers() - 1 - vectors_of_panel - row % 2); }
+  int count(int v) const { return std::min(lanes(), spec_.columns - v * lanes()); }
+  Xbyak::Address argument(std::size_t offset) const { return qword[arguments_ + offset]; }
+
+  void generate() override {
+    prologue();
+    mov(a_, argument(offsetof(GemmArguments, a)));
+    mov(panel_, argument(offsetof(GemmArguments, panel)));
+    mov(c_, argument(offsetof(GemmArguments, c)));
+    mov(residual_, argument(offsetof(GemmArguments, residual)));
+    mov(a_stride_, argument(offsetof(GemmArguments, a_stride)));
+    mov(c_stride_, argument(offsetof(GemmArguments, c_stride)));
+    push(argument(offsetof(GemmArguments, tiles)));
+    mov(prefetch_, argument(offsetof(GemmArguments, prefetch)));
+    Label tile;
+    L(tile);
+    call_up_next_rows(c_);
+    if (spec_.start_residual || spec_.end_residual) call_up_next_rows(residual_);
+    start();
+    sum();
+    finish();
+    for (int r = 0; r < spec_.rows; r++) add(a_, a_stride_);
+    dec(qword[rsp]);
+    jnz(tile, T_NEAR);
+    add(rsp, 8);
+    epilogue();
+  }
+
+  /// Runs body(row) with `row` in turn at every row of the tile, and leaves it below the last.
+  template <class Body>
+  void for_rows(const Reg64& row, Body body) {
+    for (int r = 0; r < spec_.rows; r++) {
+      body(r);
+      add(row, c_stride_);
+    }
+  }
+  void back_to_first_row(const Reg64& row) {
+    for (int r = 0; r < spec_.rows; r++) sub(row, c_stride_);
+  }
+
+  /// Rows of c lie far apart, which no hardware prefetcher follows: those of the next tile are called up
+  /// while this one is summed.
+  void call_up_next_rows(const Reg64& row) {
+    const Reg64 next = depth_;
+    lea(next, ptr[row + c_stride_]);
+    for (int r = 1; r < spec_.rows; r++) add(next, c_stride_);
+    for_rows(next, [&](int) { prefetchw(ptr[next]); });
+  }
+
+  void start() {
+    if (spec_.from_c) {
+      for_rows(c_, [&](int r) { load_row(r, c_); });
+      back_to_first_row(c_);
+    } else if (spec_.start_residual) {
+      for_rows(residual_, [&](int r) { load_row(r, residual_); });
+    } else if (!spec_.bias) {
+      for (int i = 0; i < accumulators(); i++) zero(vec(i));
+      return;
+    }
+    if (!spec_.bias) return;
+    mov(b_, argument(offsetof(GemmArguments, bias)));
+    for (int v = 0; v < vectors_; v++) {
+      load(weights(v), ptr[b_ + v * vector_bytes()]);
+      for (int r = 0; r < spec_.rows; r++) {
+        if (spec_.start_residual)
+          vaddps(accumulator(r, v), accumulator(r, v), weights(v));
+        else
+          vmovaps(accumulator(r, v), weights(v));
+      }
+    }
+  }
+
+  void load_row(int r, const Reg64& row) {
+    for (int v = 0; v < vectors_; v++) load_part(accumulator(r, v), row, v * vector_bytes(), count(v));
+  }
+
+  void sum() {
+    mov(b_, panel_);
+    mov(bases_[0], a_);
+    for (int i = 1; i * rows_of_base < spec_.rows; i++) {
+      lea(bases_[i], ptr[bases_[i - 1] + a_stride_ * 2]);
+      add(bases_[i], a_stride_);
+    }
+    Label steps, rest, single, done;
+    mov(depth_, argument(offsetof(GemmArguments, depth)));
+    sub(depth_, unroll);
+    jl(rest, T_NEAR);
+    align(32);
+    L(steps);
+    prefetcht1(ptr[prefetch_]);
+    add(prefetch_, argument(offsetof(GemmArguments, prefetch_step)));
+    for (int k = 0; k < unroll; k++) step(k);
+    advance(unroll);
+    sub(depth_, unroll);
+    jge(steps, T_NEAR);
+    L(rest);
+    add(depth_, unroll);
+    jz(done, T_NEAR);
+    L(single);
+    step(0);
+    advance(1);
+    dec(depth_);
+    jnz(single, T_NEAR);
+    L(done);
+  }
+
+  /// Element k of every row against row k of the panel.
+  void step(int k) {
+    for (int v = 0; v < vectors_; v++)
+      load(weights(v), ptr[b_ + (k * vectors_of_panel + v) * vector_bytes()]);
+    for (int r = 0; r < spec_.rows; r++) {
+      const Reg64& base = bases_[r / rows_of_base];
+      const int displacement = k * int(sizeof(float));
+      switch (r % rows_of_base) {
+        case 0:
+          broadcast(pixel(r), ptr[base + displacement]);
+          break;
+        case 1:
+          broadcast(pixel(r), ptr[base + a_stride_ + displacement]);
+          break;
+        default:
+          broadcast(pixel(r), ptr[base + a_stride_ * 2 + displacement]);
+      }
+      for (int v = 0; v < vectors_; v++) vfmadd231ps(accumulator(r, v), pixel(r), weights(v));
+    }
+  }
+
+  void advance(int steps) {
+    add(b_, steps * vectors_of_panel * vector_bytes());
+    for (int i = 0; i * rows_of_base < spec_.rows; i++) add(bases_[i], steps * int(sizeof(float)));
+  }
+
+  void finish() {
+    if (spec_.activation == Activation::relu) {
+      const Xmm zeros = weights(0);
+      zero(zeros);
+      for (int i = 0; i < accumulators(); i++)
+        vmaxps(vec(i), zeros, vec(i));  // the second operand where it is a NaN
+    }
+    if (spec_.activation == Activation::gelu) gelu();
+    for_rows(c_, [&](int r) {
+      for (int v = 0; v < vectors_; v++) {
+        if (spec_.end_residual) {
+          load_part(weights(v), residual_, v * vector_bytes(), count(v));
+          vaddps(accumulator(r, v), accumulator(r, v), weights(v));
+        }
+        store_part(c_, v * vector_bytes(), accumulator(r, v), count(v));
+      }
+      if (spec_.end_residual) add(residual_, c_stride_);
+    });
+  }
+
+  /// The sums wait on the stack. Six chains at a time: one alone would wait for its own latency.
+  void gelu() {
+    const int group = wide() ? 12 : 6;
+    const auto u = [&](int i) { return vec(2 * i); };
+    const auto p = [&](int i) { return vec(2 * i + 1); };
+    const auto slot = [&](int i) { return ptr[rsp + i * vector_bytes()]; };
+    const Xmm zeros = vec(registers() - 1);
+    const int bytes = accumulators() * vector_bytes();
+    sub(rsp, bytes);
+    for (int i = 0; i < accumulators(); i++) store(slot(i), vec(i));
+    zero(zeros);
+    for (int first = 0; first < accumulators(); first += group) {
+      const int n = std::min(group, accumulators() - first);
+      for (int i = 0; i < n; i++) {
+        load(u(i), table(std::vector<std::uint32_t>(lanes(), 0x7fffffffu)));
+        vandps(u(i), u(i), slot(first + i));
+        load(p(i), constant(gelu_limit));
+        vminps(u(i), p(i), u(i));  // a NaN stays
+        vsubps(u(i), u(i), constant(gelu_limit / 2));
+      }
+      int coefficient = std::size(gelu_coefficients) - 1;
+      for (int i = 0; i < n; i++) load(p(i), constant(gelu_coefficients[coefficient]));
+      while (coefficient-- > 0)
+        for (int i = 0; i < n; i++) vfmadd213ps(p(i), u(i), constant(gelu_coefficients[coefficient]));
+      for (int i = 0; i < n; i++) {
+        const Xmm x = vec(registers() - 2 - i % 2);
+        vfnmadd213ps(u(i), u(i), constant(gelu_limit * gelu_limit / 4));
+        vmaxps(x, zeros, slot(first + i));
+        vfnmadd231ps(x, u(i), p(i));
+        store(slot(first + i), x);
+      }
+    }
+    for (int i = 0; i < accumulators(); i++) load(vec(i), slot(i));
+    add(rsp, bytes);
+  }
+
+  GemmSpec spec_;
+  int vectors_;
+};
+
+}  // namespace
+
+std::string GemmSpec::text() const {
+  return fmt::format("gemm {} tile={}x{} start={}{}{} end={}{}", name(isa), rows, columns, from_c ? "c" : "",
+                     bias ? "bias" : "", start_residual ? "+residual" : "", static_cast<int>(activation),
+                     end_residual ? "+residual" : "");
+}
+
+std::shared_ptr<const Code> gemm_code(const GemmSpec& spec) {
+  return get_code(spec.text(), [&] { return Gemm(spec).take(); });
+}
+
+}  // namespace replk::jit
