@@ -200,28 +200,31 @@ class Gemm : public Assembler {
     const auto u = [&](int i) { return vec(2 * i); };
     const auto p = [&](int i) { return vec(2 * i + 1); };
     const auto slot = [&](int i) { return ptr[rsp + i * vector_bytes()]; };
-    const Xmm zeros = vec(registers() - 1);
+    const Xmm shared = vec(registers() - 1);
     const int bytes = accumulators() * vector_bytes();
     sub(rsp, bytes);
     for (int i = 0; i < accumulators(); i++) store(slot(i), vec(i));
-    zero(zeros);
     for (int first = 0; first < accumulators(); first += group) {
       const int n = std::min(group, accumulators() - first);
-      for (int i = 0; i < n; i++) {
-        load(u(i), table(std::vector<std::uint32_t>(lanes(), 0x7fffffffu)));
-        vandps(u(i), u(i), slot(first + i));
-        load(p(i), constant(gelu_limit));
-        vminps(u(i), p(i), u(i));  // a NaN stays
-        vsubps(u(i), u(i), constant(gelu_limit / 2));
-      }
+      load(shared, table(std::vector<std::uint32_t>(lanes(), 0x7fffffffu)));
+      for (int i = 0; i < n; i++) vandps(u(i), shared, slot(first + i));
+      load(shared, constant(gelu_limit));
+      for (int i = 0; i < n; i++) vminps(u(i), shared, u(i));  // a NaN stays
+      load(shared, constant(gelu_limit / 2));
+      for (int i = 0; i < n; i++) vsubps(u(i), u(i), shared);
       int coefficient = std::size(gelu_coefficients) - 1;
-      for (int i = 0; i < n; i++) load(p(i), constant(gelu_coefficients[coefficient]));
-      while (coefficient-- > 0)
-        for (int i = 0; i < n; i++) vfmadd213ps(p(i), u(i), constant(gelu_coefficients[coefficient]));
+      load(p(0), constant(gelu_coefficients[coefficient]));
+      for (int i = 1; i < n; i++) vmovaps(p(i), p(0));
+      while (coefficient-- > 0) {
+        load(shared, constant(gelu_coefficients[coefficient]));
+        for (int i = 0; i < n; i++) vfmadd213ps(p(i), u(i), shared);
+      }
+      load(shared, constant(gelu_limit * gelu_limit / 4));
+      for (int i = 0; i < n; i++) vfnmadd213ps(u(i), u(i), shared);
+      zero(shared);
       for (int i = 0; i < n; i++) {
         const Xmm x = vec(registers() - 2 - i % 2);
-        vfnmadd213ps(u(i), u(i), constant(gelu_limit * gelu_limit / 4));
-        vmaxps(x, zeros, slot(first + i));
+        vmaxps(x, shared, slot(first + i));
         vfnmadd231ps(x, u(i), p(i));
         store(slot(first + i), x);
       }

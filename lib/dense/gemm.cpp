@@ -146,15 +146,14 @@ class GemmEngine final : public Engine {
 }  // namespace
 
 std::vector<std::string> gemm_choices(const Linear& l) {
-  const core::Cpu& cpu = core::cpu();
   std::vector<std::string> choices;
-  for (const int depth : {1024, 512, 2048, 4096}) {
-    if (depth >= 2 * l.inputs) continue;
-    const int used = std::min(depth, l.inputs);
+  // Longer parts come back to c less often, shorter ones keep the panel's part in the L1.
+  for (const int depth : {1024, 2048, 512}) {
+    if (depth != 1024 && depth >= 2 * l.inputs) continue;
     // Half of the L2 for the block's pixels: a part of the panel and what is written pass through the rest.
-    const std::int64_t rows = std::max<std::int64_t>(24, std::int64_t(cpu.l2_bytes) / 2 / (4 * used));
-    const std::string text = Blocking{depth, int(std::min<std::int64_t>(rows, 1 << 20))}.text();
-    if (std::find(choices.begin(), choices.end(), text) == choices.end()) choices.push_back(text);
+    const std::int64_t used = std::min(depth, l.inputs);
+    const std::int64_t rows = std::max<std::int64_t>(24, std::int64_t(core::cpu().l2_bytes) / 2 / (4 * used));
+    choices.push_back(Blocking{depth, int(std::min<std::int64_t>(rows, 1 << 20))}.text());
   }
   return choices;
 }

@@ -120,6 +120,67 @@ TEST(Linear, EveryChoiceComputesEveryEpilogue) {
   }
 }
 
+TEST(Linear, EveryBlockingOfTheGeneratedProductIsRight) {
+  const Linear cases[] = {
+      {.rows = 49, .inputs = 70, .outputs = 48, .activation = Activation::gelu},
+      {.rows = 61, .inputs = 70, .outputs = 37, .residual = true},
+      {.rows = 61, .inputs = 70, .outputs = 37, .activation = Activation::relu, .residual = true},
+      {.rows = 5, .inputs = 3, .outputs = 65, .bias = false},
+      {.rows = 1,
+       .inputs = 64,
+       .outputs = 15,
+       .bias = false,
+       .activation = Activation::gelu,
+       .residual = true},
+  };
+  if (candidates(cases[0], 1).size() == 1) GTEST_SKIP() << "no code can be generated here";
+  for (const Linear& l : cases) {
+    const LinearCase data(l);
+    for (const char* choice : {"gemm depth=1024 rows=64", "gemm depth=7 rows=13", "gemm depth=1 rows=1"})
+      for (int threads : {1, 2, 3}) {
+        SCOPED_TRACE(::testing::Message() << l.rows << "x" << l.inputs << "x" << l.outputs << " " << choice);
+        const LinearPlan plan(l, data.packed, {.threads = threads, .choice = choice});
+        const std::size_t guard = 64;  // nothing may be written behind the tensor
+        Values dst(l.rows * l.outputs + guard);
+        std::fill(dst.begin(), dst.end(), -7.0f);
+        plan.run(data.src.data(), dst.data(), l.residual ? data.residual.data() : nullptr, nullptr);
+        for (std::size_t i = data.wanted.size(); i < dst.size(); i++) ASSERT_EQ(dst[i], -7.0f);
+        EXPECT_LE(largest_error(data.wanted, dst), 1e-6);
+        if (!l.residual) continue;
+        std::copy(data.residual.begin(), data.residual.end(), dst.begin());
+        plan.run(data.src.data(), dst.data(), dst.data(), nullptr);
+        EXPECT_LE(largest_error(data.wanted, dst), 1e-6) << "in place";
+      }
+  }
+}
+
+TEST(Linear, NaNsAndInfinitiesStayInTheirRow) {
+  const Linear l{.rows = 13, .inputs = 32, .outputs = 40, .activation = Activation::gelu};
+  LinearCase data(l);
+  data.src[5 * 32 + 3] = std::numeric_limits<float>::quiet_NaN();
+  for (const std::string& choice : candidates(l, 1)) {
+    const LinearPlan plan(l, data.packed, {.threads = 1, .choice = choice});
+    core::Buffer<char> scratch(plan.scratch_bytes());
+    Values dst(l.rows * l.outputs);
+    plan.run(data.src.data(), dst.data(), nullptr, scratch.data());
+    for (int r = 0; r < 13; r++)
+      for (int o = 0; o < 40; o++) {
+        // oneDNN's GELU need not pass a NaN on.
+        const bool finite = std::isfinite(dst[r * 40 + o]);
+        EXPECT_TRUE(finite == (r != 5) || (r == 5 && choice.starts_with("onednn"))) << choice << " row " << r;
+      }
+  }
+}
+
+TEST(Linear, ChoicesFromOutsideAreJudged) {
+  const Linear l{.rows = 13, .inputs = 32, .outputs = 40};
+  const LinearCase data(l);
+  for (const char* choice :
+       {"", "gemm", "gemm depth=0 rows=8", "gemm depth=8 rows=-1", "gemm depth=8 rows=8 x",
+        "gemm depth=99999999999 rows=8", "onednn primitive=convolution implementation=ref:any"})
+    EXPECT_THROW(LinearPlan(l, data.packed, {.threads = 1, .choice = choice}), core::Error) << choice;
+}
+
 TEST(Linear, TheFirstChoiceIsTheOneTaken) {
   const Linear l{.rows = 49, .inputs = 64, .outputs = 32};
   const LinearCase data(l);
