@@ -159,6 +159,73 @@ REPLK_API const char* replk_depthwise_shape(const replk_depthwise* plan);
 REPLK_API const char* replk_depthwise_tiling(const replk_depthwise* plan);
 REPLK_API const char* replk_depthwise_source(const replk_depthwise* plan);
 
+/* ---- Networks ---- */
+
+/* A network, loaded: weights folded and packed. Any number of threads may run one at once. Plans are made at the first run
+ * of a size (batch, height, width) and kept for the four sizes used last; a later run of a kept size allocates nothing. */
+typedef struct replk_model replk_model;
+
+typedef struct replk_model_options {
+  size_t struct_size;
+  int32_t threads;                    /* 0: all */
+  replk_numerics numerics;            /* of the depthwise layers */
+  int32_t norm_intermediate_features; /* whether features pass their stage's batch norm, which the file must hold */
+  uint64_t seed;                      /* of random weights, where no file is given */
+  /* Called by the loading thread with the fraction done, 0 to 1; a value other than 0 cancels. May be NULL. */
+  int (*progress)(double fraction, void* user);
+  void* progress_user;
+} replk_model_options;
+
+static inline replk_model_options replk_model_options_default(void) {
+  replk_model_options o = {sizeof(replk_model_options), 0, REPLK_FAST, 0, 1, NULL, NULL};
+  return o;
+}
+
+/* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train, merged or fused
+ * form; NULL: random weights of options->seed, for measurements. options may be NULL. On failure *model is NULL. */
+REPLK_API replk_status replk_model_load(const char* name, const char* weights_file, const replk_model_options* options,
+                                        replk_model** model);
+/* NULL is allowed. */
+REPLK_API void replk_model_destroy(replk_model* model);
+
+typedef struct replk_model_info {
+  size_t struct_size;
+  int32_t classes;      /* 0: a backbone without a head, which gives features only */
+  int32_t threads;
+  uint64_t weight_bytes;
+  float mean[3], std[3]; /* an input is (RGB in 0..1 - mean) / std */
+  int32_t size;          /* of the default input, a square */
+  /* Evaluation resizes the short side to size / crop_fraction and takes the central crop; from a size of warp_from on it
+   * resizes to size x size. Bicubic, as Pillow does it. */
+  double crop_fraction;
+  int32_t warp_from;
+} replk_model_info;
+
+/* Fills *info, whose struct_size is set. */
+REPLK_API replk_status replk_model_get_info(const replk_model* model, replk_model_info* info);
+/* A class's name from the file's metadata; "" where there is none. Valid as long as the model. */
+REPLK_API const char* replk_model_label(const replk_model* model, int32_t index);
+/* What a stage, 0 to 3, gives for an input of this size. */
+REPLK_API replk_status replk_model_feature_shape(const replk_model* model, int32_t stage, int32_t height, int32_t width,
+                                                 int32_t* feature_channels, int32_t* feature_height,
+                                                 int32_t* feature_width);
+/* Makes the plans of a size now rather than at its first run. */
+REPLK_API replk_status replk_model_prepare(replk_model* model, int64_t batch, int32_t height, int32_t width);
+
+/* Lets one thread stop the runs of others: they end between two layers with REPLK_CANCELLED. */
+typedef struct replk_cancel replk_cancel;
+REPLK_API replk_status replk_cancel_create(replk_cancel** cancel);
+REPLK_API void replk_cancel_destroy(replk_cancel* cancel);
+/* requested: 1 stops runs that are given this, now and from now on; 0 lets them run again. */
+REPLK_API void replk_cancel_request(replk_cancel* cancel, int requested);
+
+/* pixels: normalised RGB, [batch][height][width][3]; height and width 32 to 16384. logits: [batch][classes], or NULL.
+ * features: NULL, or four pointers, each NULL or [batch][channels][height][width] of that stage, before any norm. cancel:
+ * NULL, or what may stop the run. */
+REPLK_API replk_status replk_model_run(replk_model* model, const float* pixels, int64_t batch, int32_t height,
+                                       int32_t width, float* logits, float* const* features,
+                                       const replk_cancel* cancel);
+
 #ifdef __cplusplus
 }
 #endif

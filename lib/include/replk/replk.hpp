@@ -1,5 +1,9 @@
 // libreplk_cpu in C++: resources that free themselves and errors that are thrown, header-only over the C API.
 #pragma once
+#include <array>
+#include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -108,6 +112,133 @@ class Depthwise {
     void operator()(replk_depthwise* plan) const noexcept { replk_depthwise_destroy(plan); }
   };
   std::unique_ptr<replk_depthwise, Destroy> plan_;
+};
+
+/// Lets one thread stop the runs of others. Thread-safe.
+class Cancel {
+ public:
+  Cancel() {
+    replk_cancel* cancel = nullptr;
+    check(replk_cancel_create(&cancel));
+    cancel_.reset(cancel);
+  }
+  void request(bool requested = true) noexcept { replk_cancel_request(cancel_.get(), requested); }
+  const replk_cancel* get() const noexcept { return cancel_.get(); }
+
+ private:
+  struct Destroy {
+    void operator()(replk_cancel* cancel) const noexcept { replk_cancel_destroy(cancel); }
+  };
+  std::unique_ptr<replk_cancel, Destroy> cancel_;
+};
+
+struct ModelOptions {
+  int threads = 0;  // 0: all
+  replk_numerics numerics = REPLK_FAST;
+  bool norm_intermediate_features = false;
+  std::uint64_t seed = 1;                         // of random weights, where no file is given
+  std::function<bool(double fraction)> progress;  // while loading; returning false cancels
+};
+
+/// A network, loaded. Movable; run() may be called from many threads at once.
+class Model {
+ public:
+  using Options = ModelOptions;
+
+  /// weights_file: .safetensors; empty for random weights.
+  explicit Model(const std::string& name, const std::string& weights_file = {}, const Options& options = {}) {
+    replk_model_options c = replk_model_options_default();
+    c.threads = options.threads;
+    c.numerics = options.numerics;
+    c.norm_intermediate_features = options.norm_intermediate_features;
+    c.seed = options.seed;
+    if (options.progress) {
+      // An exception may not pass through C: the load is cancelled and it is thrown from here.
+      c.progress = [](double fraction, void* user) {
+        auto& call = *static_cast<Progress*>(user);
+        try {
+          return call.function(fraction) ? 0 : 1;
+        } catch (...) {
+          call.error = std::current_exception();
+          return 1;
+        }
+      };
+    }
+    Progress call{options.progress, nullptr};
+    c.progress_user = &call;
+    replk_model* model = nullptr;
+    const replk_status status =
+        replk_model_load(name.c_str(), weights_file.empty() ? nullptr : weights_file.c_str(), &c, &model);
+    if (call.error) std::rethrow_exception(call.error);
+    check(status);
+    model_.reset(model);
+  }
+
+  replk_model_info info() const {
+    replk_model_info info{};
+    info.struct_size = sizeof(info);
+    check(replk_model_get_info(model_.get(), &info));
+    return info;
+  }
+  std::string label(int index) const { return replk_model_label(model_.get(), index); }
+  struct FeatureShape {
+    std::int32_t channels = 0, height = 0, width = 0;
+  };
+  FeatureShape feature_shape(int stage, int height, int width) const {
+    FeatureShape shape;
+    check(replk_model_feature_shape(model_.get(), stage, height, width, &shape.channels, &shape.height, &shape.width));
+    return shape;
+  }
+  void prepare(std::int64_t batch, int height, int width) {
+    check(replk_model_prepare(model_.get(), batch, height, width));
+  }
+
+  /// pixels: [batch][height][width][3], normalised. Returns [batch][classes].
+  std::vector<float> classify(std::span<const float> pixels, std::int64_t batch, int height, int width,
+                              const Cancel* cancel = nullptr) {
+    check_pixels(pixels, batch, height, width);
+    std::vector<float> logits(static_cast<std::size_t>(batch) * static_cast<std::size_t>(info().classes));
+    run(pixels.data(), batch, height, width, logits.data(), {}, cancel);
+    return logits;
+  }
+  /// The four stages, [batch][channels][height][width] each.
+  std::array<std::vector<float>, 4> features(std::span<const float> pixels, std::int64_t batch, int height, int width,
+                                             const Cancel* cancel = nullptr) {
+    check_pixels(pixels, batch, height, width);
+    std::array<std::vector<float>, 4> stages;
+    std::array<float*, 4> pointers;
+    for (int s = 0; s < 4; s++) {
+      const FeatureShape shape = feature_shape(s, height, width);
+      stages[s].resize(static_cast<std::size_t>(batch) * shape.channels * shape.height * shape.width);
+      pointers[s] = stages[s].data();
+    }
+    run(pixels.data(), batch, height, width, nullptr, pointers, cancel);
+    return stages;
+  }
+  /// The same into the caller's memory, allocating nothing once a size was run; null for what is not wanted.
+  void run(const float* pixels, std::int64_t batch, int height, int width, float* logits,
+           const std::array<float*, 4>& features = {}, const Cancel* cancel = nullptr) {
+    check(replk_model_run(model_.get(), pixels, batch, height, width, logits, features.data(),
+                          cancel ? cancel->get() : nullptr));
+  }
+  replk_model* get() const noexcept { return model_.get(); }
+
+ private:
+  struct Progress {
+    const std::function<bool(double)>& function;
+    std::exception_ptr error;
+  };
+  static void check_pixels(std::span<const float> pixels, std::int64_t batch, int height, int width) {
+    if (batch < 1 || height < 1 || width < 1 ||
+        pixels.size() / 3 / static_cast<std::size_t>(height) / static_cast<std::size_t>(width) !=
+            static_cast<std::size_t>(batch) ||
+        pixels.size() != static_cast<std::size_t>(batch) * height * width * 3)
+      throw Error(REPLK_INVALID_ARGUMENT, "pixels must have batch x height x width x 3 elements");
+  }
+  struct Destroy {
+    void operator()(replk_model* model) const noexcept { replk_model_destroy(model); }
+  };
+  std::unique_ptr<replk_model, Destroy> model_;
 };
 
 }  // namespace replk

@@ -1,0 +1,134 @@
+// Networks behind the C API.
+#include "model/network.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/guard.hpp"
+
+using namespace replk;
+using api::guarded;
+using api::not_null;
+using core::fail;
+using core::Status;
+
+struct replk_model {
+  model::Network network;
+  std::vector<std::string> labels;
+};
+
+struct replk_cancel {
+  std::atomic<bool> requested{false};
+};
+
+namespace {
+
+std::vector<std::string> lines(const std::string& text) {
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+std::unique_ptr<replk_model> load(const char* name, const char* weights_file, const replk_model_options* given) {
+  const replk_model_options o =
+      given ? api::read(given, replk_model_options_default(), sizeof(replk_model_options), "options")
+            : replk_model_options_default();
+  if (o.numerics != REPLK_FAST && o.numerics != REPLK_EXACT)
+    fail(Status::invalid_argument, "numerics is {}; allowed: 0 to 1", static_cast<int>(o.numerics));
+  if (o.threads < 0) fail(Status::invalid_argument, "threads is {}; allowed: at least 0", o.threads);
+  const model::Architecture architecture = model::find_architecture(&not_null(name, "name"));
+  const auto weights =
+      weights_file ? model::open_safetensors(weights_file) : model::seeded_weights(architecture, o.seed);
+  model::NetworkOptions options;
+  options.threads = o.threads;
+  options.numerics = static_cast<depthwise::Numerics>(o.numerics);
+  options.norm_intermediate_features = o.norm_intermediate_features != 0;
+  if (o.progress) options.progress = [&o](double fraction) { return o.progress(fraction, o.progress_user) == 0; };
+  model::Network network(architecture, *weights, options);
+  return std::unique_ptr<replk_model>(new replk_model{std::move(network), lines(weights->metadata("labels"))});
+}
+
+}  // namespace
+
+replk_status replk_model_load(const char* name, const char* weights_file, const replk_model_options* options,
+                              replk_model** model) {
+  return guarded([&] {
+    not_null(model, "model") = nullptr;
+    *model = load(name, weights_file, options).release();
+  });
+}
+
+void replk_model_destroy(replk_model* model) { delete model; }
+
+replk_status replk_model_get_info(const replk_model* model, replk_model_info* info) {
+  return guarded([&] {
+    const model::Network& network = not_null(model, "model").network;
+    const std::size_t size = not_null(info, "info").struct_size;
+    if (size < sizeof(replk_model_info) || size > 65536)
+      fail(Status::invalid_argument, "info.struct_size is {}; allowed: {} to 65536 (sizeof)", size,
+           sizeof(replk_model_info));
+    const model::Preprocessing& preprocessing = network.architecture().preprocessing;
+    replk_model_info filled{};
+    filled.struct_size = size;
+    filled.classes = network.classes();
+    filled.threads = network.threads();
+    filled.weight_bytes = network.weight_bytes();
+    std::copy(preprocessing.mean.begin(), preprocessing.mean.end(), filled.mean);
+    std::copy(preprocessing.std.begin(), preprocessing.std.end(), filled.std);
+    filled.size = preprocessing.size;
+    filled.crop_fraction = preprocessing.crop_fraction;
+    filled.warp_from = preprocessing.warp_from;
+    std::memcpy(info, &filled, sizeof(filled));
+  });
+}
+
+const char* replk_model_label(const replk_model* model, int32_t index) {
+  if (!model || index < 0 || static_cast<std::size_t>(index) >= model->labels.size()) return "";
+  return model->labels[static_cast<std::size_t>(index)].c_str();
+}
+
+replk_status replk_model_feature_shape(const replk_model* model, int32_t stage, int32_t height, int32_t width,
+                                       int32_t* feature_channels, int32_t* feature_height, int32_t* feature_width) {
+  return guarded([&] {
+    const model::FeatureShape shape = not_null(model, "model").network.feature_shape(stage, height, width);
+    not_null(feature_channels, "feature_channels") = shape.channels;
+    not_null(feature_height, "feature_height") = shape.height;
+    not_null(feature_width, "feature_width") = shape.width;
+  });
+}
+
+replk_status replk_model_prepare(replk_model* model, int64_t batch, int32_t height, int32_t width) {
+  return guarded([&] { not_null(model, "model").network.prepare(batch, height, width); });
+}
+
+replk_status replk_cancel_create(replk_cancel** cancel) {
+  return guarded([&] {
+    not_null(cancel, "cancel") = nullptr;
+    *cancel = new replk_cancel;
+  });
+}
+
+void replk_cancel_destroy(replk_cancel* cancel) { delete cancel; }
+
+void replk_cancel_request(replk_cancel* cancel, int requested) {
+  if (cancel) cancel->requested = requested != 0;
+}
+
+replk_status replk_model_run(replk_model* model, const float* pixels, int64_t batch, int32_t height, int32_t width,
+                             float* logits, float* const* features, const replk_cancel* cancel) {
+  return guarded([&] {
+    model::Output output{logits, {}};
+    if (features) std::copy(features, features + 4, output.features.begin());
+    model::RunOptions options;
+    if (cancel) options.cancel = &cancel->requested;
+    not_null(model, "model").network.run({pixels, batch, height, width}, output, options);
+  });
+}

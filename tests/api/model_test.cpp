@@ -1,0 +1,132 @@
+// Networks through the C API and its C++ wrapper.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "replk/replk.hpp"
+
+namespace {
+
+const char nano[] = "replknet-nano";
+
+std::vector<float> image(int height, int width, float phase = 0) {
+  std::vector<float> pixels(static_cast<std::size_t>(height) * width * 3);
+  for (std::size_t i = 0; i < pixels.size(); i++) pixels[i] = std::sin(0.37f * static_cast<float>(i % 9973) + phase);
+  return pixels;
+}
+
+TEST(ModelApi, LoadsTellsAndRuns) {
+  replk_model* model = nullptr;
+  ASSERT_EQ(replk_model_load(nano, nullptr, nullptr, &model), REPLK_OK) << replk_last_error();
+  replk_model_info info{};
+  info.struct_size = sizeof(info);
+  ASSERT_EQ(replk_model_get_info(model, &info), REPLK_OK);
+  EXPECT_EQ(info.classes, 1000);
+  EXPECT_EQ(info.size, 224);
+  EXPECT_FLOAT_EQ(info.mean[0], 0.485f);
+  EXPECT_GT(info.weight_bytes, 1000000u);
+  EXPECT_STREQ(replk_model_label(model, 0), "") << "random weights have no labels";
+  std::int32_t channels = 0, height = 0, width = 0;
+  ASSERT_EQ(replk_model_feature_shape(model, 1, 64, 96, &channels, &height, &width), REPLK_OK);
+  EXPECT_EQ(channels, 32);
+  EXPECT_EQ(height, 8);
+  EXPECT_EQ(width, 12);
+
+  const std::vector<float> pixels = image(64, 96);
+  std::vector<float> logits(1000), again(1000), stage(32 * 8 * 12);
+  float* features[4] = {nullptr, stage.data(), nullptr, nullptr};
+  ASSERT_EQ(replk_model_prepare(model, 1, 64, 96), REPLK_OK);
+  ASSERT_EQ(replk_model_run(model, pixels.data(), 1, 64, 96, logits.data(), nullptr, nullptr), REPLK_OK);
+  ASSERT_EQ(replk_model_run(model, pixels.data(), 1, 64, 96, again.data(), features, nullptr), REPLK_OK);
+  EXPECT_EQ(logits, again);
+  EXPECT_NE(logits, std::vector<float>(1000));
+  EXPECT_NE(stage, std::vector<float>(stage.size()));
+  replk_model_destroy(model);
+  replk_model_destroy(nullptr);
+}
+
+TEST(ModelApi, WrongUseIsAStatusAndALine) {
+  replk_model* model = reinterpret_cast<replk_model*>(1);
+  EXPECT_EQ(replk_model_load("resnet-50", nullptr, nullptr, &model), REPLK_NOT_FOUND);
+  EXPECT_EQ(model, nullptr);
+  EXPECT_NE(std::string(replk_last_error()).find("resnet-50"), std::string::npos);
+  EXPECT_EQ(replk_model_load(nullptr, nullptr, nullptr, &model), REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_model_load(nano, nullptr, nullptr, nullptr), REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_model_load(nano, "/no/such/file", nullptr, &model), REPLK_NOT_FOUND);
+  const std::string other = std::string(REPLK_GOLDENS) + "/slak.safetensors";
+  EXPECT_EQ(replk_model_load(nano, other.c_str(), nullptr, &model), REPLK_BAD_FILE) << replk_last_error();
+  replk_model_options options = replk_model_options_default();
+  options.threads = -1;
+  EXPECT_EQ(replk_model_load(nano, nullptr, &options, &model), REPLK_INVALID_ARGUMENT);
+  options = replk_model_options_default();
+  options.struct_size = 4;
+  EXPECT_EQ(replk_model_load(nano, nullptr, &options, &model), REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_model_run(nullptr, nullptr, 1, 32, 32, nullptr, nullptr, nullptr), REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_model_prepare(nullptr, 1, 32, 32), REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_cancel_create(nullptr), REPLK_INVALID_ARGUMENT);
+  EXPECT_STREQ(replk_model_label(nullptr, 0), "");
+
+  ASSERT_EQ(replk_model_load(nano, nullptr, nullptr, &model), REPLK_OK);
+  std::vector<float> logits(1000);
+  EXPECT_EQ(replk_model_run(model, nullptr, 1, 32, 32, logits.data(), nullptr, nullptr), REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_model_run(model, logits.data(), 1, 31, 32, logits.data(), nullptr, nullptr), REPLK_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(replk_last_error()).find("31"), std::string::npos);
+  replk_model_destroy(model);
+}
+
+TEST(ModelApi, ProgressIsToldAndCancels) {
+  replk_model_options options = replk_model_options_default();
+  double last = -1;
+  options.progress_user = &last;
+  options.progress = [](double fraction, void* user) {
+    *static_cast<double*>(user) = fraction;
+    return fraction > 0.5 ? 1 : 0;
+  };
+  replk_model* model = nullptr;
+  EXPECT_EQ(replk_model_load(nano, nullptr, &options, &model), REPLK_CANCELLED);
+  EXPECT_EQ(model, nullptr);
+  EXPECT_GT(last, 0.5);
+  EXPECT_LT(last, 1.0);
+}
+
+TEST(ModelApi, CppWrapperRunsFromManyThreadsAndCancels) {
+  replk::Model::Options options;
+  options.threads = 1;
+  replk::Model model(nano, {}, options);
+  const std::vector<float> pixels = image(48, 40);
+  const std::vector<float> expected = model.classify(pixels, 1, 48, 40);
+  ASSERT_EQ(expected.size(), 1000u);
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; t++)
+    threads.emplace_back([&] { wrong += model.classify(pixels, 1, 48, 40) != expected; });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(model.features(pixels, 1, 48, 40)[3].size(), 128u * 2 * 2);
+
+  replk::Cancel cancel;
+  cancel.request();
+  try {
+    model.classify(pixels, 1, 48, 40, &cancel);
+    FAIL() << "not cancelled";
+  } catch (const replk::Error& error) {
+    EXPECT_EQ(error.status(), REPLK_CANCELLED);
+  }
+  cancel.request(false);
+  EXPECT_EQ(model.classify(pixels, 1, 48, 40, &cancel), expected);
+  EXPECT_THROW(model.classify(pixels, 1, 48, 41), replk::Error) << "too few pixels";
+
+  options.progress = [](double) -> bool { throw std::runtime_error("from the callback"); };
+  EXPECT_THROW(
+      try { replk::Model(nano, {}, options); } catch (const std::runtime_error& error) {
+        EXPECT_STREQ(error.what(), "from the callback");
+        throw;
+      },
+      std::runtime_error);
+}
+
+}  // namespace
