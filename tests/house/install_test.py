@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Installs the library into an empty prefix, moves it, and builds and runs a C and a C++ program against it.
+"""Installs the library into an empty prefix, moves it, and builds and runs the C and the C++ example against it.
 
 install_test.py BUILD VERSION SOVERSION CMAKE GENERATOR CC CXX   (BUILD: a configured and built tree of a shared library)
 """
+import ctypes
 import os
 import pathlib
 import re
@@ -12,7 +13,9 @@ import tempfile
 import unittest
 
 BUILD, VERSION, SOVERSION, CMAKE, GENERATOR, CC, CXX = sys.argv[1:8]
-CONSUMER = pathlib.Path(__file__).resolve().parent / "consumer"
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
+# What the examples compute: a mean over the taps that meet the map, and a cross of stripes of 0.01 with bias -1.
+EXPECTED = {"c": (16 * 16 / 961, 1), "cpp": (0.01 * (26 * 3 + 3 * 26 + 3 * 3) - 1, 0.01 * (2 * 255 + 25) - 1)}
 
 
 def run(*command, **environment):
@@ -36,8 +39,11 @@ class Installed(unittest.TestCase):
     def tearDownClass(cls):
         cls.directory.cleanup()
 
-    def check_program(self, program):
-        self.assertEqual(run(program, LD_LIBRARY_PATH="").strip(), VERSION)
+    def check_program(self, program, language):
+        output = run(program, LD_LIBRARY_PATH="")
+        found = [float(value) for value in re.search(r"corner (\S+), centre (\S+)", output).groups()]
+        for value, expected in zip(found, EXPECTED[language]):
+            self.assertAlmostEqual(value, expected, delta=1e-4)
         loaded = re.findall(r"(\S+) => (\S+)", run("ldd", program, LD_LIBRARY_PATH=""))
         ours = {name: path for name, path in loaded if re.match("libreplk_cpu|libdnnl", name)}
         self.assertIn(f"libreplk_cpu.so.{SOVERSION}", ours)
@@ -45,22 +51,22 @@ class Installed(unittest.TestCase):
             self.assertTrue(path.startswith(str(self.library.parent)), ours)
 
     def test_find_package(self):
-        tree = self.work / "consumer"
-        run(CMAKE, "-G", GENERATOR, "-S", CONSUMER, "-B", tree, f"-DCMAKE_PREFIX_PATH={self.prefix}", f"-DCMAKE_C_COMPILER={CC}",
+        tree = self.work / "examples"
+        run(CMAKE, "-G", GENERATOR, "-S", EXAMPLES, "-B", tree, f"-DCMAKE_PREFIX_PATH={self.prefix}", f"-DCMAKE_C_COMPILER={CC}",
             f"-DCMAKE_CXX_COMPILER={CXX}")
         run(CMAKE, "--build", tree)
-        self.check_program(tree / "consumer_c")
-        self.check_program(tree / "consumer_cpp")
+        self.check_program(tree / "depthwise_c", "c")
+        self.check_program(tree / "depthwise_cpp", "cpp")
 
     def test_pkg_config(self):
         where = {"PKG_CONFIG_PATH": str(self.library.parent / "pkgconfig")}
         self.assertEqual(run("pkg-config", "--modversion", "replk_cpu", **where).strip(), VERSION)
         flags = run("pkg-config", "--cflags", "--libs", "replk_cpu", **where).split()
         rpath = f"-Wl,-rpath,{self.library.parent}"
-        for compiler, source in ((CC, "consumer.c"), (CXX, "consumer.cpp")):
-            program = self.work / f"pkg_config_{source}.out"
-            run(compiler, CONSUMER / source, "-o", program, *flags, rpath)
-            self.check_program(program)
+        for language, compiler in (("c", [CC]), ("cpp", [CXX, "-std=c++20"])):
+            program = self.work / f"pkg_config_{language}"
+            run(*compiler, EXAMPLES / f"depthwise.{language}", "-o", program, *flags, rpath)
+            self.check_program(program, language)
 
     def test_exports_replk_and_nothing_else(self):
         lines = run("nm", "-D", "--defined-only", "--without-symbol-versions", self.library).splitlines()
@@ -74,6 +80,11 @@ class Installed(unittest.TestCase):
         self.assertEqual(os.readlink(self.library), f"libreplk_cpu.so.{SOVERSION}")
         self.assertRegex(dynamic, r"RUNPATH.*\[\$ORIGIN\]")
         self.assertTrue(list(self.library.parent.glob("libdnnl.so.3")))
+
+    def test_knows_its_version(self):
+        version = ctypes.CDLL(str(self.library)).replk_version
+        version.restype = ctypes.c_char_p
+        self.assertEqual(version().decode(), VERSION)
 
     def test_the_program_runs(self):
         program = self.prefix / "bin" / "replk"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds the library as a static one, installs it, and builds and runs a C and a C++ program against it.
+"""Builds the library as a static one, installs it, and builds and runs the examples against it.
 
 static_install_test.py SOURCE CMAKE GENERATOR CC CXX DNNL_DIR
 """
@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 SOURCE, CMAKE, GENERATOR, CC, CXX, DNNL_DIR = sys.argv[1:7]
-CONSUMER = pathlib.Path(__file__).resolve().parent / "consumer"
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 
 
 def run(*command):
@@ -26,9 +26,9 @@ with tempfile.TemporaryDirectory() as directory:
         "-DBUILD_SHARED_LIBS=OFF", "-DREPLK_BUILD_TESTS=OFF", "-DREPLK_BUILD_BENCH=OFF", "-DREPLK_BUILD_CLI=OFF")
     run(CMAKE, "--build", work / "build")
     run(CMAKE, "--install", work / "build", "--prefix", work / "prefix")
-    run(CMAKE, "-G", GENERATOR, "-S", CONSUMER, "-B", work / "consumer", f"-DCMAKE_PREFIX_PATH={work / 'prefix'}", *compilers)
-    run(CMAKE, "--build", work / "consumer")
-    for program in ("consumer_c", "consumer_cpp"):
-        linked = run("ldd", work / "consumer" / program)
+    run(CMAKE, "-G", GENERATOR, "-S", EXAMPLES, "-B", work / "examples", f"-DCMAKE_PREFIX_PATH={work / 'prefix'}", *compilers)
+    run(CMAKE, "--build", work / "examples")
+    for program in ("depthwise_c", "depthwise_cpp"):
+        linked = run("ldd", work / "examples" / program)
         assert "libreplk_cpu" not in linked, linked
-        print(program, run(work / "consumer" / program).strip())
+        print(program, run(work / "examples" / program).strip())

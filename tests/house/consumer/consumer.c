@@ -1,7 +1,0 @@
-#include <replk/replk.h>
-#include <stdio.h>
-
-int main(void) {
-  puts(replk_version());
-  return 0;
-}

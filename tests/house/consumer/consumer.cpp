@@ -1,5 +1,0 @@
-#include <replk/replk.h>
-
-#include <iostream>
-
-int main() { std::cout << replk_version() << '\n'; }
