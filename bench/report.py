@@ -20,8 +20,6 @@ border-bottom:1px solid var(--grid);white-space:nowrap}td:first-child,th:first-c
 .legend span{margin-right:1rem;font-size:.85rem;white-space:nowrap}.legend i{display:inline-block;width:.8em;height:.8em;
 border-radius:2px;margin-right:.35em}
 """
-KINDS = {"large_depthwise_ms": "large depthwise", "small_depthwise_ms": "small depthwise", "pointwise_ms": "pointwise",
-         "dense_ms": "stem", "norm_ms": "norm", "other_ms": "other"}
 
 
 def kernel_sizes(rows):
@@ -89,6 +87,17 @@ def roofline_section(run):
                       "multiply-add two, so transforms, mostly additions, cannot reach the multiply-add roof.") + "</figure>")
 
 
+def layer_section(layers):
+    if not layers:
+        return ""
+    names = list(dict.fromkeys(name for layer in layers for name in layer["ms"]))
+    head = "".join(f"<th>{html.escape(n)}</th>" for n in names)
+    body = "".join(f"<tr><td>{html.escape(layer['model'])}</td>" + "".join(
+        f"<td>{layer['ms'][n]:.3g}</td>" if n in layer["ms"] else "<td>–</td>" for n in names) + "</tr>" for layer in layers)
+    return ('<h2>Single layers in other runtimes, ms</h2><div class="scroll"><table><tr><th>shape</th>' + head + "</tr>"
+            + body + "</table></div>")
+
+
 def network_section(networks):
     if not networks:
         return ""
@@ -100,7 +109,7 @@ def network_section(networks):
                         f"<td>{ms:.1f}</td></tr>")
     stacks = []
     for n in networks:
-        kinds = (n.get("replk") or {}).get("kinds_ms")
+        kinds = {row["kind"]: row["ms"] for row in (n.get("replk") or {}).get("profile", [])}
         if kinds:
             stacks.append((f"{n['model']} {n['size']}", kinds))
     drawn = ""
@@ -157,7 +166,7 @@ def page(run):
             + f"</p>{headline(run)}<p class=\"soft\">One core's limits, measured first: {limits['fma_gflops']:.0f} GFLOP/s "
               f"of multiply-adds, {limits['add_gops']:.0f} Gop/s of additions, loads {limits['load_gbs']:.0f} GB/s, L2 "
               f"{limits['l2_gbs']:.0f} GB/s, memory {limits['memory_gbs']:.0f} GB/s.</p>{wide}"
-            + speed_up_section(run["rows"]) + sizes_section(run["rows"]) + network_section(run["networks"])
+            + speed_up_section(run["rows"]) + sizes_section(run["rows"]) + network_section(run["networks"]) + layer_section(run["layers"])
             + roofline_section(run) + table_section(run["rows"])
             + (f"<h2>Left out</h2><ul>{missing}</ul>" if missing else "") + "</html>")
 

@@ -24,6 +24,7 @@ QUICK_SUITES, ALL_SUITES = "replknet,slak,convnext", "replknet,slak,convnext,tab
 NETWORKS = [("replknet-31b", "224"), ("swin-b", "224"), ("slak-t", "224"), ("convnext-b", "224"), ("replknet-31b", "384"),
             ("swin-b", "384"), ("replknet-31b:k=3,3,3,3", "224")]
 QUICK_NETWORKS = [("replknet-31b", "224")]
+LAYERS = ["n1c128h56w56k31", "n1c256h28w28k29", "n1c512h14w14k27", "n1c1024h7w7k13", "n1c128h56w56k51x5", "n1c96h56w56k7"]
 
 
 def say(message):
@@ -83,14 +84,28 @@ def run_networks(args, python):
             say(f"  not compared: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
         if model.startswith("swin"):
             continue
-        done = subprocess.run([program, "bench", "model", model, "--size", size, "--threads", str(args.threads), "--json"],
-                              capture_output=True, text=True)
+        done = subprocess.run([program, "bench", "model", model, "--size", size, "--threads", str(args.threads), "--profile",
+                               "--json"], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{model}: {done.stderr.strip()}")
         ours = json.loads(done.stdout)
         rows.append({"model": model, "size": ours["size"], "batch": 1, "threads": ours["threads"], "replk": ours,
                      "ms": {"replk": ours["ms"]}, "ratio": None, "best_peer": None})
     return rows
+
+
+def run_layers(args, python):
+    """Depthwise layers in the other runtimes."""
+    out = os.path.join(args.out, "layers.json")
+    say("depthwise layers in the other runtimes")
+    done = subprocess.run([python, os.path.join(HERE, "peers", "networks.py"), *LAYERS, "--threads", str(args.threads),
+                           "--inner", "20", "--replk", os.path.join(args.build, "replk"), "--json", out],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        say(f"  not compared: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        return []
+    with open(out) as file:
+        return json.load(file)["rows"]
 
 
 def validate(run):
@@ -127,13 +142,14 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     start = time.time()
     run = run_suites(args)
-    run.update(schema=1, networks=[], missing=[])
+    run.update(schema=1, networks=[], layers=[], missing=[])
     run["context"].update(provenance(args))
     python = peers_python(args.build, args.quick)
     if not python:
         run["missing"].append("other runtimes: not installed; ./run bench without --quick installs them under build/peers")
     if not args.no_networks:
         run["networks"] = run_networks(args, python)
+        run["layers"] = run_layers(args, python) if python and not args.quick else []
     if args.suites != ALL_SUITES:
         run["missing"].append("suites: " + ", ".join(s for s in ALL_SUITES.split(",") if s not in args.suites.split(",")))
     validate(run)

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Times a whole network here against ONNX Runtime, OpenVINO and PyTorch: alternating processes, the same seeded weights,
-the outputs compared first, medians. Swin (swin-t, swin-s, swin-b, swin-l) runs in the other runtimes only.
+"""Times a whole network, or one depthwise layer, here against ONNX Runtime, OpenVINO and PyTorch: alternating processes,
+medians. Networks get the same seeded weights and their outputs are compared first; a layer is checked against a double
+reference by our program. Swin (swin-t, swin-s, swin-b, swin-l) runs in the other runtimes only.
 
     python bench/peers/networks.py replknet-31b swin-b --size 224 --threads 1
+    python bench/peers/networks.py n1c128h56w56k31 --threads 1
 """
 import argparse
 import importlib.util
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -62,20 +65,24 @@ class Worker:
 class Replk:
     """Our program: a process a round."""
 
-    def __init__(self, program, model, size, batch, threads, weights):
-        self.command = [program, "bench", "model", model, "--size", f"{size[0]}x{size[1]}", "--batch", str(batch),
-                        "--threads", str(threads), "--weights", weights, "--json"]
+    def __init__(self, program, arguments, threads):
+        self.command = [program, "bench", *arguments, "--threads", str(threads), "--json"]
         self.threads, self.last = threads, None
 
     def round(self, count):
         cpus = set(sorted(os.sched_getaffinity(0))[:self.threads])
         done = subprocess.run(self.command, check=True, capture_output=True, text=True,
                               preexec_fn=lambda: os.sched_setaffinity(0, cpus))
-        self.last = json.loads(done.stdout)
+        result = json.loads(done.stdout)
+        self.last = result["rows"][0] if "rows" in result else result
         return [self.last["ms"]]
 
     def close(self):
         pass
+
+
+def is_layer(model):
+    return re.match(r"n\d+c\d+h", model) is not None
 
 
 def prepare(model, size, batch, folder):
@@ -87,8 +94,12 @@ def prepare(model, size, batch, folder):
     import networks_torch
 
     torch.manual_seed(1)
-    module, state = networks_torch.build(model, size)
-    x = torch.randn(batch, 3, *size).numpy()
+    if is_layer(model):
+        module, x = networks_torch.depthwise_layer(model)
+        state = None
+    else:
+        module, state = networks_torch.build(model, size)
+        x = torch.randn(batch, 3, *size).numpy()
     np.save(f"{folder}/input.npy", x)
     torch.save(module, f"{folder}/module.pt")
     torch.onnx.export(module, torch.from_numpy(x), f"{folder}/model.onnx", opset_version=17, dynamo=False)
@@ -135,7 +146,10 @@ def time_model(args, model, size):
             if not difference <= 1e-4:
                 raise SystemExit(f"{model}: our output differs from PyTorch's by {difference:.1e} of the largest value, "
                                  "want at most 1e-4: not timed")
-            runners["replk"] = Replk(args.replk, model, size, args.batch, args.threads, weights)
+            runners["replk"] = Replk(args.replk, ["model", model, "--size", f"{size[0]}x{size[1]}", "--batch",
+                                                  str(args.batch), "--weights", weights, "--profile"], args.threads)
+        elif is_layer(model) and args.replk:
+            runners["replk"] = Replk(args.replk, ["depthwise", model, "--no-peers"], args.threads)
         for name in available(args.runtimes.split(",")):
             try:
                 runners[name] = Worker(name, f"{folder}/job.json")
@@ -166,7 +180,7 @@ def parse_size(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+")
+    parser.add_argument("models", nargs="+", help="networks, or depthwise shapes such as n1c128h56w56k31")
     parser.add_argument("--size", type=parse_size, default=(224, 224), help="224 or 2048x512 (height x width)")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

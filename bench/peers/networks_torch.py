@@ -2,6 +2,7 @@
 branches merged, every BN in its convolution, layer scale in the linear layer. And the image helpers of the comparison."""
 import copy
 import os
+import re
 import struct
 import sys
 import zlib
@@ -118,6 +119,16 @@ def build(model, size):
         return swin.Swin(model.split("-")[1], size[0]).eval(), None
     network = definitions.randomise(train_form(model), 1)
     return Inference(folded(network)).eval(), network.state_dict()
+
+
+def depthwise_layer(shape):
+    """(module, input) of a shape with one kernel, stride 1 and default padding."""
+    match = re.fullmatch(r"n(\d+)c(\d+)h(\d+)w(\d+)k(\d+)(?:x(\d+))?", shape)
+    if not match:
+        raise ValueError(f"shape {shape}: want nNcChHwWkK or ...kKxK here")
+    n, c, h, w, kernel_h, kernel_w = (int(g) if g else int(match[5]) for g in match.groups())
+    layer = nn.Conv2d(c, c, (kernel_h, kernel_w), padding=(kernel_h // 2, kernel_w // 2), groups=c).eval()
+    return layer, torch.randn(n, c, h, w).numpy()
 
 
 def normalise(model, pixels):
