@@ -7,7 +7,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from replk import IMAGE, MODEL, ProgramTest, nano_shapes, read_safetensors, run, safetensors
+from replk import (IMAGE, MODEL, ProgramTest, gradient, gradient_png, nano_shapes, normalised, passing_network,
+                   read_safetensors, run, safetensors)
 
 
 class Commands(ProgramTest):
@@ -69,6 +70,45 @@ class Commands(ProgramTest):
                 self.assertTrue(all(map(math.isfinite, values)))
                 self.assertGreater(max(values), min(values))
         self.assertEqual([p.name for p in self.folder.iterdir()], ["features.safetensors"])
+
+    def passing_weights(self):
+        path = self.folder / "passing.safetensors"
+        path.write_bytes(safetensors(nano_shapes(), value=0.0, given=passing_network()))
+        return path
+
+    def test_features_are_the_pixels_in_their_places(self):
+        height, width = 64, 96  # the picture's own size: the warp changes nothing
+        picture, out = self.folder / "gradient.png", self.folder / "features.safetensors"
+        picture.write_bytes(gradient_png(height, width))
+        self.succeed("features", picture, "--model", MODEL, "--weights", self.passing_weights(),
+                     "--size", f"{height}x{width}", "--out", out)
+        tensors, _ = read_safetensors(out)
+        for stage in range(4):
+            step = 4 << stage
+            (_, channels, h, w), data = tensors[f"stage{stage + 1}"]
+            values = struct.unpack(f"<{channels * h * w}f", data)
+            for y in range(h):
+                for x in range(w):
+                    expected = normalised(gradient(y * step, x * step)) + [0.0] * (channels - 3)
+                    for c in range(channels):
+                        self.assertAlmostEqual(values[(c * h + y) * w + x], expected[c], delta=1e-3,
+                                               msg=f"stage{stage + 1} channel {c} row {y} column {x}")
+
+    def test_classify_crops_the_middle_and_warps_other_sizes(self):
+        weights, picture = self.passing_weights(), self.folder / "gradient.png"
+        # 64 is cropped from a short side of int(64 / 0.875) = 73, the picture's own: rows from 4, columns from 22 on.
+        # 64x96 of a 64x96 picture is the picture. The network averages every 32nd pixel.
+        for height, width, size, top, left in ((73, 109, "64", 4, 22), (64, 96, "64x96", 0, 0)):
+            picture.write_bytes(gradient_png(height, width))
+            columns = 2 if size == "64" else 3
+            pixels = [normalised(gradient(top + 32 * i, left + 32 * j)) for i in range(2) for j in range(columns)]
+            logits = [sum(channel) / len(pixels) for channel in zip(*pixels)] + [0.0] * 7
+            total = sum(map(math.exp, logits))
+            result = self.json("classify", picture, "--model", MODEL, "--weights", weights, "--size", size, "--top", "10")
+            guesses = result["images"][0]["top"]
+            self.assertEqual([g["class"] for g in guesses], sorted(range(10), key=lambda c: (-logits[c], c)))
+            for guess in guesses:
+                self.assertAlmostEqual(guess["probability"], math.exp(logits[guess["class"]]) / total, delta=1e-4)
 
     def test_bench_model(self):
         row = self.json("bench", "model", MODEL, "--size", "64", "--rounds", "3", "--profile", "--layers")
