@@ -117,6 +117,9 @@ std::vector<double> Program::evaluate(const Input& value_of) const {
       case Node::Kind::difference:
         value[i] = value[n.a] - value[n.b];
         break;
+      case Node::Kind::relu:
+        value[i] = std::max(n.b ? -value[n.a] : value[n.a], 0.0);
+        break;
     }
   }
   std::vector<double> result;

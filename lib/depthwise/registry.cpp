@@ -11,6 +11,7 @@ const std::vector<const Algorithm*>& algorithms() {
       &portable_algorithm(),
       &direct_algorithm(),
       &row_spectral_algorithm(),
+      &spectral_algorithm(),
       &stripes_algorithm(),
   };
   return all;

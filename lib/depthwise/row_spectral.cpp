@@ -58,12 +58,26 @@ class Costs {
       const double delay = spec.karatsuba > 0 ? 1 + 3.0 * spec.karatsuba / std::max(spec.outputs, 1) : 1;
       const double weights = 4.0 * g.lanes * static_cast<double>(jit::toeplitz_weights(spec).size()) / 82;
       const double real = remember("r" + spec.text(), [&] { return column_cycles(jit::count_real(spec)); });
+      cycles += g.parameters.transform.reals() * (real * delay + weights);
+      if (g.parameters.two_dimensional()) {
+        cycles += g.parameters.transform.pairs() * fft(g.column_fft(s));
+        continue;
+      }
       const double pair = remember("p" + spec.text(), [&] { return column_cycles(jit::count_pair(spec)); });
-      cycles += g.parameters.transform.reals() * (real * delay + weights) +
-                g.parameters.transform.pairs() *
-                    (pair * delay + weights * static_cast<double>(jit::pair_parts(spec.gauss).size()));
+      cycles += g.parameters.transform.pairs() *
+                (pair * delay + weights * static_cast<double>(jit::pair_parts(spec.gauss).size()));
     }
     return cycles;
+  }
+
+  /// Programs beyond the micro-operation cache run slower.
+  double fft(jit::ColumnFftSpec spec) {
+    spec.plane_stride = 0;
+    const double cycles = remember(spec.text(), [&] {
+      const jit::Counts c = jit::count_pair(spec);
+      return std::max(c.instructions / (spec.n < 56 ? 3.2 : 2.75), c.adds / 2.0);
+    });
+    return cycles + 2.0 * spec.n * vector_floats(spec.isa) * 4 / 82;
   }
 
  private:
@@ -96,23 +110,27 @@ double predicted_seconds(const RowSpectralGeometry& g, int threads) {
   const double column_cost = costs().columns(g) * static_cast<double>(g.along_segments.size());
   double cycles = (row_cost + column_cost) * static_cast<double>(g.problem.batch) * g.all_blocks();
   if (g.buffered()) cycles *= 1.15;
-  // Scratch beyond half the L2 slows every pass a little.
-  if (g.planes_bytes() > core::cpu().l2_bytes) cycles *= 1.1;
-  // One block touches half of every line of pixels, twice.
-  if (g.lanes == 8 && g.parameters.blocks == 1) cycles *= 1.12;
+  // Scratch shares the L2 with the tensors and weights that stream through it.
+  const double share = static_cast<double>(g.planes_bytes()) / static_cast<double>(core::cpu().l2_bytes);
+  cycles *= share > 0.8 ? 1.2 : share > 0.4 ? 1.05 : 1;
+  // Longer runs of a pixel's channels at a time cost fewer line and page changes.
+  const int lines = g.parameters.blocks * g.vector_bytes / 64;
+  cycles *= lines < 1 ? 1.2 : lines == 1 ? 1.06 : lines == 2 ? 1.01 : 1;
   return cycles / 3.0e9 / threads;
 }
 
 class RowSpectral final : public Algorithm {
  public:
-  std::string_view name() const override { return "row-spectral"; }
+  explicit RowSpectral(bool two_dimensional) : two_dimensional_(two_dimensional) {}
+  std::string_view name() const override { return two_dimensional_ ? "spectral" : "row-spectral"; }
   bool exact() const override { return false; }
-  int complexity() const override { return 5; }
+  int complexity() const override { return two_dimensional_ ? 6 : 5; }
 
   bool legal(const Problem& problem, const Kernel& geometry, const Tiling& tiling, Isa isa) const override {
     if (isa == Isa::portable || problem.numerics == Numerics::exact) return false;
     const auto parameters = RowSpectralParameters::parse(tiling);
-    return parameters && RowSpectralGeometry(problem, geometry, *parameters, isa).feasible();
+    return parameters && parameters->two_dimensional() == two_dimensional_ &&
+           RowSpectralGeometry(problem, geometry, *parameters, isa).feasible();
   }
 
   std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa isa,
@@ -139,8 +157,8 @@ class RowSpectral final : public Algorithm {
   }
 
  private:
-  static void add_axis(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry, Isa isa,
-                       int threads, bool along_h) {
+  void add_axis(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry, Isa isa,
+                int threads, bool along_h) const {
     RowSpectralParameters p;
     p.along_h = along_h;
     const RowSpectralGeometry whole(problem, geometry, p, isa);
@@ -150,7 +168,10 @@ class RowSpectral final : public Algorithm {
       for (const int n : good_lengths(least_length(cut_along.along, cut_along.along_segments)))
         for (const jit::RowTransform& transform : transforms(cut_along, n)) {
           p.transform = transform;
-          add_columns(found, problem, geometry, isa, threads, p);
+          if (two_dimensional_)
+            add_transforms(found, problem, geometry, isa, threads, p);
+          else
+            add_columns(found, problem, geometry, isa, threads, p);
         }
     }
   }
@@ -180,7 +201,7 @@ class RowSpectral final : public Algorithm {
         if (levels > 0 && (base.across.stride != 1 || base.across_taps.size() < 7)) continue;
         for (const bool gauss : {true, false}) {
           if (!gauss && (levels > 0 || base.across_taps.size() > 5)) continue;
-          for (const int blocks : {1, 2}) {
+          for (const int blocks : block_counts(isa)) {
             p.segment_across = across;
             p.karatsuba = levels;
             p.gauss = gauss;
@@ -193,6 +214,51 @@ class RowSpectral final : public Algorithm {
       }
   }
 
+  static void add_transforms(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry,
+                             Isa isa, int threads, RowSpectralParameters p) {
+    const RowSpectralGeometry base(problem, geometry, p, isa);
+    if (base.across_taps.size() < 7) return;
+    for (const int across : segment_sizes(base.across.outputs, base.across.taps)) {
+      p.segment_across = across;
+      const RowSpectralGeometry cut_across(problem, geometry, p, isa);
+      for (const int n : good_lengths(least_length(cut_across.across, cut_across.across_segments))) {
+        if (n > 144) continue;
+        for (const jit::Factors& factors : column_splits(cut_across, n)) {
+          p.columns = n;
+          p.column_factors = factors;
+          for (const int blocks : block_counts(isa)) {
+            p.blocks = blocks;
+            const RowSpectralGeometry g(problem, geometry, p, isa);
+            if (g.feasible()) found.push_back({p.tiling(), predicted_seconds(g, threads)});
+          }
+        }
+      }
+    }
+  }
+
+  /// The two best splits of a column's length.
+  static std::vector<jit::Factors> column_splits(const RowSpectralGeometry& cut_across, int n) {
+    std::vector<std::pair<double, jit::Factors>> ranked;
+    for (int r = 2; r <= 16; r++) {
+      if (n % r != 0 || n / r < 2 || n / r > 28) continue;
+      const jit::Factors factors{r, n / r};
+      RowSpectralGeometry g = cut_across;
+      g.parameters.columns = n;
+      g.parameters.column_factors = factors;
+      ranked.emplace_back(costs().fft(g.column_fft(g.across_segments[0])), factors);
+    }
+    std::stable_sort(ranked.begin(), ranked.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<jit::Factors> best;
+    for (const auto& [cost, factors] : ranked)
+      if (best.size() < 2 && cost < 1.1 * ranked[0].first) best.push_back(factors);
+    return best;
+  }
+
+  static std::vector<int> block_counts(Isa isa) {
+    return isa == Isa::avx512 ? std::vector<int>{1, 2, 4} : std::vector<int>{2, 4, 8};
+  }
+
   /// The whole axis, where code and scratch allow it, and segments for larger ones.
   static std::vector<int> segment_sizes(int outputs, int taps) {
     std::vector<int> sizes;
@@ -202,12 +268,19 @@ class RowSpectral final : public Algorithm {
         if (size < outputs && 2 * size >= taps) sizes.push_back(size);
     return sizes;
   }
+
+  const bool two_dimensional_;
 };
 
 }  // namespace
 
 const Algorithm& row_spectral_algorithm() {
-  static const RowSpectral instance;
+  static const RowSpectral instance(false);
+  return instance;
+}
+
+const Algorithm& spectral_algorithm() {
+  static const RowSpectral instance(true);
   return instance;
 }
 

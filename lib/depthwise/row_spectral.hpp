@@ -8,4 +8,8 @@ namespace replk::depthwise {
 /// across= where an axis is cut into segments.
 const Algorithm& row_spectral_algorithm();
 
+/// Class fast. The same with a transform along the other axis too: `spectral n=72 factors=8x9 axis=w
+/// columns=72 column-factors=6x12 blocks=2`.
+const Algorithm& spectral_algorithm();
+
 }  // namespace replk::depthwise

@@ -49,6 +49,9 @@ RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, co
   for (const Segment& s : g.across_segments) {
     const jit::ToeplitzSpec spec = g.toeplitz(s);
     columns_.push_back(code<jit::Toeplitz>(spec.text(), [&] { return jit::generate(spec); }));
+    if (!g.parameters.two_dimensional()) continue;
+    const jit::ColumnFftSpec fft = g.column_fft(s);
+    transforms_.push_back(code<jit::ColumnFft>(fft.text(), [&] { return jit::generate(fft); }));
   }
   spectra_ = pack_spectra(g, kernel, signs);
 }
@@ -144,14 +147,21 @@ void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int beg
 void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end, const char* in,
                                    char* out) const {
   const RowSpectralGeometry& g = geometry_;
-  const int reals = g.parameters.transform.reals();
-  const std::int64_t parts = static_cast<std::int64_t>(jit::pair_parts(g.parameters.gauss).size());
-  const std::int64_t skip = begin == 0 ? 0 : reals + 2 * std::int64_t{begin};
-  const std::int64_t skip_weights = begin == 0 ? 0 : reals + parts * begin;
-  const std::int64_t at = block * g.block_stride + skip * g.plane_stride;
-  const float* weights = spectra_.weights.data() + spectra_.block * (group(t.group).block + block) +
-                         skip_weights * spectra_.plane;
-  columns_[t.across](in + at, out + at, weights, begin == 0 ? reals : 0, end - begin);
+  const int reals = begin == 0 ? g.parameters.transform.reals() : 0;
+  const float* weights = spectra_.weights.data() + spectra_.block * (group(t.group).block + block);
+  in += block * g.block_stride;
+  out += block * g.block_stride;
+  if (begin > 0) {
+    const std::int64_t planes = g.parameters.transform.reals() + 2 * std::int64_t{begin};
+    in += planes * g.plane_stride;
+    out += planes * g.plane_stride;
+    weights += g.parameters.transform.reals() * spectra_.real + spectra_.pair * begin;
+  }
+  if (!g.parameters.two_dimensional()) return columns_[t.across](in, out, weights, reals, end - begin);
+  columns_[t.across](in, out, weights, reals, 0);
+  if (end > begin)
+    transforms_[t.across](in + reals * g.plane_stride, out + reals * g.plane_stride,
+                          weights + reals * spectra_.real, end - begin);
 }
 
 /// Rows begin..end-1 of the segment's outputs.
@@ -272,7 +282,9 @@ Work RowSpectralExecutor::work() const {
       count(jit::count(g.forward(along, false)), across.ins);
       count(jit::count(g.inverse(along, false, signs)), across.outs);
       count(jit::count_real(g.toeplitz(across)), g.parameters.transform.reals());
-      count(jit::count_pair(g.toeplitz(across)), g.parameters.transform.pairs());
+      count(g.parameters.two_dimensional() ? jit::count_pair(g.column_fft(across))
+                                           : jit::count_pair(g.toeplitz(across)),
+            g.parameters.transform.pairs());
     }
   work.bytes_read = static_cast<double>(g.problem.input_elements()) * size_of(g.problem.type) +
                     4.0 * static_cast<double>(spectra_.weights.size());

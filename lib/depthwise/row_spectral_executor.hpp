@@ -61,8 +61,9 @@ class RowSpectralExecutor final : public Executor {
 
   RowSpectralGeometry geometry_;
   PackedSpectra spectra_;
-  std::vector<RowCode> rows_;           // for each segment of the transformed axis
-  std::vector<jit::Toeplitz> columns_;  // for each segment of the other one
+  std::vector<RowCode> rows_;               // for each segment of the transformed axis
+  std::vector<jit::Toeplitz> columns_;      // for each segment of the other one
+  std::vector<jit::ColumnFft> transforms_;  // the same, where the second axis is transformed too
   std::vector<std::shared_ptr<const jit::Code>> code_;
 };
 

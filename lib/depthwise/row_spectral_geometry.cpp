@@ -7,7 +7,8 @@
 namespace replk::depthwise {
 namespace {
 
-constexpr int max_length = 320;                               // of a transform: its code grows with it
+constexpr int max_length = 320;  // of a transform: its code grows with it
+constexpr int max_column_length = 160;
 constexpr std::int64_t max_products = 24000;                  // multiply-adds of one column plane's code
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 
@@ -50,9 +51,13 @@ int least_length(const Axis& axis, const std::vector<Segment>& segments) {
 
 Tiling RowSpectralParameters::tiling() const {
   Tiling t;
-  t.algorithm = "row-spectral";
+  t.algorithm = two_dimensional() ? "spectral" : "row-spectral";
   t.set("n", transform.n).set("factors", jit::to_string(transform.factors)).set("axis", along_h ? "h" : "w");
-  t.set("rows", rows).set("karatsuba", karatsuba).set("gauss", static_cast<int>(gauss)).set("blocks", blocks);
+  if (two_dimensional())
+    t.set("columns", columns).set("column-factors", jit::to_string(column_factors));
+  else
+    t.set("rows", rows).set("karatsuba", karatsuba).set("gauss", static_cast<int>(gauss));
+  t.set("blocks", blocks);
   if (segment_along > 0) t.set("along", segment_along);
   if (segment_across > 0) t.set("across", segment_across);
   return t;
@@ -62,21 +67,28 @@ std::optional<RowSpectralParameters> RowSpectralParameters::parse(const Tiling& 
   RowSpectralParameters p;
   const auto within = [](int value, int low, int high) { return value >= low && value <= high; };
   p.transform.n = t.number("n", 0);
-  if (t.algorithm != "row-spectral" || !within(p.transform.n, 2, max_length)) return {};
+  if (!within(p.transform.n, 2, max_length)) return {};
   p.transform.factors = jit::parse_factors(t.word("factors"), p.transform.n);
   p.along_h = t.word("axis") == "h";
-  p.rows = t.number("rows", 0);
-  p.karatsuba = t.number("karatsuba", -1);
-  const int gauss = t.number("gauss", -1);
-  p.gauss = gauss == 1;
   p.blocks = t.number("blocks", 0);
   p.segment_along = t.number("along", 0);
   p.segment_across = t.number("across", 0);
-  if (p.transform.factors.empty() || !within(p.rows, 1, 28) || !within(p.karatsuba, 0, 3) ||
-      !within(gauss, 0, 1) || !within(p.blocks, 1, 8) || !within(p.segment_along, 0, 65536) ||
+  if (p.transform.factors.empty() || !within(p.blocks, 1, 8) || !within(p.segment_along, 0, 65536) ||
       !within(p.segment_across, 0, 65536))
     return {};
-  if (p.tiling() != t) return {};  // unknown or repeated fields, another spelling
+  if (t.algorithm == "spectral") {
+    p.columns = t.number("columns", 0);
+    if (!within(p.columns, 4, max_column_length)) return {};
+    p.column_factors = jit::parse_factors(t.word("column-factors"), p.columns);
+    if (p.column_factors.size() < 2) return {};
+  } else {
+    p.rows = t.number("rows", 0);
+    p.karatsuba = t.number("karatsuba", -1);
+    const int gauss = t.number("gauss", -1);
+    p.gauss = gauss == 1;
+    if (!within(p.rows, 1, 28) || !within(p.karatsuba, 0, 3) || !within(gauss, 0, 1)) return {};
+  }
+  if (p.tiling() != t) return {};  // unknown or repeated fields, another name or spelling
   return p;
 }
 
@@ -91,6 +103,7 @@ RowSpectralGeometry::RowSpectralGeometry(const Problem& problem, const Kernel& k
   // With one segment the transform may begin at the first pixel; several share weights, so they share
   // coordinates.
   if (along_segments.size() == 1) shift = along_segments[0].first;
+  if (across_segments.size() == 1) column_shift = across_segments[0].first;
   for (int t = 0; t < across.taps; t++) {
     bool any = false;
     for (int u = 0; u < along.taps && !any; u++) any = h ? kernel.has(u, t) : kernel.has(t, u);
@@ -161,13 +174,34 @@ jit::ToeplitzSpec RowSpectralGeometry::toeplitz(const Segment& segment) const {
   spec.outputs = segment.outs;
   spec.inputs = segment.ins;
   // Karatsuba's level costs least when the even taps are the fewer.
-  const int parity = parameters.karatsuba > 0 && across.taps % 2 == 1 ? 1 : 0;
+  int levels = parameters.karatsuba;
+  if (parameters.two_dimensional() && across.stride == 1 && across_taps.size() >= 7) {
+    // The few real planes are left to this kernel, in the same form for all segments: they share weights.
+    const int outputs = across_segments[0].outs;
+    levels = outputs >= 24 ? 2 : outputs >= 12 ? 1 : 0;
+  }
+  const int parity = levels > 0 && across.taps % 2 == 1 ? 1 : 0;
   spec.first = segment.first + parity;
   spec.step = across.stride;
   for (int t : across_taps) spec.taps.push_back(t + parity);
-  spec.karatsuba = parameters.karatsuba;
+  spec.karatsuba = levels;
   spec.tile = parameters.rows;
   spec.gauss = parameters.gauss;
+  spec.plane_stride = plane_stride;
+  return spec;
+}
+
+jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const {
+  jit::ColumnFftSpec spec;
+  spec.isa = isa;
+  spec.n = parameters.columns;
+  spec.factors = parameters.column_factors;
+  spec.first = segment.first - column_shift;
+  spec.inputs = segment.ins;
+  spec.outputs = segment.outs;
+  spec.step = across.stride;
+  // On Zen 3 a stage a pair is fastest while all three stages fit in the micro-operation cache.
+  spec.chunk = spec.n < 56 ? 1 : 8;
   spec.plane_stride = plane_stride;
   return spec;
 }
@@ -175,6 +209,8 @@ jit::ToeplitzSpec RowSpectralGeometry::toeplitz(const Segment& segment) const {
 bool RowSpectralGeometry::feasible() const {
   if (along.outputs < 1 || across.outputs < 1 || across_taps.empty()) return false;
   if (parameters.transform.n < least_length(along, along_segments)) return false;
+  if (parameters.two_dimensional() && parameters.columns < least_length(across, across_segments))
+    return false;
   if (parameters.karatsuba > 0 && across.stride != 1) return false;
   if (parameters.rows > (isa == Isa::avx512 ? 28 : 14)) return false;
   for (const Segment& s : across_segments)

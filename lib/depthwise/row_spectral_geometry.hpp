@@ -9,6 +9,7 @@
 #include "depthwise/kernel.hpp"
 #include "depthwise/problem.hpp"
 #include "depthwise/tiling.hpp"
+#include "jit/column_fft.hpp"
 #include "jit/row_transform.hpp"
 #include "jit/toeplitz.hpp"
 
@@ -38,9 +39,12 @@ struct RowSpectralParameters {
   jit::RowTransform transform;
   int rows = 8, karatsuba = 0;  // of the column pass: outputs in registers, levels
   bool gauss = true;
+  int columns = 0;  // algorithm spectral: the length of the other axis' transform; else 0
+  jit::Factors column_factors;
   int blocks = 2;                             // vectors of channels that share scratch
   int segment_along = 0, segment_across = 0;  // outputs a segment; 0: the whole axis
 
+  bool two_dimensional() const { return columns > 0; }
   Tiling tiling() const;
   /// Empty where a field is unknown, missing or out of range.
   static std::optional<RowSpectralParameters> parse(const Tiling& tiling);
@@ -58,6 +62,7 @@ struct RowSpectralGeometry {
   std::vector<Segment> along_segments, across_segments;
   std::vector<int> across_taps;  // taps of the second axis that have support
   int shift = 0;                 // local input i is input i - shift of the transform
+  int column_shift = 0;          // the same along the other axis
   int lanes = 8, vector_bytes = 32;
   std::int64_t plane_stride = 0, block_stride = 0;  // bytes, of the scratch
 
@@ -74,6 +79,7 @@ struct RowSpectralGeometry {
   jit::RowForwardSpec forward(const Segment& segment, bool from_buffer) const;
   jit::RowInverseSpec inverse(const Segment& segment, bool to_buffer, const std::vector<int>& signs) const;
   jit::ToeplitzSpec toeplitz(const Segment& segment) const;
+  jit::ColumnFftSpec column_fft(const Segment& segment) const;  // two_dimensional() only
 
   /// Whether code can be generated for it within its limits.
   bool feasible() const;

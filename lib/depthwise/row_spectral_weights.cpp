@@ -71,13 +71,46 @@ class BlockSpectra {
   std::vector<double> cosine_, sine_, values_;
 };
 
-void pack_block(const RowSpectralGeometry& g, const BlockSpectra& spectra, const Combinations& combinations,
-                const std::vector<int>& signs, float* to) {
-  const jit::RowTransform& t = g.parameters.transform;
-  // One plane of weights: re * real parts + im * imaginary parts, scaled.
-  const auto put = [&](int plane, double re, double im) {
-    for (const auto& terms : combinations)
-      for (int l = 0; l < g.lanes; l++) {
+/// Writes the packed weights of one block.
+class Packer {
+ public:
+  Packer(const RowSpectralGeometry& g, const std::vector<int>& signs)
+      : g_(g), signs_(signs), combinations_(jit::toeplitz_weights(g.toeplitz(g.across_segments[0]))) {
+    const std::int64_t vectors = static_cast<std::int64_t>(combinations_.size());
+    real_ = vectors * g.lanes;
+    pair_ = real_ * static_cast<std::int64_t>(jit::pair_parts(g.parameters.gauss).size());
+    if (!g.parameters.two_dimensional()) return;
+    const int n = g.parameters.columns;
+    pair_ = 2 * std::int64_t{n} * g.lanes;
+    order_ = jit::fft_weight_order(g.column_fft(g.across_segments[0]));
+    for (int i = 0; i < n; i++) cosine_.push_back(std::cos(2 * std::numbers::pi * i / n));
+    for (int i = 0; i < n; i++) sine_.push_back(std::sin(2 * std::numbers::pi * i / n));
+  }
+
+  std::int64_t real() const { return real_; }
+  std::int64_t pair() const { return pair_; }
+
+  void pack(const BlockSpectra& spectra, float* to) const {
+    const jit::RowTransform& t = g_.parameters.transform;
+    for (int j = 0; j < t.reals(); j++) to = combine(spectra, j, 1.0 / t.n, 0, to);
+    for (int j = t.reals(); j < t.planes(); j += 2) {
+      // Where the two parts are stored with different signs, both planes are the conjugate's, up to a common
+      // sign.
+      const double conjugate = signs_[j] * signs_[j + 1], scale = 2.0 / t.n;
+      if (g_.parameters.two_dimensional()) {
+        to = transform(spectra, j, scale / g_.parameters.columns, conjugate, to);
+        continue;
+      }
+      for (const jit::PairPart& part : jit::pair_parts(g_.parameters.gauss))
+        to = combine(spectra, j, scale * part.re, scale * part.im * conjugate, to);
+    }
+  }
+
+ private:
+  /// re * real parts + im * imaginary parts of every packed combination of taps.
+  float* combine(const BlockSpectra& spectra, int plane, double re, double im, float* to) const {
+    for (const auto& terms : combinations_)
+      for (int l = 0; l < g_.lanes; l++) {
         double sum = 0;
         for (const jit::TapTerm& term : terms) {
           double value = re * spectra.plane(term.tap, plane)[l];
@@ -86,27 +119,50 @@ void pack_block(const RowSpectralGeometry& g, const BlockSpectra& spectra, const
         }
         *to++ = static_cast<float>(sum);
       }
-  };
-  for (int j = 0; j < t.reals(); j++) put(j, 1.0 / t.n, 0);
-  for (int j = t.reals(); j < t.planes(); j += 2) {
-    // Where the two parts are stored with different signs, both planes are the conjugate's, up to a common
-    // sign.
-    const double conjugate = signs[j] * signs[j + 1];
-    for (const jit::PairPart& part : jit::pair_parts(g.parameters.gauss))
-      put(j, 2.0 / t.n * part.re, 2.0 / t.n * part.im * conjugate);
+    return to;
   }
-}
+
+  /// The transform of a pair's complex taps along the other axis, in the order of the column program.
+  float* transform(const BlockSpectra& spectra, int plane, double scale, double conjugate, float* to) const {
+    const int n = g_.parameters.columns, lanes = g_.lanes;
+    for (const int k : order_) {
+      constexpr int most = 16;
+      double re[most] = {}, im[most] = {};
+      for (std::size_t tap = 0; tap < g_.across_taps.size(); tap++) {
+        const std::int64_t turn = std::int64_t{k} * (g_.across_taps[tap] - g_.column_shift) % n;
+        const int angle = static_cast<int>(turn < 0 ? turn + n : turn);
+        const double c = scale * cosine_[angle], s = scale * sine_[angle];
+        const double* hr = spectra.plane(static_cast<int>(tap), plane);
+        const double* hi = spectra.plane(static_cast<int>(tap), plane + 1);
+        for (int l = 0; l < lanes; l++) {
+          re[l] += c * hr[l] - s * conjugate * hi[l];
+          im[l] += s * hr[l] + c * conjugate * hi[l];
+        }
+      }
+      for (int l = 0; l < lanes; l++) *to++ = static_cast<float>(re[l]);
+      for (int l = 0; l < lanes; l++) *to++ = static_cast<float>(im[l]);
+    }
+    return to;
+  }
+
+  const RowSpectralGeometry& g_;
+  const std::vector<int>& signs_;
+  const Combinations combinations_;
+  std::int64_t real_ = 0, pair_ = 0;
+  std::vector<int> order_;
+  std::vector<double> cosine_, sine_;
+};
 
 }  // namespace
 
 PackedSpectra pack_spectra(const RowSpectralGeometry& g, const Kernel& kernel,
                            const std::vector<int>& signs) {
-  const Combinations combinations = jit::toeplitz_weights(g.toeplitz(g.across_segments[0]));
+  const Packer packer(g, signs);
   const jit::RowTransform& t = g.parameters.transform;
-  const std::size_t planes = t.reals() + t.pairs() * jit::pair_parts(g.parameters.gauss).size();
   PackedSpectra packed;
-  packed.plane = static_cast<std::int64_t>(combinations.size()) * g.lanes;
-  packed.block = packed.plane * static_cast<std::int64_t>(planes);
+  packed.real = packer.real();
+  packed.pair = packer.pair();
+  packed.block = packed.real * t.reals() + packed.pair * t.pairs();
   packed.weights = core::Buffer<float>(static_cast<std::size_t>(packed.block) * g.all_blocks());
   packed.bias = core::Buffer<float>(static_cast<std::size_t>(g.all_blocks()) * g.lanes, true);
   std::copy(kernel.bias.begin(), kernel.bias.end(), packed.bias.begin());
@@ -116,7 +172,7 @@ PackedSpectra pack_spectra(const RowSpectralGeometry& g, const Kernel& kernel,
     for (int b = static_cast<int>(task) * together;
          b < std::min<std::int64_t>((task + 1) * together, g.all_blocks()); b++) {
       spectra.compute(b);
-      pack_block(g, spectra, combinations, signs, packed.weights.data() + packed.block * b);
+      packer.pack(spectra, packed.weights.data() + packed.block * b);
     }
   });
   return packed;

@@ -8,11 +8,11 @@
 namespace replk::depthwise {
 
 struct PackedSpectra {
-  core::Buffer<float>
-      weights;             // a block of channels after the other: [planes of weights][packed weights][lanes]
-  std::int64_t plane = 0;  // floats of a plane of weights
-  std::int64_t block = 0;  // floats of a block
-  core::Buffer<float> bias;  // [blocks][lanes], zero beyond the last channel
+  core::Buffer<float> weights;  // a block of channels after the other; in each real planes, then pairs
+  std::int64_t real = 0;        // floats of a real plane
+  std::int64_t pair = 0;        // floats of a pair of planes
+  std::int64_t block = 0;       // floats of a block
+  core::Buffer<float> bias;     // [blocks][lanes], zero beyond the last channel
 };
 
 /// Transforms every line of taps in double and rounds once, the packed combinations being formed before

@@ -41,8 +41,17 @@ PlanOptions with(const Tiling& tiling, int threads = 1) {
   return options;
 }
 
+/// Of both algorithms: they share everything but the column pass.
 std::vector<Candidate> candidates(const Problem& problem) {
-  return row_spectral_algorithm().candidates(problem, merged_geometry(problem), core::cpu().isa, 1);
+  std::vector<Candidate> all;
+  for (const Algorithm* a : {&row_spectral_algorithm(), &spectral_algorithm()})
+    for (Candidate& c : a->candidates(problem, merged_geometry(problem), core::cpu().isa, 1))
+      all.push_back(std::move(c));
+  return all;
+}
+bool legal(const Problem& problem, const Tiling& tiling) {
+  const Algorithm* algorithm = find_algorithm(tiling.algorithm);
+  return algorithm && algorithm->legal(problem, merged_geometry(problem), tiling, core::cpu().isa);
 }
 
 TEST(RowSpectral, EveryCandidateIsLegalParsesBackAndIsAccurate) {
@@ -57,8 +66,7 @@ TEST(RowSpectral, EveryCandidateIsLegalParsesBackAndIsAccurate) {
       ASSERT_FALSE(found.empty()) << shape;
       for (const Candidate& candidate : found) {
         ASSERT_EQ(Tiling::parse(candidate.tiling.to_string()), candidate.tiling);
-        ASSERT_TRUE(row_spectral_algorithm().legal(c.problem, merged_geometry(c.problem), candidate.tiling,
-                                                   core::cpu().isa));
+        ASSERT_TRUE(legal(c.problem, candidate.tiling));
         EXPECT_GT(candidate.predicted_seconds, 0);
         EXPECT_LE(worst_of_allowed(c, with(candidate.tiling)), 1)
             << shape << " " << candidate.tiling.to_string();
@@ -75,7 +83,8 @@ TEST(RowSpectral, RepLKNetShapesAreAccurate) {
     scale_channels(c);
     const auto found = candidates(c.problem);
     ASSERT_FALSE(found.empty()) << shape;
-    EXPECT_LE(worst_of_allowed(c, with(found[0].tiling)), 1) << shape << " " << found[0].tiling.to_string();
+    for (const Tiling& tiling : {found.front().tiling, found[found.size() / 2].tiling, found.back().tiling})
+      EXPECT_LE(worst_of_allowed(c, with(tiling)), 1) << shape << " " << tiling.to_string();
   }
 }
 
@@ -85,7 +94,8 @@ TEST(RowSpectral, LargeMapsAreCutIntoSegments) {
     Case c(shape, 9, 1);
     const auto found = candidates(c.problem);
     ASSERT_FALSE(found.empty()) << shape;
-    EXPECT_LE(worst_of_allowed(c, with(found[0].tiling)), 1) << shape << " " << found[0].tiling.to_string();
+    for (const Tiling& tiling : {found.front().tiling, found[found.size() / 2].tiling, found.back().tiling})
+      EXPECT_LE(worst_of_allowed(c, with(tiling)), 1) << shape << " " << tiling.to_string();
   }
   Case c("n1c8h23w29k9x7+relu+residual", 2);
   for (const char* cuts : {" along=5", " across=4", " along=7 across=6", " along=29 across=23"}) {
@@ -118,10 +128,12 @@ TEST(RowSpectral, BitsDoNotDependOnTheNumberOfThreads) {
   for (const char* shape :
        {"n1c40h14w14k13+gelu+residual", "n2c20h9w30k3x17", "n1c8h40w40k9", "n1c24h19w11k7nchw"}) {
     const Case c(shape, 11);
-    const Tiling tiling = candidates(c.problem)[0].tiling;
-    const Storage one = c.run(with(tiling, 1));
-    for (const int threads : {2, 3, 8, 64})
-      EXPECT_EQ(differing(one, c.run(with(tiling, threads))), 0) << shape << " " << threads;
+    const auto found = candidates(c.problem);
+    for (const Tiling& tiling : {found.front().tiling, found.back().tiling}) {
+      const Storage one = c.run(with(tiling, 1));
+      for (const int threads : {2, 3, 8, 64})
+        EXPECT_EQ(differing(one, c.run(with(tiling, threads))), 0) << shape << " " << threads;
+    }
   }
 }
 
