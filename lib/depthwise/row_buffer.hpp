@@ -1,27 +1,20 @@
-// Rows of a tensor in any layout and type, to and from a buffer of fp32 channel vectors:
-// [pixels][blocks][lanes].
+// Rows and columns of a tensor, in any layout and type, to and from packed fp32 channel vectors:
+// [block][pixel][lane].
 #pragma once
 #include <cstdint>
 
-#include "core/types.hpp"
-#include "depthwise/problem.hpp"
+#include "depthwise/rows.hpp"
 
 namespace replk::depthwise {
 
-/// Some pixels of a row (or column) of one image, some channels of each.
-struct RowView {
-  Layout layout = Layout::nhwc;
-  DataType type = DataType::f32;
-  std::int64_t first = 0;               // element of the first pixel's first channel
-  std::int64_t pixel = 0, channel = 0;  // elements between neighbours
-  int pixels = 0, channels = 0;
-};
+/// As pack_row() and unpack_row(), which they call where they can, for any pixel stride: columns of NCHW as
+/// well.
+void load_row(const RowLayout& layout, const void* tensor, std::int64_t at, int channels, int lanes,
+              float* packed, std::int64_t block_stride);
+void store_row(const RowLayout& layout, const float* packed, std::int64_t block_stride, int channels,
+               int lanes, void* tensor, std::int64_t at);
 
-/// Lanes beyond the row's channels become zero.
-void load_row(const RowView& row, const void* tensor, int stride, float* buffer);
-
-/// Activation, then the residual (its row lies as dst's; null for none), then rounding to the type.
-void store_row(const RowView& row, const float* buffer, int stride, Activation activation,
-               const void* residual, void* dst);
+/// x = gelu(x), plus the residual where it is not null. count is a multiple of 8. Needs AVX2 and FMA.
+void apply_gelu(float* x, const float* residual, std::int64_t count);
 
 }  // namespace replk::depthwise

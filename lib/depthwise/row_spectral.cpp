@@ -110,6 +110,8 @@ double predicted_seconds(const RowSpectralGeometry& g, int threads) {
   const double column_cost = costs().columns(g) * static_cast<double>(g.along_segments.size());
   double cycles = (row_cost + column_cost) * static_cast<double>(g.problem.batch) * g.all_blocks();
   if (g.buffered()) cycles *= 1.15;
+  if (g.problem.layout == Layout::nchw && g.parameters.along_h)
+    cycles *= 2;  // columns of NCHW are read one by one
   // Scratch shares the L2 with the tensors and weights that stream through it.
   const double share = static_cast<double>(g.planes_bytes()) / static_cast<double>(core::cpu().l2_bytes);
   cycles *= share > 0.8 ? 1.2 : share > 0.4 ? 1.05 : 1;
@@ -138,8 +140,9 @@ class RowSpectral final : public Algorithm {
     std::vector<Candidate> found;
     if (isa == Isa::portable || problem.numerics == Numerics::exact) return found;
     for (const bool along_h : {false, true}) {
-      // The transform goes along the longer side of the kernel.
-      if (along_h ? geometry.height <= geometry.width : geometry.width < geometry.height) continue;
+      // The transform goes along the longer side of the kernel, except that columns of NCHW are slow to read.
+      const bool longer = along_h ? geometry.height > geometry.width : geometry.width >= geometry.height;
+      if (!longer && problem.layout == Layout::nhwc) continue;
       add_axis(found, problem, geometry, isa, threads, along_h);
     }
     std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {

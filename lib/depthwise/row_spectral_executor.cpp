@@ -1,6 +1,7 @@
 #include "depthwise/row_spectral_executor.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/memory.hpp"
 #include "core/threads.hpp"
@@ -109,14 +110,12 @@ std::int64_t RowSpectralExecutor::element(const Task& t, bool output, int pixel,
 
 namespace {
 
-RowView view(const RowSpectralGeometry& g, std::int64_t first, bool output, int pixels, int channels) {
+RowLayout row_layout(const RowSpectralGeometry& g, bool output, int pixels) {
   const Problem& p = g.problem;
-  const std::int64_t height = output ? p.out_height() : p.height, width = output ? p.out_width() : p.width;
-  RowView row{p.layout, p.type, first, 1, 1, pixels, channels};
-  if (p.layout == Layout::nchw) row.channel = height * width;
-  const std::int64_t x = p.layout == Layout::nchw ? 1 : p.channels;
-  row.pixel = g.parameters.along_h ? width * x : x;
-  return row;
+  RowLayout layout = RowLayout::of(p, output ? p.out_height() : p.height, output ? p.out_width() : p.width);
+  if (g.parameters.along_h) std::swap(layout.row_stride, layout.pixel_stride);
+  layout.width = pixels;
+  return layout;
 }
 
 }  // namespace
@@ -134,10 +133,11 @@ void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int beg
     rows_[t.along].forward(src, planes + std::int64_t{begin} * g.vector_bytes, end - begin, group.blocks);
     return;
   }
+  const std::int64_t block_stride = std::int64_t{g.buffer_pixels()} * g.lanes;
+  const RowLayout layout = row_layout(g, false, along.ins);
   for (int r = begin; r < end; r++) {
-    const std::int64_t first = element(t, false, along.in, across.in + r, group.channel);
-    load_row(view(g, first, false, along.ins, group.channels), tensors.src, g.parameters.blocks * g.lanes,
-             buffer);
+    load_row(layout, tensors.src, element(t, false, along.in, across.in + r, group.channel), group.channels,
+             g.lanes, buffer, block_stride);
     rows_[t.along].forward_buffered(buffer, planes + std::int64_t{r} * g.vector_bytes, 1, group.blocks);
   }
 }
@@ -180,12 +180,19 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
                            end - begin, group.blocks);
     return;
   }
+  const std::int64_t block_stride = std::int64_t{g.buffer_pixels()} * g.lanes;
+  const RowLayout layout = row_layout(g, true, along.outs);
+  float* added = residual ? buffer + block_stride * g.parameters.blocks : nullptr;
   for (int r = begin; r < end; r++) {
-    rows_[t.along].inverse_buffered(planes + std::int64_t{r} * g.vector_bytes, buffer, bias, nullptr, 1,
+    const std::int64_t at = element(t, true, along.out, across.out + r, group.channel);
+    if (added) load_row(layout, residual, at, group.channels, g.lanes, added, block_stride);
+    rows_[t.along].inverse_buffered(planes + std::int64_t{r} * g.vector_bytes, buffer, bias, added, 1,
                                     group.blocks);
-    const std::int64_t first = element(t, true, along.out, across.out + r, group.channel);
-    store_row(view(g, first, true, along.outs, group.channels), buffer, g.parameters.blocks * g.lanes,
-              g.problem.epilogue.activation, residual, tensors.dst);
+    if (g.problem.epilogue.activation == Activation::gelu)
+      for (int b = 0; b < group.blocks; b++)
+        apply_gelu(buffer + b * block_stride, added ? added + b * block_stride : nullptr,
+                   std::int64_t{along.outs} * g.lanes);
+    store_row(layout, buffer, block_stride, group.channels, g.lanes, tensors.dst, at);
   }
 }
 

@@ -129,14 +129,15 @@ jit::RowStrides strides(const RowSpectralGeometry& g, bool output, bool buffer) 
   const Problem& p = g.problem;
   jit::RowStrides s;
   if (buffer) {
-    s.pixel = std::int64_t{g.parameters.blocks} * g.vector_bytes;
+    s.pixel = g.vector_bytes;
+    s.tensor_block = std::int64_t{g.buffer_pixels()} * g.vector_bytes;
   } else {
     const std::int64_t pixel = 4 * std::int64_t{p.channels}, row = pixel * (output ? p.out_width() : p.width);
     s.pixel = g.parameters.along_h ? row : pixel;
     s.row = g.parameters.along_h ? pixel : row;
+    s.tensor_block = g.vector_bytes;
   }
   s.plane = g.plane_stride;
-  s.tensor_block = g.vector_bytes;
   s.plane_block = g.block_stride;
   return s;
 }
@@ -163,8 +164,8 @@ jit::RowInverseSpec RowSpectralGeometry::inverse(const Segment& segment, bool to
   spec.count = segment.outs;
   spec.step = along.stride;
   spec.strides = strides(*this, true, to_buffer);
-  spec.relu = !to_buffer && problem.epilogue.activation == Activation::relu;
-  spec.residual = !to_buffer && problem.epilogue.residual;
+  spec.relu = problem.epilogue.activation == Activation::relu;
+  spec.residual = problem.epilogue.residual && problem.epilogue.activation != Activation::gelu;
   return spec;
 }
 
@@ -228,11 +229,15 @@ std::size_t RowSpectralGeometry::planes_bytes() const {
   return static_cast<std::size_t>(block_stride) * parameters.blocks;
 }
 
-std::size_t RowSpectralGeometry::buffer_bytes() const {
-  if (!buffered() && tail_channels() == 0) return 0;
+int RowSpectralGeometry::buffer_pixels() const {
   int pixels = 0;
   for (const Segment& s : along_segments) pixels = std::max({pixels, s.ins, s.outs});
-  return static_cast<std::size_t>(pixels) * parameters.blocks * vector_bytes;
+  return pixels;
+}
+
+std::size_t RowSpectralGeometry::buffer_bytes() const {
+  if (!buffered() && tail_channels() == 0) return 0;
+  return 2 * static_cast<std::size_t>(buffer_pixels()) * parameters.blocks * vector_bytes;
 }
 
 }  // namespace replk::depthwise

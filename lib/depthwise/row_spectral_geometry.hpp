@@ -84,7 +84,8 @@ struct RowSpectralGeometry {
   /// Whether code can be generated for it within its limits.
   bool feasible() const;
   std::size_t planes_bytes() const;  // the scratch of one group
-  std::size_t buffer_bytes() const;  // one row of one group
+  int buffer_pixels() const;         // of a buffered row
+  std::size_t buffer_bytes() const;  // one row of one group, and one of the residual
 };
 
 }  // namespace replk::depthwise

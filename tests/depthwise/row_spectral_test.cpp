@@ -117,7 +117,9 @@ TEST(RowSpectral, RandomProblemsAreAccurate) {
     if (found.empty()) continue;
     computed++;
     const Tiling& tiling = found[seed % found.size()].tiling;
-    EXPECT_LE(worst_of_allowed(c, with(tiling)), 1)
+    // Where a channel's largest sums are negative GELU makes its largest output small, but their error stays.
+    const double limit = problem.epilogue.activation == Activation::gelu ? 2 : 1;
+    EXPECT_LE(worst_of_allowed(c, with(tiling)), limit)
         << "seed " << seed << ": " << to_string(problem) << " " << tiling.to_string();
   }
   EXPECT_GT(computed, 200);
