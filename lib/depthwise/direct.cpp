@@ -419,7 +419,7 @@ class DirectAlgorithm final : public Algorithm {
         if (small || sums + rows > registers || (columns > 2 && (out_width + tiles - 1) / tiles < columns))
           continue;
         for (bool ring : {true, false})
-          for (int group : {1, 2, 4, 8, 16}) {
+          for (int group : {1, 2, 4, 8, 16, 64}) {
             if (group > 1 && group / 2 >= blocks) continue;
             if (ring && group > 8) continue;
             const Parameters parameters{rows, columns, ring, group};
