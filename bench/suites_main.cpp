@@ -77,6 +77,8 @@ ordered_json row_json(const Suite& suite, const std::string& shape, const Depthw
           {"peak_gflops", row.peak_gflops},
           {"useful_gflop", 1e-3 * row.useful_gflops * row.ms},
           {"real_gflop", 1e-9 * (2 * row.fma + row.add)},
+          {"multiply_adds", row.fma},
+          {"additions", row.add},
           {"bytes", row.bytes_moved},
           {"percent_of_peak", row.percent_of_peak},
           {"limit", bound.limit},
