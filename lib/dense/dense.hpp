@@ -1,5 +1,5 @@
-// Dense layers, channels-last, fp32: linear (pointwise, 1x1) layers and k x k convolutions, on oneDNN; a
-// plain blocked GEMM where oneDNN cannot generate code.
+// Dense layers, channels-last, fp32: linear (pointwise, 1x1) layers by a generated matrix product or by
+// oneDNN, k x k convolutions by oneDNN; plain blocked loops for both where no code can be generated.
 //
 // Weights are apart from plans, so that sessions and input sizes share them. Plans are immutable: run() may
 // be called from many threads at once, each with scratch of its own.
@@ -101,11 +101,12 @@ class LinearPlan {
   LinearPlan& operator=(LinearPlan&&) noexcept;
 
   const Linear& linear() const { return linear_; }
-  /// What computes it, as the tune cache stores it: `onednn primitive=matmul`, `plain`.
+  /// What computes it, as the tune cache stores it: `gemm depth=1024 rows=128`,
+  /// `onednn primitive=convolution implementation=jit_1x1:avx2`, `plain`.
   const std::string& choice() const { return choice_; }
   /// Where the choice came from: analytic, forced, cache, measured.
   const std::string& source() const { return source_; }
-  /// The primitive's own name for its implementation, e.g. brgemm:avx2.
+  /// Its own name for its implementation, e.g. gemm:avx2 or brgemm:avx2.
   std::string implementation() const;
 
   std::size_t scratch_bytes() const;
