@@ -335,9 +335,11 @@ std::vector<Combination> toeplitz_weights(const ToeplitzSpec& spec) {
   return Product(spec, [](int) { return Real(); }).packed();
 }
 
-std::vector<PairPart> pair_parts(bool gauss) {
-  if (gauss) return {{1, 0}, {-1, -1}, {-1, 1}};
-  return {{1, 0}, {0, 1}};
+std::span<const PairPart> pair_parts(bool gauss) {
+  // Of static storage: addresses of weights are computed with it in every run, and a run allocates nothing.
+  static constexpr PairPart three[] = {{1, 0}, {-1, -1}, {-1, 1}}, two[] = {{1, 0}, {0, 1}};
+  if (gauss) return three;
+  return two;
 }
 
 std::vector<std::uint8_t> generate(const ToeplitzSpec& spec) {

@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <span>
 #include <vector>
 
 #include "core/cpu.hpp"
@@ -41,7 +42,7 @@ struct PairPart {
   int re = 0, im = 0;
 };
 /// The packed planes of weights of a pair, in their order: three with gauss, else two.
-std::vector<PairPart> pair_parts(bool gauss);
+std::span<const PairPart> pair_parts(bool gauss);
 
 /// Multiplies `reals` real planes, then `pairs` pairs of planes (real part, imaginary part), in this order in
 /// memory. Weights: for each real plane toeplitz_weights().size() vectors, for each pair that many for each

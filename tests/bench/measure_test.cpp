@@ -29,8 +29,8 @@ TEST(Race, InterleavesAndTimesTheSlowOnce) {
     };
   };
   const auto times =
-      race({work('a', 1), work('b', 1), work('s', 60)},
-           {.rounds = 15, .max_rounds = 15, .seconds = 0, .slow = 3, .slot_seconds = 0, .seed = 1});
+      race({work('a', 5), work('b', 5), work('s', 400)},  // far apart, for a machine that is busy otherwise
+           {.rounds = 15, .max_rounds = 15, .seconds = 0, .slow = 20, .slot_seconds = 0, .seed = 1});
   ASSERT_EQ(times.size(), 3u);
   EXPECT_EQ(times[0].seconds.size(), 15u);
   EXPECT_EQ(times[1].seconds.size(), 15u);
