@@ -75,10 +75,9 @@ std::size_t words_in_common(const std::set<std::string>& a, const std::string& t
       std::count_if(a.begin(), a.end(), [&](const std::string& w) { return b.count(w) > 0; }));
 }
 
-bool remembered(const Key& key, const std::function<bool(const std::string&)>& legal, Cache& cache,
-                Choice& choice) {
-  for (const Record& record : cache.find(key)) {
-    if (!legal(record.pick)) {
+bool remembered(const Question& question, Cache& cache, Choice& choice) {
+  for (const Record& record : cache.find(question.key)) {
+    if (!question.legal(record.pick)) {
       core::warn_once("tune cache: illegal " + record.identity(),
                       "tune cache: the record of " + record.shape + " names '" + record.pick +
                           "', which cannot compute it: ignored");
@@ -101,13 +100,12 @@ Choice analytic(const std::vector<Candidate>& candidates) {
   return choice;
 }
 
-Choice measured(const Key& key, const std::vector<Candidate>& candidates,
-                const std::function<bool(const std::string&)>& legal, const Runner& runner,
-                const Settings& settings, Cache& cache, const Clock& clock) {
+Choice measured(const Question& question, const Settings& settings, Cache& cache, const Clock& clock) {
+  const Key& key = question.key;
   std::vector<std::string> near;
   for (const Cache::Near& each : cache.nearest(key, kNearPicks)) near.push_back(each.record.pick);
   Choice choice;
-  choice.raced = shortlist(candidates, near, legal, settings.shortlist);
+  choice.raced = shortlist(question.candidates, near, question.legal, settings.shortlist);
 
   RaceOptions options;
   options.budget_seconds = settings.budget_seconds;
@@ -117,10 +115,10 @@ Choice measured(const Key& key, const std::vector<Candidate>& candidates,
       settings.progress({key.shape, leader, seconds, rounds, left});
     };
   }
-  const RaceResult result = race(choice.raced, runner, options);
+  const RaceResult result = race(choice.raced, question.runner, options);
   choice.standings = result.standings;
   if (!result.decided) {
-    Choice fallen_back = analytic(candidates);
+    Choice fallen_back = analytic(question.candidates);
     core::log(core::LogLevel::warning, "tuner: nothing could be measured for {}: '{}' by prediction",
               key.shape, fallen_back.text);
     return fallen_back;
@@ -207,33 +205,30 @@ std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates,
   return list;
 }
 
-Choice choose(const Key& key, const std::vector<Candidate>& candidates,
-              const std::function<bool(const std::string&)>& legal, const Runner& runner,
-              const Settings& settings, Cache& cache, const Clock& clock) {
-  if (candidates.empty())
-    core::fail(core::Status::unsupported, "no algorithm can compute {} on this machine", key.shape);
-  if (settings.mode == Mode::off) return analytic(candidates);
+Choice choose(const Question& question, const Settings& settings, Cache& cache, const Clock& clock) {
+  if (question.candidates.empty())
+    core::fail(core::Status::unsupported, "nothing can compute {} on this machine", question.key.shape);
+  if (settings.mode == Mode::off) return analytic(question.candidates);
 
   Choice choice;
   const bool look = settings.mode == Mode::cached || !settings.again;
-  if (look && remembered(key, legal, cache, choice)) return choice;
+  if (look && remembered(question, cache, choice)) return choice;
   if (settings.mode == Mode::now) {
     std::lock_guard lock(racing());  // two races at once would measure each other
-    if (look && remembered(key, legal, cache, choice)) return choice;
-    return measured(key, candidates, legal, runner, settings, cache, clock);
+    if (look && remembered(question, cache, choice)) return choice;
+    return measured(question, settings, cache, clock);
   }
-  for (const Cache::Near& near : cache.nearest(key, kNearPicks)) {
-    if (near.distance > kNear || !legal(near.record.pick)) continue;
+  for (const Cache::Near& near : cache.nearest(question.key, kNearPicks)) {
+    if (near.distance > kNear || !question.legal(near.record.pick)) continue;
     choice.text = near.record.pick;
     choice.source = "near(" + near.record.shape + ")";
     return choice;
   }
-  return analytic(candidates);
+  return analytic(question.candidates);
 }
 
-Choice choose(const Key& key, const std::vector<Candidate>& candidates,
-              const std::function<bool(const std::string&)>& legal, const Runner& runner) {
-  return choose(key, candidates, legal, runner, settings(), process_cache());
+Choice choose(const Question& question) {
+  return choose(question, settings(), process_cache());
 }
 
 }  // namespace replk::tuner

@@ -45,16 +45,21 @@ struct Choice {
   std::vector<Standing> standings;
 };
 
-/// Picks one of the candidates (at least one; invalid_argument otherwise). legal(text) judges what comes from
-/// a cache and trusts nothing. The runner is called only where a race is run. Races of one process take
-/// turns; a caller of a key that is being raced finds it in the cache. Thread-safe.
-Choice choose(const Key& key, const std::vector<Candidate>& candidates,
-              const std::function<bool(const std::string& text)>& legal, const Runner& runner,
-              const Settings& settings, Cache& cache, const Clock& clock = system_clock());
+/// What is to be chosen, with everything the tuner may ask about it.
+struct Question {
+  Key key;
+  std::vector<Candidate> candidates;
+  std::function<bool(const std::string& text)>
+      legal;      // judges what comes from a cache; trusts nothing, never throws
+  Runner runner;  // called only where a race is run
+};
 
+/// Picks one of the candidates (at least one; throws unsupported otherwise). Races of one process take turns,
+/// and who asks for a key that is being raced finds it in the cache. Thread-safe.
+Choice choose(const Question& question, const Settings& settings, Cache& cache,
+              const Clock& clock = system_clock());
 /// The same with the settings and the cache of this process.
-Choice choose(const Key& key, const std::vector<Candidate>& candidates,
-              const std::function<bool(const std::string& text)>& legal, const Runner& runner);
+Choice choose(const Question& question);
 
 /// Cheapest by prediction; among equals the lower rank, then text order.
 std::size_t best_predicted(const std::vector<Candidate>& candidates);

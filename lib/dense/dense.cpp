@@ -7,6 +7,7 @@
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
+#include "dense/choice.hpp"
 #include "dense/engine.hpp"
 #include "dense/gemm.hpp"
 #include "dense/onednn.hpp"
@@ -71,6 +72,18 @@ std::vector<std::string> list(const Layer& layer, int threads) {
   return all;
 }
 
+template <class Layer>
+void pick(const Layer& layer, int threads, const PlanOptions& options, std::string& choice, std::string& source) {
+  if (options.choice) {
+    choice = *options.choice;
+    source = "forced";
+  } else {
+    tuner::Choice chosen = tuner::choose(question(layer, threads));
+    choice = std::move(chosen.text);
+    source = std::move(chosen.source);
+  }
+}
+
 }  // namespace
 
 LinearWeights::LinearWeights(int inputs, int outputs, std::span<const float> weights,
@@ -112,8 +125,7 @@ LinearPlan::LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weig
   check("rows", linear.rows, 1, max_elements / std::max(packed.inputs(), packed.outputs()));
   check_weights(packed, linear.inputs, linear.outputs, 1, 1, linear.bias);
   const int threads = core::effective_threads(options.threads);
-  source_ = options.choice ? "forced" : "analytic";
-  choice_ = options.choice ? *options.choice : list(linear, threads).front();
+  pick(linear, threads, options, choice_, source_);
   if (choice_ == "plain")
     engine_ = plain_linear(linear, packed, threads);
   else if (generated_code_allowed() && choice_.starts_with("gemm "))
@@ -156,7 +168,7 @@ ConvolutionPlan::ConvolutionPlan(const Convolution& c, std::shared_ptr<Convoluti
                                       std::int64_t(c.out_height()) * c.out_width() * c.outputs);
   check("batch", c.batch, 1, max_elements / image);
   const int threads = core::effective_threads(options.threads);
-  choice_ = options.choice ? *options.choice : list(c, threads).front();
+  pick(c, threads, options, choice_, source_);
   if (choice_ == "plain")
     engine_ = plain_convolution(c, packed, threads);
   else if (generated_code_allowed())

@@ -104,7 +104,7 @@ class LinearPlan {
   /// What computes it, as the tune cache stores it: `gemm depth=1024 rows=128`,
   /// `onednn primitive=convolution implementation=jit_1x1:avx2`, `plain`.
   const std::string& choice() const { return choice_; }
-  /// Where the choice came from: analytic, forced, cache, measured.
+  /// Where the choice came from: analytic, forced, cache, measured, near(...).
   const std::string& source() const { return source_; }
   /// Its own name for its implementation, e.g. gemm:avx2 or brgemm:avx2.
   std::string implementation() const;
@@ -137,6 +137,7 @@ class ConvolutionPlan {
 
   const Convolution& convolution() const { return convolution_; }
   const std::string& choice() const { return choice_; }
+  const std::string& source() const { return source_; }
   std::string implementation() const;
   std::size_t scratch_bytes() const;
   /// src: batch x height x width x inputs; dst: batch x out_height x out_width x outputs.
@@ -144,7 +145,7 @@ class ConvolutionPlan {
 
  private:
   Convolution convolution_;
-  std::string choice_;
+  std::string choice_, source_;
   std::shared_ptr<ConvolutionWeights> weights_;
   std::unique_ptr<Engine> engine_;
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <utility>
 
 #include "core/error.hpp"
@@ -108,13 +109,20 @@ std::optional<Choice> read_choice(std::string_view line, const Problem& problem,
   return std::nullopt;
 }
 
-Question question(const Problem& problem, const Kernel& geometry, const std::optional<std::string>& algorithm,
-                  Isa isa, int threads) {
-  Question q;
+tuner::Question question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
+                         int threads) {
+  // The question outlives this call, and so must what its functions refer to.
+  const auto trial = std::make_shared<Trial>(problem, isa, threads);
+  const auto shared_geometry = std::make_shared<const Kernel>(merged_geometry(problem));
+  const Kernel& geometry = *shared_geometry;
+  tuner::Question q;
   q.key = key_of(problem, algorithm, isa, threads);
-  q.legal = [&problem, &geometry, isa, threads](const std::string& line) {
-    return read_choice(line, problem, geometry, isa, threads).has_value();
+  q.legal = [problem, shared_geometry, isa, threads](const std::string& line) {
+    return read_choice(line, problem, *shared_geometry, isa, threads).has_value();
   };
+  q.runner = {[trial](const std::string& line) { return trial->verify(line); },
+              [trial](const std::string& line) { trial->run(line); },
+              [trial](const std::string& line) { trial->release(line); }};
   double best = kSmallSeconds;
   const auto add = [&](const Algorithm& a, int used, std::size_t most) {
     std::vector<Candidate> found = a.candidates(problem, geometry, isa, used);
@@ -150,12 +158,11 @@ Choice choose(const Problem& problem, const Kernel& kernel, const PlanOptions& o
   if (options.algorithm && !find_algorithm(*options.algorithm))
     fail(Status::invalid_argument, "algorithm '{}' does not exist", *options.algorithm);
 
-  const Question q = question(problem, kernel, options.algorithm, isa, threads);
+  const tuner::Question q = question(problem, options.algorithm, isa, threads);
   if (q.candidates.empty())
     fail(Status::invalid_argument, "algorithm '{}' cannot compute {} on {}",
          options.algorithm.value_or("any"), to_string(problem), name(isa));
-  Trial trial(problem, isa, threads);
-  const tuner::Choice pick = tuner::choose(q.key, q.candidates, q.legal, trial.runner());
+  const tuner::Choice pick = tuner::choose(q);
   return named(pick.text, pick.source);
 }
 

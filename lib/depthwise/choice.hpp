@@ -33,14 +33,9 @@ Choice choose(const Problem& problem, const Kernel& kernel, const PlanOptions& o
 std::optional<Choice> read_choice(std::string_view line, const Problem& problem, const Kernel& geometry,
                                   Isa isa, int threads);
 
-/// What the tuner is asked about a problem: its key, what could compute it, and who judges a line from the
-/// cache (legal refers to the problem and the geometry).
-struct Question {
-  tuner::Key key;
-  std::vector<tuner::Candidate> candidates;
-  std::function<bool(const std::string&)> legal;
-};
-Question question(const Problem& problem, const Kernel& geometry, const std::optional<std::string>& algorithm,
-                  Isa isa, int threads);
+/// What the tuner is asked about a problem; `algorithm` restricts it to one. The key's shape is
+/// to_string(problem).
+tuner::Question question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
+                         int threads);
 
 }  // namespace replk::depthwise

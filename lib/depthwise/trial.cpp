@@ -64,11 +64,6 @@ Trial::Trial(const Problem& problem, Isa isa, int threads)
     : problem_(problem), isa_(isa), threads_(threads) {}
 Trial::~Trial() = default;
 
-tuner::Runner Trial::runner() {
-  return {[this](const std::string& line) { return verify(line); },
-          [this](const std::string& line) { run(line); }, [this](const std::string& line) { release(line); }};
-}
-
 void Trial::make_data() {
   std::mt19937 random(1);
   std::uniform_real_distribution<float> uniform(-1, 1);

@@ -8,7 +8,6 @@
 #include "core/memory.hpp"
 #include "depthwise/algorithm.hpp"
 #include "depthwise/reference.hpp"
-#include "tuner/race.hpp"
 
 namespace replk::depthwise {
 
@@ -20,9 +19,6 @@ class Trial {
   ~Trial();
   Trial(const Trial&) = delete;
   Trial& operator=(const Trial&) = delete;
-
-  /// Refers to this object.
-  tuner::Runner runner();
 
   /// Prepares a candidate (if need be) and compares sampled outputs with the double reference, within the
   /// bound of its class.

@@ -13,7 +13,7 @@ namespace {
 
 const Isa isa = plan_isa({});
 
-std::vector<std::string> texts(const Question& q) {
+std::vector<std::string> texts(const tuner::Question& q) {
   std::vector<std::string> all;
   for (const tuner::Candidate& each : q.candidates) all.push_back(each.text);
   return all;
@@ -26,7 +26,7 @@ TEST(Choice, EveryCandidateIsLegalDistinctAndPredicted) {
     const Problem problem = parse(shape);
     const Kernel geometry = merged_geometry(problem);
     for (int threads : {1, 4}) {
-      const Question q = question(problem, geometry, {}, isa, threads);
+      const tuner::Question q = question(problem, {}, isa, threads);
       std::vector<std::string> all = texts(q);
       ASSERT_FALSE(all.empty()) << shape;
       for (const tuner::Candidate& each : q.candidates) {
@@ -42,7 +42,7 @@ TEST(Choice, EveryCandidateIsLegalDistinctAndPredicted) {
 TEST(Choice, SmallWorkMayUseFewerThreads) {
   const Problem problem = parse("n1c8h7w7k3");
   const Kernel geometry = merged_geometry(problem);
-  const std::vector<std::string> all = texts(question(problem, geometry, {}, isa, 4));
+  const std::vector<std::string> all = texts(question(problem, {}, isa, 4));
   EXPECT_NE(std::find(all.begin(), all.end(), "portable threads=1"), all.end());
   EXPECT_NE(std::find(all.begin(), all.end(), "portable threads=2"), all.end());
   EXPECT_NE(std::find(all.begin(), all.end(), "portable"), all.end());
@@ -77,20 +77,19 @@ TEST(Choice, LinesFromOutsideAreTrustedInNothing) {
                                    "portable threads=1 threads=1",
                                    "portable\n",
                                    std::string(5000, 'a')};
-  for (const std::string& text : texts(question(problem, geometry, {}, isa, 4))) {
-    if (text.starts_with("portable")) continue;
+  for (const std::string& text : texts(question(problem, {}, isa, 1))) {
+    if (text == "portable") continue;
     hostile.push_back(text + " more=1");
     for (std::size_t at = text.find('='); at != std::string::npos; at = text.find('=', at + 1)) {
       const std::string tail = text.substr(std::min(text.find(' ', at), text.size()));
       for (const char* value : {"2147483648", "-1", "99999999999999", "x", ""})
         hostile.push_back(text.substr(0, at + 1) + value + tail);
     }
-    // Without its last field; "threads" alone may be left out.
-    if (text.find(" threads=") == std::string::npos) hostile.push_back(text.substr(0, text.rfind(' ')));
+    hostile.push_back(text.substr(0, text.rfind(' ')));
     if (hostile.size() > 2000) break;
   }
   for (const std::string& line : hostile) EXPECT_FALSE(read_choice(line, problem, geometry, isa, 4)) << line;
-  for (const std::string& text : texts(question(problem, geometry, {}, isa, 1))) {
+  for (const std::string& text : texts(question(problem, {}, isa, 1))) {
     const Algorithm* algorithm = find_algorithm(Tiling::parse(text).algorithm);
     EXPECT_EQ(read_choice(text, exact, geometry, isa, 1).has_value(), algorithm->exact()) << text;
   }
@@ -100,7 +99,7 @@ TEST(Choice, KeysDifferWhereverTheChoiceMay) {
   const auto key = [](const char* shape, int threads = 1, std::optional<std::string> only = {}) {
     const Problem problem = parse(shape);
     const Kernel geometry = merged_geometry(problem);
-    return question(problem, geometry, only, isa, threads).key.json();
+    return question(problem, only, isa, threads).key.json();
   };
   const std::vector<std::string> keys{
       key("n1c8h14w14k5"),      key("n2c8h14w14k5"),          key("n1c16h14w14k5"),
@@ -124,13 +123,12 @@ TEST(Trial, AcceptsRightResultsAndTheTunerRemembersThePick) {
                             "n1c16h12w12k11x3,3x11", "n1c24h9w9k5exact"}) {
     const Problem problem = parse(shape);
     const Kernel geometry = merged_geometry(problem);
-    const Question q = question(problem, geometry, {}, isa, 2);
-    Trial trial(problem, isa, 2);
-    const tuner::Choice first = tuner::choose(q.key, q.candidates, q.legal, trial.runner(), settings, cache);
+    const tuner::Question q = question(problem, {}, isa, 2);
+    const tuner::Choice first = tuner::choose(q, settings, cache);
     EXPECT_EQ(first.source, "measured") << shape;
     for (std::size_t i = 0; i < first.raced.size(); i++)
       EXPECT_NE(first.standings[i].fate, tuner::Standing::wrong) << shape << ": " << first.raced[i].text;
-    const tuner::Choice second = tuner::choose(q.key, q.candidates, q.legal, trial.runner(), settings, cache);
+    const tuner::Choice second = tuner::choose(q, settings, cache);
     EXPECT_EQ(second.source, "cache") << shape;
     EXPECT_EQ(second.text, first.text) << shape;
   }

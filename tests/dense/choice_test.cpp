@@ -1,0 +1,75 @@
+#include "dense/choice.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+namespace replk::dense {
+namespace {
+
+TEST(DenseSpelling, WhatIsPrintedIsRead) {
+  for (Activation activation : {Activation::none, Activation::relu, Activation::gelu})
+    for (bool bias : {false, true}) {
+      for (bool residual : {false, true}) {
+        const Linear l{3136, 128, 512, bias, activation, residual};
+        EXPECT_EQ(parse_linear(to_string(l)), l);
+        EXPECT_FALSE(parse_convolution(to_string(l)));
+      }
+      const Convolution c{2, 3, 128, 224, 225, 3, 5, 2, 1, 1, 2, bias, activation};
+      EXPECT_EQ(parse_convolution(to_string(c)), c);
+      EXPECT_FALSE(parse_linear(to_string(c)));
+    }
+  for (const char* text :
+       {"", "linear", "linear-r1i2", "linear-r1i2o3x", "linear-r1i2o3+bias+bias", "linear-r01i2o3",
+        "linear-r99999999999999999999i2o3", "dense-n1i3o128h224w224k3x3s2x2p1x1+residual"}) {
+    EXPECT_FALSE(parse_linear(text)) << text;
+    EXPECT_FALSE(parse_convolution(text)) << text;
+  }
+}
+
+class DenseChoice : public ::testing::Test {
+ protected:
+  DenseChoice() {
+    char name[] = "/tmp/replk-dense-XXXXXX";
+    directory = mkdtemp(name);
+    settings.mode = tuner::Mode::now;
+    settings.budget_seconds = 0.05;
+  }
+  ~DenseChoice() override { std::filesystem::remove_all(directory); }
+
+  void tune(const tuner::Question& q) {
+    tuner::Cache cache(directory + "/tune.jsonl", {});
+    const tuner::Choice first = tuner::choose(q, settings, cache);
+    EXPECT_EQ(first.source, "measured") << q.key.shape;
+    for (std::size_t i = 0; i < first.raced.size(); i++)
+      EXPECT_NE(first.standings[i].fate, tuner::Standing::wrong)
+          << q.key.shape << ": " << first.raced[i].text;
+    EXPECT_EQ(tuner::choose(q, settings, cache).source, "cache");
+  }
+  std::string directory;
+  tuner::Settings settings;
+};
+
+TEST_F(DenseChoice, EveryCandidateIsRightAndThePickIsRemembered) {
+  tune(question(Linear{49, 24, 40, true, Activation::gelu, true}, 2));
+  tune(question(Linear{100, 32, 16, false, Activation::relu, false}, 1));
+  tune(question(Convolution{2, 3, 16, 20, 22, 3, 3, 2, 2, 1, 1, true, Activation::relu}, 2));
+}
+
+TEST_F(DenseChoice, WithoutACacheThePickIsTheFirstCandidate) {
+  settings.mode = tuner::Mode::off;
+  const Linear l{49, 24, 40, true, Activation::none, false};
+  tuner::Cache cache("", {});
+  EXPECT_EQ(tuner::choose(question(l, 1), settings, cache).text, candidates(l, 1).front());
+}
+
+TEST_F(DenseChoice, OnlyListedChoicesAreLegal) {
+  const Linear l{49, 24, 40, true, Activation::none, false};
+  const tuner::Question q = question(l, 1);
+  for (const tuner::Candidate& each : q.candidates) EXPECT_TRUE(q.legal(each.text));
+  for (const char* text : {"", "onednn", "onednn primitive=matmul implementation=ref:any", "portable"})
+    EXPECT_FALSE(q.legal(text));
+}
+
+}  // namespace
+}  // namespace replk::dense
