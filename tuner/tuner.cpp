@@ -93,6 +93,13 @@ bool remembered(const Question& question, Cache& cache, Choice& choice) {
   return false;
 }
 
+std::vector<Candidate> candidates_of(const Question& question) {
+  std::vector<Candidate> candidates = question.candidates();
+  if (candidates.empty())
+    core::fail(core::Status::unsupported, "nothing can compute {} on this machine", question.key.shape);
+  return candidates;
+}
+
 Choice analytic(const std::vector<Candidate>& candidates) {
   Choice choice;
   choice.text = candidates[best_predicted(candidates)].text;
@@ -105,7 +112,8 @@ Choice measured(const Question& question, const Settings& settings, Cache& cache
   std::vector<std::string> near;
   for (const Cache::Near& each : cache.nearest(key, kNearPicks)) near.push_back(each.record.pick);
   Choice choice;
-  choice.raced = shortlist(question.candidates, near, question.legal, settings.shortlist);
+  const std::vector<Candidate> candidates = candidates_of(question);
+  choice.raced = shortlist(candidates, near, question.legal, settings.shortlist);
 
   RaceOptions options;
   options.budget_seconds = settings.budget_seconds;
@@ -118,7 +126,7 @@ Choice measured(const Question& question, const Settings& settings, Cache& cache
   const RaceResult result = race(choice.raced, question.runner, options);
   choice.standings = result.standings;
   if (!result.decided) {
-    Choice fallen_back = analytic(question.candidates);
+    Choice fallen_back = analytic(candidates);
     core::log(core::LogLevel::warning, "tuner: nothing could be measured for {}: '{}' by prediction",
               key.shape, fallen_back.text);
     return fallen_back;
@@ -206,9 +214,7 @@ std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates,
 }
 
 Choice choose(const Question& question, const Settings& settings, Cache& cache, const Clock& clock) {
-  if (question.candidates.empty())
-    core::fail(core::Status::unsupported, "nothing can compute {} on this machine", question.key.shape);
-  if (settings.mode == Mode::off) return analytic(question.candidates);
+  if (settings.mode == Mode::off) return analytic(candidates_of(question));
 
   Choice choice;
   const bool look = settings.mode == Mode::cached || !settings.again;
@@ -224,7 +230,7 @@ Choice choose(const Question& question, const Settings& settings, Cache& cache, 
     choice.source = "near(" + near.record.shape + ")";
     return choice;
   }
-  return analytic(question.candidates);
+  return analytic(candidates_of(question));
 }
 
 Choice choose(const Question& question) {

@@ -48,13 +48,13 @@ struct Choice {
 /// What is to be chosen, with everything the tuner may ask about it.
 struct Question {
   Key key;
-  std::vector<Candidate> candidates;
+  std::function<std::vector<Candidate>()> candidates;  // asked only where the cache has no answer
   std::function<bool(const std::string& text)>
       legal;      // judges what comes from a cache; trusts nothing, never throws
   Runner runner;  // called only where a race is run
 };
 
-/// Picks one of the candidates (at least one; throws unsupported otherwise). Races of one process take turns,
+/// Picks one of the candidates (throws unsupported where there are none). Races of one process take turns,
 /// and who asks for a key that is being raced finds it in the cache. Thread-safe.
 Choice choose(const Question& question, const Settings& settings, Cache& cache,
               const Clock& clock = system_clock());

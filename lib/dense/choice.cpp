@@ -203,11 +203,14 @@ tuner::Question ask(const Layer& layer, int threads) {
   std::vector<std::string> texts = candidates(layer, threads);
   // The plain GEMM comes last and is tens of times slower: measured only where it is alone.
   if (texts.size() > 1) texts.pop_back();
-  for (std::size_t i = 0; i < texts.size(); i++) {
-    // Nothing predicts oneDNN's kernels; the list's order is the prediction, at 20 GFMA/s.
-    q.candidates.push_back(
-        {texts[i], layer.macs() / 20e9 * (1 + 0.01 * static_cast<double>(i)), static_cast<int>(i)});
-  }
+  q.candidates = [texts, macs = layer.macs()] {
+    std::vector<tuner::Candidate> all;
+    for (std::size_t i = 0; i < texts.size(); i++) {
+      // Nothing predicts oneDNN's kernels; the list's order is the prediction, at 20 GFMA/s.
+      all.push_back({texts[i], macs / 20e9 * (1 + 0.01 * static_cast<double>(i)), static_cast<int>(i)});
+    }
+    return all;
+  };
   q.legal = [texts](const std::string& text) {
     return std::find(texts.begin(), texts.end(), text) != texts.end();
   };

@@ -109,38 +109,49 @@ std::optional<Choice> read_choice(std::string_view line, const Problem& problem,
   return std::nullopt;
 }
 
+namespace {
+
+/// All tilings of all algorithms (or of one) on all threads, and for small work the best of them on fewer.
+std::vector<tuner::Candidate> all_candidates(const Problem& problem, const Kernel& geometry,
+                                             const std::optional<std::string>& algorithm, Isa isa,
+                                             int threads) {
+  std::vector<tuner::Candidate> all;
+  double best = kSmallSeconds;
+  const auto add = [&](int used, std::size_t most) {
+    for (const Algorithm* a : algorithms()) {
+      if (!in_class(*a, problem) || (algorithm && a->name() != *algorithm)) continue;
+      std::vector<Candidate> found = a->candidates(problem, geometry, isa, used);
+      if (found.size() > most) found.resize(most);
+      for (Candidate& each : found) {
+        const double seconds = each.predicted_seconds + (used > 1 ? kTeamSeconds : 0);
+        best = std::min(best, seconds);
+        const Choice choice{a, std::move(each.tiling), used, {}};
+        all.push_back({choice.spelled(threads).to_string(), seconds, a->complexity()});
+      }
+    }
+  };
+  add(threads, SIZE_MAX);
+  if (best < kSmallSeconds)
+    for (int fewer = 1; fewer < threads; fewer *= 2) add(fewer, kSmallTilings);
+  return all;
+}
+
+}  // namespace
+
 tuner::Question question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
                          int threads) {
   // The question outlives this call, and so must what its functions refer to.
   const auto trial = std::make_shared<Trial>(problem, isa, threads);
-  const auto shared_geometry = std::make_shared<const Kernel>(merged_geometry(problem));
-  const Kernel& geometry = *shared_geometry;
+  const auto geometry = std::make_shared<const Kernel>(merged_geometry(problem));
   tuner::Question q;
   q.key = key_of(problem, algorithm, isa, threads);
-  q.legal = [problem, shared_geometry, isa, threads](const std::string& line) {
-    return read_choice(line, problem, *shared_geometry, isa, threads).has_value();
+  q.candidates = [=] { return all_candidates(problem, *geometry, algorithm, isa, threads); };
+  q.legal = [=](const std::string& line) {
+    return read_choice(line, problem, *geometry, isa, threads).has_value();
   };
   q.runner = {[trial](const std::string& line) { return trial->verify(line); },
               [trial](const std::string& line) { trial->run(line); },
               [trial](const std::string& line) { trial->release(line); }};
-  double best = kSmallSeconds;
-  const auto add = [&](const Algorithm& a, int used, std::size_t most) {
-    std::vector<Candidate> found = a.candidates(problem, geometry, isa, used);
-    if (found.size() > most) found.resize(most);
-    for (Candidate& each : found) {
-      const double seconds = each.predicted_seconds + (used > 1 ? kTeamSeconds : 0);
-      best = std::min(best, seconds);
-      const Choice choice{&a, std::move(each.tiling), used, {}};
-      q.candidates.push_back({choice.spelled(threads).to_string(), seconds, a.complexity()});
-    }
-  };
-  const auto all = [&](int used, std::size_t most) {
-    for (const Algorithm* a : algorithms())
-      if (in_class(*a, problem) && (!algorithm || a->name() == *algorithm)) add(*a, used, most);
-  };
-  all(threads, SIZE_MAX);
-  if (best < kSmallSeconds)
-    for (int fewer = 1; fewer < threads; fewer *= 2) all(fewer, kSmallTilings);
   return q;
 }
 

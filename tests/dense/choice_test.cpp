@@ -66,7 +66,7 @@ TEST_F(DenseChoice, WithoutACacheThePickIsTheFirstCandidate) {
 TEST_F(DenseChoice, OnlyListedChoicesAreLegal) {
   const Linear l{49, 24, 40, true, Activation::none, false};
   const tuner::Question q = question(l, 1);
-  for (const tuner::Candidate& each : q.candidates) EXPECT_TRUE(q.legal(each.text));
+  for (const tuner::Candidate& each : q.candidates()) EXPECT_TRUE(q.legal(each.text));
   for (const char* text : {"", "onednn", "onednn primitive=matmul implementation=ref:any", "portable"})
     EXPECT_FALSE(q.legal(text));
 }

@@ -15,7 +15,7 @@ const Isa isa = plan_isa({});
 
 std::vector<std::string> texts(const tuner::Question& q) {
   std::vector<std::string> all;
-  for (const tuner::Candidate& each : q.candidates) all.push_back(each.text);
+  for (const tuner::Candidate& each : q.candidates()) all.push_back(each.text);
   return all;
 }
 
@@ -29,7 +29,7 @@ TEST(Choice, EveryCandidateIsLegalDistinctAndPredicted) {
       const tuner::Question q = question(problem, {}, isa, threads);
       std::vector<std::string> all = texts(q);
       ASSERT_FALSE(all.empty()) << shape;
-      for (const tuner::Candidate& each : q.candidates) {
+      for (const tuner::Candidate& each : q.candidates()) {
         EXPECT_TRUE(q.legal(each.text)) << shape << ": " << each.text;
         EXPECT_GT(each.predicted_seconds, 0) << shape << ": " << each.text;
       }

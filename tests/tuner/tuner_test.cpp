@@ -29,7 +29,7 @@ class Tuner : public ::testing::Test {
     settings.mode = mode;
     settings.budget_seconds = 100;
     Cache cache(scratch.path("tune.jsonl"), {});
-    return choose({k, candidates, legal, machine.runner()}, settings, cache, machine.clock());
+    return choose({k, [&] { return candidates; }, legal, machine.runner()}, settings, cache, machine.clock());
   }
 
   Scratch scratch;
@@ -101,8 +101,8 @@ TEST_F(Tuner, ATaintedRaceDoesNotReplaceACleanRecord) {
   settings.mode = Mode::now;
   settings.again = true;
   Cache cache(scratch.path("tune.jsonl"), {});
-  const Choice choice =
-      choose({key(64, 7), candidates, any, machine.runner()}, settings, cache, machine.clock());
+  const Choice choice = choose({key(64, 7), [&] { return candidates; }, any, machine.runner()}, settings,
+                               cache, machine.clock());
   EXPECT_TRUE(choice.tainted);
   EXPECT_EQ(choice.text, "y c=1");
   EXPECT_EQ(pick(key(64, 7), Mode::cached).text, "x b=1");
@@ -127,7 +127,9 @@ TEST_F(Tuner, TenTuningsFromNothingAgree) {
     Cache cache(own.path("tune.jsonl"), {});
     Settings settings;
     settings.mode = Mode::now;
-    EXPECT_EQ(choose({key(64, 7), candidates, any, machine.runner()}, settings, cache, machine.clock()).text,
+    EXPECT_EQ(choose({key(64, 7), [&] { return candidates; }, any, machine.runner()}, settings, cache,
+                     machine.clock())
+                  .text,
               "x b=1");
   }
 }
