@@ -170,10 +170,14 @@ Choice choose(const Problem& problem, const Kernel& kernel, const PlanOptions& o
     fail(Status::invalid_argument, "algorithm '{}' does not exist", *options.algorithm);
 
   const tuner::Question q = question(problem, options.algorithm, isa, threads);
-  if (q.candidates.empty())
-    fail(Status::invalid_argument, "algorithm '{}' cannot compute {} on {}",
-         options.algorithm.value_or("any"), to_string(problem), name(isa));
-  const tuner::Choice pick = tuner::choose(q);
+  tuner::Choice pick;
+  try {
+    pick = tuner::choose(q);
+  } catch (const core::Error& error) {
+    if (error.status() != Status::unsupported) throw;
+    fail(Status::invalid_argument, "algorithm '{}' cannot compute {} on {}", options.algorithm.value_or("any"),
+         to_string(problem), name(isa));
+  }
   return named(pick.text, pick.source);
 }
 
