@@ -57,6 +57,9 @@ int run(int argc, char** argv) {
   cli::add_classify(program);
   cli::add_features(program);
   cli::add_eval(program);
+  cli::add_tune(program);
+  cli::add_explain(program);
+  cli::add_cache(program);
   cli::add_info(program);
   CLI::App* bench = program.add_subcommand("bench", "Time kernels and networks against other libraries");
   bench->require_subcommand(1);

@@ -21,7 +21,8 @@ std::optional<tuner::Question> ask(const tuner::Record& record) try {
   const auto key = nlohmann::json::parse(record.key, nullptr, false);
   if (!key.is_object() || !key.contains("threads") || !key["threads"].is_string()) return std::nullopt;
   const std::string text = key["threads"].get<std::string>();
-  if (text.empty() || text.size() > 4 || text.find_first_not_of("0123456789") != std::string::npos) return std::nullopt;
+  if (text.empty() || text.size() > 4 || text.find_first_not_of("0123456789") != std::string::npos)
+    return std::nullopt;
   const int threads = std::stoi(text);
   if (threads < 1 || threads > 1024) return std::nullopt;
   tuner::Question question = ask(record.shape, threads);

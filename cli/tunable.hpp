@@ -1,4 +1,5 @@
-// What `tune`, `explain` and `cache` work on: a depthwise convolution or a dense layer as a question to the tuner.
+// What `tune`, `explain` and `cache` work on: a depthwise convolution or a dense layer as a question to the
+// tuner.
 #pragma once
 #include <optional>
 #include <string>
@@ -9,11 +10,12 @@
 
 namespace replk::cli {
 
-/// A shape as a cache or a user spells it: `n1c128h56w56k31`, or `linear-...` and `dense-...` as `replk tune --model`
-/// prints them. Throws invalid_argument for anything else.
+/// A shape as a cache or a user spells it: `n1c128h56w56k31`, or `linear-...` and `dense-...` as `replk tune
+/// --model` prints them. Throws invalid_argument for anything else.
 tuner::Question ask(const std::string& shape, int threads);
 
-/// The question that a record of this machine answers; nothing where its shape, threads or key make no sense together.
+/// The question that a record of this machine answers; nothing where its shape, threads or key make no sense
+/// together.
 std::optional<tuner::Question> ask(const tuner::Record& record);
 
 /// The layers of a network that have a choice, in the order they run, each once.

@@ -107,7 +107,33 @@ Choice analytic(const std::vector<Candidate>& candidates) {
   return choice;
 }
 
-Choice measured(const Question& question, const Settings& settings, Cache& cache, const Clock& clock) {
+void remember(const Key& key, const Choice& choice, Cache& cache) {
+  Record record;
+  record.shape = key.shape;
+  record.key = key.json();
+  record.machine = machine_json();
+  record.pick = choice.text;
+  record.seconds = choice.seconds;
+  record.confidence = choice.confidence;
+  record.tainted = choice.tainted;
+  record.date = today();
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < choice.raced.size(); i++) {
+    if (choice.raced[i].text == choice.text)
+      record.rounds = choice.standings[i].rounds;
+    else if (choice.standings[i].seconds > 0)
+      order.push_back(i);
+  }
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return choice.standings[a].seconds < choice.standings[b].seconds;
+  });
+  for (std::size_t i : order) record.measured.emplace_back(choice.raced[i].text, choice.standings[i].seconds);
+  cache.store(std::move(record));
+}
+
+}  // namespace
+
+Choice race_only(const Question& question, const Settings& settings, Cache& cache, const Clock& clock) {
   const Key& key = question.key;
   std::vector<std::string> near;
   for (const Cache::Near& each : cache.nearest(key, kNearPicks)) near.push_back(each.record.pick);
@@ -136,29 +162,8 @@ Choice measured(const Question& question, const Settings& settings, Cache& cache
   choice.seconds = result.standings[result.winner].seconds;
   choice.confidence = result.confidence;
   choice.tainted = result.tainted;
-
-  Record record;
-  record.shape = key.shape;
-  record.key = key.json();
-  record.machine = machine_json();
-  record.pick = choice.text;
-  record.seconds = choice.seconds;
-  record.rounds = result.rounds;
-  record.confidence = choice.confidence;
-  record.tainted = choice.tainted;
-  record.date = today();
-  std::vector<std::size_t> order;
-  for (std::size_t i = 0; i < choice.raced.size(); i++)
-    if (i != result.winner && result.standings[i].seconds > 0) order.push_back(i);
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return result.standings[a].seconds < result.standings[b].seconds;
-  });
-  for (std::size_t i : order) record.measured.emplace_back(choice.raced[i].text, result.standings[i].seconds);
-  cache.store(std::move(record));
   return choice;
 }
-
-}  // namespace
 
 Settings settings() {
   Shared& s = shared();
@@ -222,7 +227,9 @@ Choice choose(const Question& question, const Settings& settings, Cache& cache, 
   if (settings.mode == Mode::now) {
     std::lock_guard lock(racing());  // two races at once would measure each other
     if (look && remembered(question, cache, choice)) return choice;
-    return measured(question, settings, cache, clock);
+    choice = race_only(question, settings, cache, clock);
+    if (choice.source == "measured") remember(question.key, choice, cache);
+    return choice;
   }
   for (const Cache::Near& near : cache.nearest(question.key, kNearPicks)) {
     if (near.distance > kNear || !question.legal(near.record.pick)) continue;

@@ -61,6 +61,11 @@ Choice choose(const Question& question, const Settings& settings, Cache& cache,
 /// The same with the settings and the cache of this process.
 Choice choose(const Question& question);
 
+/// A race among the candidates whatever the cache knows, without remembering it; near picks of `cache` join
+/// it.
+Choice race_only(const Question& question, const Settings& settings, Cache& cache,
+                 const Clock& clock = system_clock());
+
 /// Cheapest by prediction; among equals the lower rank, then text order.
 std::size_t best_predicted(const std::vector<Candidate>& candidates);
 

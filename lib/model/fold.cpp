@@ -150,6 +150,14 @@ FoldedDense fold_dense(const Layer& layer, TensorReader& reader, int threads) {
   return folded;
 }
 
+std::vector<depthwise::Branch> merged_branches(const std::vector<depthwise::Branch>& branches) {
+  std::vector<depthwise::Branch> merged;
+  for (const Branch& branch : branches)
+    if (std::none_of(merged.begin(), merged.end(), [&](const Branch& outer) { return covers(outer, branch); }))
+      merged.push_back(branch);
+  return merged;
+}
+
 FoldedDepthwise fold_depthwise(const Layer& layer, TensorReader& reader, int threads) {
   const int channels = layer.outputs;
   std::vector<DoubleBranch> branches;

@@ -44,7 +44,9 @@ struct Affine {
 };
 Affine fold_batch_norm(const std::string& prefix, int channels, double epsilon, TensorReader& reader);
 
-/// The branches that remain: one whose taps all lie within another's is added to that one.
+/// The branches that remain where one whose taps all lie within an earlier one's is added to that one.
+std::vector<depthwise::Branch> merged_branches(const std::vector<depthwise::Branch>& branches);
+
 struct FoldedDepthwise {
   std::vector<depthwise::Branch> branches;
   std::vector<core::Buffer<float>> weights;  // of each branch, [channels][kernel_h][kernel_w]

@@ -6,6 +6,7 @@
 #include "core/threads.hpp"
 #include "depthwise/plan.hpp"
 #include "elementwise/elementwise.hpp"
+#include "model/workload.hpp"
 
 namespace replk::model {
 namespace {
@@ -15,8 +16,8 @@ std::span<const float> view(const core::Buffer<float>& buffer) { return {buffer.
 class DepthwiseStep : public Step {
  public:
   DepthwiseStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
-      : plan_(problem(layer, parameters, in, options), weights(parameters), view(parameters.depthwise.bias),
-              plan_options(options)) {}
+      : plan_(depthwise_problem(layer, parameters.depthwise.branches, in, options.numerics), weights(parameters),
+              view(parameters.depthwise.bias), plan_options(options)) {}
   std::size_t scratch_bytes() const override { return plan_.workspace_bytes(); }
   void run(const float* src, float* dst, const float* residual, void* scratch) const override {
     plan_.run({src, dst, residual}, scratch);
@@ -25,20 +26,6 @@ class DepthwiseStep : public Step {
   std::string choice() const override { return plan_.tiling().to_string(); }
 
  private:
-  static depthwise::Problem problem(const Layer& layer, const Parameters& parameters, const MapSize& in,
-                                    const StepOptions& options) {
-    depthwise::Problem problem;
-    problem.batch = in.batch;
-    problem.channels = layer.inputs;
-    problem.height = in.height;
-    problem.width = in.width;
-    problem.branches = parameters.depthwise.branches;
-    depthwise::set_default_padding(problem);
-    problem.stride_h = problem.stride_w = layer.stride;
-    problem.numerics = options.numerics;
-    problem.epilogue = {true, layer.activation, layer.residual >= 0};
-    return problem;
-  }
   static depthwise::PlanOptions plan_options(const StepOptions& options) {
     depthwise::PlanOptions plan_options;
     plan_options.threads = options.threads;
@@ -55,8 +42,7 @@ class DepthwiseStep : public Step {
 class LinearStep : public Step {
  public:
   LinearStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
-      : plan_({in.pixels(), layer.inputs, layer.outputs, true, layer.activation, layer.residual >= 0},
-              parameters.linear, {.threads = options.threads}) {}
+      : plan_(linear_layer(layer, in), parameters.linear, {.threads = options.threads}) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
   void run(const float* src, float* dst, const float* residual, void* scratch) const override {
     plan_.run(src, dst, residual, scratch);
@@ -74,9 +60,7 @@ class LinearStep : public Step {
 class ConvolutionStep : public Step {
  public:
   ConvolutionStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
-      : plan_({in.batch, layer.inputs, layer.outputs, in.height, in.width, layer.kernel_h, layer.kernel_w,
-               layer.stride, layer.stride, layer.padding, layer.padding, true, layer.activation},
-              parameters.convolution, {.threads = options.threads}) {}
+      : plan_(convolution_layer(layer, in), parameters.convolution, {.threads = options.threads}) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
   void run(const float* src, float* dst, const float*, void* scratch) const override { plan_.run(src, dst, scratch); }
   std::string shape() const override {

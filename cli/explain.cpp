@@ -1,0 +1,175 @@
+// replk explain: every candidate of a shape, predicted and measured, and why the pick won.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "cli/commands.hpp"
+#include "cli/common.hpp"
+#include "cli/table.hpp"
+#include "cli/tunable.hpp"
+#include "core/threads.hpp"
+#include "depthwise/choice.hpp"
+#include "depthwise/trial.hpp"
+
+namespace replk::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int thread_counts[] = {1, 2, 8, 64};
+
+struct Arguments {
+  std::string shape;
+  int threads = 0;
+  double budget = 2;
+  bool again = false;
+};
+
+struct Row {
+  std::string text, why;
+  double predicted = 0, measured = 0;  // seconds; measured 0: not measured
+};
+
+/// What a race of this process says of each candidate.
+std::string why(const tuner::Standing& standing) {
+  switch (standing.fate) {
+    case tuner::Standing::won:
+      return "won";
+    case tuner::Standing::tied:
+      return fmt::format("tied ({:+.1f} %)", (standing.ratio - 1) * 100);
+    case tuner::Standing::slower:
+      return fmt::format("surely slower ({:+.0f} %)", (standing.ratio - 1) * 100);
+    case tuner::Standing::unqualified:
+      return "at least twice as slow as the best";
+    case tuner::Standing::wrong:
+      return "does not run or gives a wrong result";
+    case tuner::Standing::untried:
+      return "the budget ended before it";
+  }
+  return {};
+}
+
+/// All candidates with what is known of them, the pick first, then the measured ones by time, then by
+/// prediction.
+std::vector<Row> rows_of(const tuner::Question& question, const tuner::Choice& choice) {
+  std::map<std::string, std::pair<double, std::string>> known;  // seconds and why, by text
+  for (std::size_t i = 0; i < choice.raced.size(); i++)
+    known[choice.raced[i].text] = {choice.standings[i].seconds, why(choice.standings[i])};
+  if (choice.source == "cache") {
+    for (const tuner::Record& record : tuner::process_cache().find(question.key)) {
+      if (record.pick != choice.text) continue;
+      for (const auto& [text, seconds] : record.measured)
+        known[text] = {seconds,
+                       fmt::format("{:+.0f} % when it was measured", (seconds / record.seconds - 1) * 100)};
+      known[record.pick] = {record.seconds, fmt::format("won on {} ({} rounds)", record.date, record.rounds)};
+      break;
+    }
+  }
+  const std::vector<tuner::Candidate> candidates = question.candidates();
+  const double best = candidates[tuner::best_predicted(candidates)].predicted_seconds;
+  std::vector<Row> rows;
+  for (const tuner::Candidate& each : candidates) {
+    Row row{each.text, {}, each.predicted_seconds, 0};
+    if (const auto found = known.find(each.text); found != known.end()) {
+      row.measured = found->second.first;
+      row.why = found->second.second;
+      known.erase(found);
+    } else {
+      row.why = fmt::format("not measured: predicted {:.2f} times the best prediction",
+                            each.predicted_seconds / best);
+    }
+    rows.push_back(row);
+  }
+  for (const auto& [text, fate] : known)
+    rows.push_back({text, fate.second, 0, fate.first});  // a near shape's pick
+  std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) {
+    const auto order = [&](const Row& r) {
+      return std::make_tuple(r.text != choice.text, r.measured == 0, r.measured, r.predicted);
+    };
+    return order(a) < order(b);
+  });
+  return rows;
+}
+
+/// Independent tasks of each phase of a depthwise pick.
+Json phases_of(const depthwise::Problem& problem, const std::string& pick, int threads) {
+  depthwise::Trial trial(problem, depthwise::plan_isa({}), threads);
+  trial.verify(pick);
+  Json all = Json::array();
+  for (int count : thread_counts) {
+    Json phases = Json::array();
+    for (const depthwise::Phase& phase : trial.executor(pick).phases(count))
+      phases.push_back({{"name", phase.name}, {"tasks", phase.tasks}});
+    all.push_back({{"threads", count}, {"phases", phases}});
+  }
+  return all;
+}
+
+ExitCode run(const Arguments& a, bool json) {
+  const depthwise::Problem problem = depthwise::parse(a.shape);
+  const int threads = a.threads > 0 ? a.threads : core::default_threads();
+  const tuner::Question question = ask(a.shape, threads);
+  tuner::Settings settings = tuner::settings();
+  settings.mode = tuner::Mode::now;
+  settings.again = a.again;
+  settings.budget_seconds = a.budget;
+  const tuner::Choice choice = tuner::choose(question, settings, tuner::process_cache());
+  const std::vector<Row> rows = rows_of(question, choice);
+  const Json phases = phases_of(problem, choice.text, threads);
+
+  if (json) {
+    Json list = Json::array();
+    for (const Row& row : rows)
+      list.push_back({{"candidate", row.text},
+                      {"predicted_ms", row.predicted > 0 ? Json(row.predicted * 1e3) : Json()},
+                      {"measured_ms", row.measured > 0 ? Json(row.measured * 1e3) : Json()},
+                      {"why", row.why}});
+    print_json({{"shape", question.key.shape},
+                {"threads", threads},
+                {"pick", choice.text},
+                {"source", choice.source},
+                {"confidence", choice.confidence},
+                {"tainted", choice.tainted},
+                {"candidates", list},
+                {"tasks", phases}});
+    return exit_done;
+  }
+  fmt::print("{} on {} thread{}: {} ({}), {:.0f} % sure that nothing raced is more than 1 % faster{}\n",
+             question.key.shape, threads, threads > 1 ? "s" : "", choice.text, choice.source,
+             choice.confidence * 100, choice.tainted ? "; the machine was disturbed" : "");
+  Table table({"candidate", "predicted ms", "measured ms", "why"});
+  for (const Row& row : rows)
+    table.add({row.text, row.predicted > 0 ? fmt::format("{:.3f}", row.predicted * 1e3) : "-",
+               row.measured > 0 ? fmt::format("{:.3f}", row.measured * 1e3) : "-", row.why});
+  table.print();
+  fmt::print(
+      "Among times within 1 % the simpler algorithm wins, then the better predicted, then text order.\n");
+  for (const Json& count : phases) {
+    fmt::print("independent tasks for {} threads:", count["threads"].get<int>());
+    for (const Json& phase : count["phases"])
+      fmt::print(" {} {}", phase["name"].get<std::string>(), phase["tasks"].get<std::int64_t>());
+    fmt::print("\n");
+  }
+  return exit_done;
+}
+
+}  // namespace
+
+void add_explain(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = add_command(program, "explain", "Show every candidate of a shape, and why the pick won",
+                                  [arguments](bool json) { return run(*arguments, json); });
+  command.add_option("shape", arguments->shape, "A shape, such as n1c128h56w56k31")->required();
+  add_threads_option(command, arguments->threads);
+  command.add_option("--budget", arguments->budget, "Seconds for measuring what is not remembered")
+      ->check(CLI::Range(0.01, 86400.0))
+      ->type_name("SECONDS");
+  command.add_flag("--again", arguments->again, "Measure it even where it is remembered");
+}
+
+}  // namespace replk::cli

@@ -1,0 +1,74 @@
+#include "model/workload.hpp"
+
+#include <algorithm>
+
+#include "model/fold.hpp"
+#include "model/graph.hpp"
+
+namespace replk::model {
+namespace {
+
+template <class Item>
+void add_once(std::vector<Item>& all, const Item& item) {
+  if (std::find(all.begin(), all.end(), item) == all.end()) all.push_back(item);
+}
+
+}  // namespace
+
+depthwise::Problem depthwise_problem(const Layer& layer, const std::vector<depthwise::Branch>& branches,
+                                     const MapSize& in, depthwise::Numerics numerics) {
+  depthwise::Problem problem;
+  problem.batch = in.batch;
+  problem.channels = layer.inputs;
+  problem.height = in.height;
+  problem.width = in.width;
+  problem.branches = branches;
+  depthwise::set_default_padding(problem);
+  problem.stride_h = problem.stride_w = layer.stride;
+  problem.numerics = numerics;
+  problem.epilogue = {true, layer.activation, layer.residual >= 0};
+  return problem;
+}
+
+dense::Linear linear_layer(const Layer& layer, const MapSize& in) {
+  return {in.pixels(), layer.inputs, layer.outputs, true, layer.activation, layer.residual >= 0};
+}
+
+dense::Convolution convolution_layer(const Layer& layer, const MapSize& in) {
+  return {in.batch,     layer.inputs, layer.outputs, in.height,     in.width, layer.kernel_h,  layer.kernel_w,
+          layer.stride, layer.stride, layer.padding, layer.padding, true,     layer.activation};
+}
+
+Workload workload(const Architecture& architecture, const MapSize& input, int classes,
+                  depthwise::Numerics numerics) {
+  const Graph graph = build_graph(architecture, classes);
+  std::vector<MapSize> sizes(graph.values.size());
+  sizes[0] = input;
+  Workload all;
+  for (const Layer& layer : graph.layers) {
+    const MapSize in = sizes[layer.src];
+    sizes[layer.dst] = output_size(layer, in);
+    switch (layer.operation) {
+      case Operation::depthwise:
+        add_once(all.depthwise, depthwise_problem(layer, merged_branches(layer.branches), in, numerics));
+        break;
+      case Operation::linear:
+        add_once(all.linears, linear_layer(layer, in));
+        break;
+      case Operation::convolution:
+        add_once(all.convolutions, convolution_layer(layer, in));
+        break;
+      case Operation::squeeze_excite:
+        add_once(all.linears,
+                 dense::Linear{in.batch, layer.inputs, layer.hidden, true, Activation::relu, false});
+        add_once(all.linears,
+                 dense::Linear{in.batch, layer.hidden, layer.inputs, true, Activation::none, false});
+        break;
+      default:
+        break;
+    }
+  }
+  return all;
+}
+
+}  // namespace replk::model
