@@ -25,6 +25,7 @@ constexpr double kGross = 1.3;        // slower than this in each of the first t
 constexpr double kUnqualified = 2.0;  // slower than this in the qualifying runs: not raced
 constexpr double kDisturbed = 0.03;   // change of the calibration kernel over a round
 constexpr double kLeastSeconds = 50e-6;  // a timing shorter than this repeats the run
+constexpr double kLongSeconds = 20e-3;   // a run longer than this is qualified by one
 constexpr int kLeastRounds = 7;
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 
@@ -115,16 +116,22 @@ class Race {
   }
 
   /// A candidate's first times: one to warm up and to learn how often to repeat, then more, and the best of
-  /// them. One that is far behind gets a second chance only, and a long run none where it is not. NaN where
-  /// it fails.
+  /// them. A long run is not repeated where it is not far behind; one that is far behind gets more chances
+  /// while they cost little, because a neighbour who takes a core for a moment must not decide. NaN where it
+  /// fails.
   double qualifying_time(std::size_t i, double best) {
-    const double first = time(i);
-    if (std::isnan(first)) return first;
-    if (first < kLeastSeconds)
-      repeats_[i] = static_cast<int>(std::clamp(std::ceil(kLeastSeconds / std::max(first, 1e-9)), 1.0, 1e4));
-    if (first > 20e-3 && first < kUnqualified * best) return first;
-    const double second = std::min(first, time(i));
-    return second > kUnqualified * best ? second : std::min(second, time(i));
+    double seconds = time(i);
+    if (std::isnan(seconds)) return seconds;
+    if (seconds < kLeastSeconds)
+      repeats_[i] =
+          static_cast<int>(std::clamp(std::ceil(kLeastSeconds / std::max(seconds, 1e-9)), 1.0, 1e4));
+    if (seconds > kLongSeconds && seconds < kUnqualified * best) return seconds;
+    seconds = std::min(seconds, time(i));
+    if (seconds < kUnqualified * best) return std::min(seconds, time(i));
+    const double patience = now() + kLongSeconds;
+    for (int chance = 0; chance < 4 && seconds > kUnqualified * best && now() + seconds < patience; chance++)
+      seconds = std::min(seconds, time(i));
+    return seconds;
   }
 
   void qualify() {
@@ -262,7 +269,11 @@ class Race {
       const std::vector<double> own = kept(i);
       standing(i).rounds = result_.rounds == 0 ? 0 : static_cast<int>(own.size());
       if (!own.empty()) standing(i).seconds = median(own);
-      standing(i).ratio = median(ratios(i, result_.winner));
+    }
+    for (std::size_t i = 0; i < candidates_.size(); i++) {
+      const std::vector<double> paired = ratios(i, result_.winner);
+      standing(i).ratio =
+          paired.empty() ? standing(i).seconds / standing(result_.winner).seconds : median(paired);
     }
     for (std::size_t i : left_) {
       if (i != result_.winner) leave(i, Standing::tied);

@@ -40,7 +40,7 @@ struct Standing {
   enum Fate { untried, wrong, unqualified, slower, tied, won } fate = untried;
   int rounds = 0;      // in which it was timed
   double seconds = 0;  // median; 0 if never timed
-  double ratio = 0;    // median of its time over the winner's in the same round; 0 if never paired
+  double ratio = 0;    // median of its time over the winner's in the same round, else of what was timed; 0: never timed
 };
 const char* name(Standing::Fate fate);
 

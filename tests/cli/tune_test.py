@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""tune, explain and cache: what is measured is remembered, carried elsewhere, checked, and trusted in nothing."""
+import json
+import os
+import tempfile
+import unittest
+from pathlib import Path
+
+from replk import MODEL, ProgramTest
+
+SHAPES = ("n1c16h8w8k5", "n1c24h9w7k7+relu")
+
+
+def seal(body):
+    """A line of the cache: an object with its FNV-1a checksum as the last field."""
+    text = json.dumps(body, separators=(",", ":"))[:-1]
+    value = 0xCBF29CE484222325
+    for byte in text.encode():
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return f'{text},"check":"{value:016x}"}}\n'
+
+
+class Tuning(ProgramTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        os.environ["REPLK_CACHE_DIR"] = str(self.folder / "cache")
+        self.file = self.folder / "cache" / "tune.jsonl"
+
+    def tune(self, *arguments):
+        return self.json("tune", *arguments, "--threads", "1")
+
+    def test_what_is_measured_is_remembered(self):
+        self.assertEqual(self.json("cache", "path"), {"path": str(self.file)})
+        first = self.tune(*SHAPES)
+        self.assertEqual([row["shape"] for row in first["rows"]], ["n1c16h8w8k5", "n1c24h9w7k7+relu"])
+        self.assertEqual({row["source"] for row in first["rows"]}, {"measured"})
+        second = self.tune(*reversed(SHAPES))
+        self.assertEqual({row["source"] for row in second["rows"]}, {"cache"})
+        self.assertEqual([r["pick"] for r in first["rows"]], [r["pick"] for r in reversed(second["rows"])])
+        self.assertEqual({row["source"] for row in self.tune("--again", SHAPES[0])["rows"]}, {"measured"})
+        listed = self.json("cache", "list")
+        self.assertEqual(listed["faults"], [])
+        self.assertEqual({r["shape"] for r in listed["records"]}, {r["shape"] for r in first["rows"]})
+
+    def test_a_network_is_tuned_layer_by_layer(self):
+        rows = self.tune("--model", MODEL, "--size", "64", "--budget", "3")["rows"]
+        shapes = [row["shape"] for row in rows]
+        self.assertEqual(len(shapes), len(set(shapes)))
+        self.assertIn("n1c16h16w16k31+relu", shapes)
+        self.assertTrue(any(s.startswith("linear-") for s in shapes) and any(s.startswith("dense-") for s in shapes))
+
+    def test_explain(self):
+        told = self.json("explain", SHAPES[0], "--threads", "1", "--budget", "0.2")
+        self.assertEqual(told["candidates"][0]["candidate"], told["pick"])
+        self.assertGreater(told["candidates"][0]["measured_ms"], 0)
+        self.assertTrue(all(c["why"] for c in told["candidates"]))
+        self.assertEqual([t["threads"] for t in told["tasks"]], [1, 2, 8, 64])
+        self.assertTrue(all(p["tasks"] >= 1 for t in told["tasks"] for p in t["phases"]))
+        again = self.json("explain", SHAPES[0], "--threads", "1")
+        self.assertEqual((again["pick"], again["source"]), (told["pick"], "cache"))
+        self.assertIn(told["pick"], self.succeed("explain", SHAPES[0], "--threads", "1"))
+
+    def test_export_import_merge(self):
+        self.tune(*SHAPES)
+        out, joined = self.folder / "out.jsonl", self.folder / "joined.jsonl"
+        self.assertEqual(self.json("cache", "export", out)["records"], 2)
+        first = out.read_bytes()
+        self.assertEqual(self.json("cache", "export", out)["records"], 2)
+        self.assertEqual(out.read_bytes(), first, "the same records are the same bytes")
+        os.environ["REPLK_CACHE_DIR"] = str(self.folder / "elsewhere")
+        self.assertEqual(self.json("cache", "import", out), {"added": 2, "replaced": 0, "refused": 0})
+        self.assertEqual({row["source"] for row in self.tune(*SHAPES)["rows"]}, {"cache"})
+        self.assertEqual(self.json("cache", "merge", out, self.file, "--out", joined)["records"], 2)
+        self.assertEqual(joined.read_bytes(), first)
+
+    def test_damaged_lines_cost_themselves(self):
+        self.tune(*SHAPES)
+        lines = self.file.read_text().splitlines(keepends=True)
+        self.file.write_text(lines[0] + lines[1].replace('"ns":', '"ns":1', 1) + lines[2])
+        told = self.json("cache", "verify", "--sample", "0", code=1)
+        self.assertEqual(told["records"], 1)
+        self.assertIn("tune.jsonl:2: damaged line", told["faults"][0])
+        self.assertEqual([r["source"] for r in self.tune(*SHAPES)["rows"]], ["measured", "cache"])
+
+    def test_hostile_records_are_ignored_and_named(self):
+        self.tune(SHAPES[0])
+        record = json.loads(self.file.read_text().splitlines()[1])
+        del record["check"]
+        right = record["pick"]
+        picks = ["direct rows=2147483648 columns=2147483648", "portable tile=2147483648", "unknown n=1", "",
+                 right + " lanes=16", "row-spectral n=-1", "x" * 3000, "direct threads=2147483648"]
+        for pick in picks:
+            self.file.write_text(seal({**record, "pick": pick}))
+            told = self.json("cache", "verify", code=1)
+            self.assertEqual((told["records"], len(told["faults"])), (0, 1), pick)
+            self.assertIn("n1c16h8w8k5", told["faults"][0])
+            self.assertEqual(self.tune(SHAPES[0])["rows"][0]["source"], "measured", pick)
+        for change in ({"shape": "n1c16h8w8k7"}, {"shape": "nonsense"}, {"key": {**record["key"], "threads": "99999"}},
+                       {"key": {**record["key"], "version": "0"}}):
+            self.file.write_text(seal({**record, **change}))
+            self.assertEqual(len(self.json("cache", "verify", code=1)["faults"]), 1, change)
+        self.assertEqual(self.json("cache", "prune")["dropped"], 1)
+        self.assertEqual(self.json("cache", "verify")["records"], 0)
+
+    def test_verify_measures_a_sample_again(self):
+        self.tune(*SHAPES)
+        told = self.json("cache", "verify", "--sample", "1", "--budget", "0.2")
+        self.assertEqual((told["records"], len(told["sample"])), (2, 1))
+        self.assertGreaterEqual(told["regret"], 1)
+
+    def test_wrong_use(self):
+        self.refuse("tune", names=["--model"])
+        self.refuse("tune", SHAPES[0], "--model", MODEL, names=["--model"])
+        self.refuse("tune", "nonsense", names=["nonsense"])
+        self.refuse("tune", SHAPES[0], "--budget", "0", names=["--budget"])
+        self.refuse("explain", names=["shape"])
+        self.refuse("cache", names=["replk cache --help"])
+        self.refuse("cache", "import", self.folder / "missing", names=["missing"])
+        self.assertFalse(self.file.exists())
+
+    def test_without_a_place_it_still_tunes(self):
+        os.environ["REPLK_CACHE_DIR"] = "/proc/nowhere"
+        self.assertEqual([r["source"] for r in self.tune(SHAPES[0])["rows"]], ["measured"])
+
+
+if __name__ == "__main__":
+    unittest.main()
