@@ -14,6 +14,7 @@
 #include "bench/shapes.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
+#include "tuner/tuner.hpp"
 
 namespace replk::bench {
 namespace {
@@ -168,6 +169,7 @@ int main(int argc, char** argv) {
   app.add_flag("--quick", options.quick, "fewer rounds");
   app.add_flag("--spoil", options.spoil, "change one output of every kernel of ours, to show that the check sees it");
   CLI11_PARSE(app, argc, argv);
+  replk::tuner::tune_unless_told();
   std::vector<std::string> rest = app.remaining();
   std::vector<char*> arguments{argv[0]};
   for (std::string& word : rest) arguments.push_back(word.data());

@@ -13,6 +13,7 @@
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "depthwise/problem.hpp"
+#include "tuner/tuner.hpp"
 
 namespace replk::cli {
 namespace {
@@ -91,6 +92,7 @@ bench::DepthwiseRow tuned_and_measured(const depthwise::Problem& problem,
 ExitCode run(const Arguments& arguments, bool json) {
   std::vector<depthwise::Problem> problems;  // all are read before any is timed
   for (const std::string& shape : arguments.shapes) problems.push_back(depthwise::parse(shape));
+  tuner::tune_unless_told();
   bench::DepthwiseOptions options;
   options.threads = arguments.threads;
   options.race.seconds = arguments.seconds;

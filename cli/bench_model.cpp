@@ -19,6 +19,7 @@
 #include "cli/network.hpp"
 #include "cli/table.hpp"
 #include "depthwise/problem.hpp"
+#include "tuner/tuner.hpp"
 
 namespace replk::cli {
 namespace {
@@ -226,6 +227,7 @@ void print_peers(const Json& rows, double network_ms) {
 }
 
 ExitCode run(const Arguments& arguments, bool json) {
+  tuner::tune_unless_told();
   LoadedNetwork loaded = load_network(arguments.network);
   model::Network& network = loaded.network;
   const Size size = input_size(arguments.size, network.architecture());

@@ -177,6 +177,14 @@ void set_settings(Settings settings) {
   s.settings = std::move(settings);
 }
 
+void tune_unless_told() {
+  const char* told = std::getenv("REPLK_TUNING");
+  if (told && *told) return;
+  Settings wanted = settings();
+  wanted.mode = Mode::now;
+  set_settings(std::move(wanted));
+}
+
 std::size_t best_predicted(const std::vector<Candidate>& candidates) {
   return static_cast<std::size_t>(std::min_element(candidates.begin(), candidates.end(), predicted_before) -
                                   candidates.begin());

@@ -33,6 +33,8 @@ struct Settings {
 Settings settings();
 /// For the whole process; thread-safe.
 void set_settings(Settings settings);
+/// Mode now for the whole process, unless REPLK_TUNING says otherwise: for programs that measure speed.
+void tune_unless_told();
 
 struct Choice {
   std::string text;       // the pick; from the cache it need not be among the candidates

@@ -18,6 +18,8 @@ namespace replk::dense {
 namespace {
 
 constexpr int kSamples = 200;
+// Part of every key. To be raised when a choice of our own changes its meaning or its speed.
+constexpr const char* kVersion = "1";
 
 std::string suffix(bool bias, Activation activation, bool residual) {
   static const char* const activations[] = {"", "+relu", "+gelu"};
@@ -180,7 +182,7 @@ tuner::Key key_of(const Linear& l, int threads) {
       {tuner::word("op", "linear"), tuner::number("rows", l.rows, 0.5), tuner::number("inputs", l.inputs),
        tuner::number("outputs", l.outputs), tuner::word("epilogue", suffix(l.bias, l.activation, l.residual)),
        tuner::word("isa", name(core::cpu().isa)), tuner::word("threads", std::to_string(threads)),
-       tuner::word("onednn", onednn_version())}};
+       tuner::word("version", kVersion), tuner::word("onednn", onednn_version())}};
 }
 
 tuner::Key key_of(const Convolution& c, int threads) {
@@ -193,7 +195,7 @@ tuner::Key key_of(const Convolution& c, int threads) {
        tuner::word("padding", fmt::format("{}x{}", c.pad_h, c.pad_w)),
        tuner::word("epilogue", suffix(c.bias, c.activation, false)),
        tuner::word("isa", name(core::cpu().isa)), tuner::word("threads", std::to_string(threads)),
-       tuner::word("onednn", onednn_version())}};
+       tuner::word("version", kVersion), tuner::word("onednn", onednn_version())}};
 }
 
 template <class Layer>
@@ -206,7 +208,7 @@ tuner::Question ask(const Layer& layer, int threads) {
   q.candidates = [texts, macs = layer.macs()] {
     std::vector<tuner::Candidate> all;
     for (std::size_t i = 0; i < texts.size(); i++) {
-      // Nothing predicts oneDNN's kernels; the list's order is the prediction, at 20 GFMA/s.
+      // Nothing predicts these kernels; the list's order is the prediction, at 20 GFMA/s.
       all.push_back({texts[i], macs / 20e9 * (1 + 0.01 * static_cast<double>(i)), static_cast<int>(i)});
     }
     return all;

@@ -99,7 +99,9 @@ bool Trial::verify(const std::string& line) {
   if (workspace_.size() < needed) workspace_ = core::Buffer<std::byte>(needed);
   std::memset(dst_.data(), 0xff, dst_.size());  // NaNs: what is not written is not right
   run(line);
-  return compare(problem_, spans(weights_), tensors(), samples_, expected_).max_of_allowed <= 1;
+  // Class exact sums in one fixed order, whose error grows with the number of taps.
+  const double factor = choice->algorithm->exact() ? kernel_.height * kernel_.width + 2 : 1;
+  return compare(problem_, spans(weights_), tensors(), samples_, expected_).max_of_allowed <= factor;
 }
 
 void Trial::run(const std::string& line) {

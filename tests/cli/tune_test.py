@@ -90,7 +90,7 @@ class Tuning(ProgramTest):
         del record["check"]
         right = record["pick"]
         picks = ["direct rows=2147483648 columns=2147483648", "portable tile=2147483648", "unknown n=1", "",
-                 right + " lanes=16", "row-spectral n=-1", "x" * 3000, "direct threads=2147483648"]
+                 right + " lanes=16", "row-spectral n=-1", "x" * 300, "direct threads=2147483648"]
         for pick in picks:
             self.file.write_text(seal({**record, "pick": pick}))
             told = self.json("cache", "verify", code=1)

@@ -1,0 +1,166 @@
+// How far the tuner's picks are from the best: for each shape, every candidate is raced (the exhaustive
+// search), the tuner picks from nothing, some times over, and the analytic choice picks without measuring;
+// then the picks race each other, and their times are given over the fastest's.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "bench/shapes.hpp"
+#include "core/threads.hpp"
+#include "depthwise/choice.hpp"
+
+namespace {
+
+using namespace replk;
+using Json = nlohmann::ordered_json;
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+struct Means {
+  double log_sum = 0, worst = 1;
+  int count = 0;
+  void add(double ratio) {
+    log_sum += std::log(ratio);
+    worst = std::max(worst, ratio);
+    count++;
+  }
+  double geometric() const { return count == 0 ? 1 : std::exp(log_sum / count); }
+};
+
+struct Row {
+  std::string shape, best, tuned, analytic;
+  double ms = 0;  // of the best
+  std::size_t candidates = 0;
+  double tuned_ratio = 1, analytic_ratio = 1, tune_seconds = 0;
+  int repeats = 0, agreeing = 0;  // tunings whose pick is the first one's, or within 2 % of its time
+};
+
+Row measure(const std::string& shape, int threads, int repeats, double budget) {
+  const depthwise::Problem problem = depthwise::parse(shape);
+  tuner::Question question = depthwise::question(problem, {}, depthwise::plan_isa({}), threads);
+  question.candidates = [all = question.candidates()] { return all; };
+  tuner::Cache nothing({}, {}, "not stored");
+  Row row;
+  row.shape = shape;
+
+  tuner::Settings settings;
+  settings.mode = tuner::Mode::off;
+  row.analytic = tuner::choose(question, settings, nothing).text;
+  std::vector<std::string> tunings;
+  for (int i = 0; i < repeats; i++) {
+    const double start = seconds_now();
+    tunings.push_back(tuner::race_only(question, settings, nothing).text);
+    row.tune_seconds += (seconds_now() - start) / repeats;
+  }
+  row.tuned = tunings.front();
+  settings.shortlist = SIZE_MAX;
+  settings.budget_seconds = budget;
+  const tuner::Choice exhaustive = tuner::race_only(question, settings, nothing);
+  row.best = exhaustive.text;
+  row.candidates = exhaustive.raced.size();
+
+  std::vector<std::string> picks = tunings;
+  picks.push_back(row.analytic);
+  picks.push_back(row.best);
+  std::sort(picks.begin(), picks.end());
+  picks.erase(std::unique(picks.begin(), picks.end()), picks.end());
+  std::vector<tuner::Candidate> finalists;
+  for (const std::string& pick : picks) finalists.push_back({pick, 1, 0});
+  tuner::RaceOptions options;
+  options.budget_seconds = budget;
+  const tuner::RaceResult result = tuner::race(finalists, question.runner, options);
+  std::map<std::string, double> ratio;
+  double least = 1;
+  for (std::size_t i = 0; i < picks.size(); i++) {
+    ratio[picks[i]] = result.standings[i].ratio;
+    if (result.standings[i].ratio > 0) least = std::min(least, result.standings[i].ratio);
+  }
+  row.ms = result.standings[result.winner].seconds * 1e3;
+  row.tuned_ratio = ratio[row.tuned] / least;
+  row.analytic_ratio = ratio[row.analytic] / least;
+  row.repeats = repeats;
+  for (const std::string& pick : tunings) {
+    const double apart = ratio[pick] / ratio[row.tuned];
+    row.agreeing += pick == row.tuned || (apart < 1.02 && apart > 1 / 1.02);
+  }
+  return row;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("How far the tuner's and the analytic picks are from the best of all candidates");
+  std::vector<std::string> shapes;
+  int threads = 0, repeats = 1;
+  std::size_t first = 0, count = SIZE_MAX;
+  double budget = 3;
+  bool json = false;
+  app.add_option("shape", shapes, "Shapes (default: the 40 of the tuner's figures)");
+  app.add_option("--threads", threads, "Threads (default: all)")->check(CLI::Range(1, 1024));
+  app.add_option("--repeat", repeats, "Tunings from nothing")->check(CLI::Range(1, 100));
+  app.add_option("--first", first, "The first shape to measure, from 0");
+  app.add_option("--count", count, "How many");
+  app.add_option("--budget", budget, "Seconds of the exhaustive search and of the final of each shape");
+  app.add_flag("--json", json, "Print one JSON object");
+  CLI11_PARSE(app, argc, argv);
+  if (shapes.empty()) shapes = bench::tuning_shapes();
+  if (threads == 0) threads = core::default_threads();
+
+  Means tuned, analytic;
+  int repeated = 0, agreeing = 0;
+  Json rows = Json::array();
+  for (std::size_t i = first; i < shapes.size() && i - first < count; i++) {
+    const Row row = measure(shapes[i], threads, repeats, budget);
+    tuned.add(row.tuned_ratio);
+    analytic.add(row.analytic_ratio);
+    repeated += row.repeats;
+    agreeing += row.agreeing;
+    rows.push_back({{"shape", row.shape},
+                    {"ms", row.ms},
+                    {"candidates", row.candidates},
+                    {"best", row.best},
+                    {"tuned", row.tuned},
+                    {"tuned_ratio", row.tuned_ratio},
+                    {"analytic", row.analytic},
+                    {"analytic_ratio", row.analytic_ratio},
+                    {"tune_seconds", row.tune_seconds},
+                    {"tunings", row.repeats},
+                    {"agreeing", row.agreeing}});
+    if (!json) {
+      fmt::print(
+          "{:32} {:8.3f} ms of {:3}  tuned {:.3f} ({:.1f} s)  analytic {:.3f}  same {}/{}\n    best {}\n    "
+          "analytic {}\n",
+          row.shape, row.ms, row.candidates, row.tuned_ratio, row.tune_seconds, row.analytic_ratio,
+          row.agreeing, row.repeats, row.best, row.analytic);
+      std::fflush(stdout);
+    }
+  }
+  if (json) {
+    fmt::print("{}\n", Json({{"threads", threads},
+                             {"rows", rows},
+                             {"tuned_geometric_mean", tuned.geometric()},
+                             {"tuned_worst", tuned.worst},
+                             {"analytic_geometric_mean", analytic.geometric()},
+                             {"analytic_worst", analytic.worst},
+                             {"tunings", repeated},
+                             {"agreeing", agreeing}})
+                           .dump(2));
+  } else {
+    fmt::print(
+        "{} shapes: tuned {:.3f} (worst {:.3f}), analytic {:.3f} (worst {:.3f}) times the best; {} of {} "
+        "tunings agree\n",
+        tuned.count, tuned.geometric(), tuned.worst, analytic.geometric(), analytic.worst, agreeing,
+        repeated);
+  }
+  return 0;
+}
