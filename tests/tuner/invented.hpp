@@ -22,12 +22,14 @@ class InventedMachine {
   double drift = 0;     // relative amplitude of a slow change of the clock
   double jump = 0;      // relative size of a change of the clock from one run to the next
   double calibration_noise = 0;
+  double theft = 0;  // probability of a run during which somebody else has the core for as long as five runs take
   std::map<std::string, double> cost;  // seconds
   std::map<std::string, int> runs, verified, released;
   std::vector<std::string> wrong, throwing;
 
   Clock clock() {
-    return {[this] { return time_; }, [this] { return advance(20e-6, calibration_noise, 0); }};
+    return {[this] { return time_; }, [this] { return advance(20e-6, calibration_noise, 0); },
+            [this] { return time_ - stolen_; }};
   }
   Runner runner() {
     return {[this](const std::string& text) {
@@ -39,6 +41,10 @@ class InventedMachine {
                 throw std::runtime_error("no");
               runs[text]++;
               advance(cost.at(text), noise, spike);
+              if (std::uniform_real_distribution<double>(0, 1)(random_) < theft) {
+                time_ += 5 * cost.at(text);
+                stolen_ += 5 * cost.at(text);
+              }
             },
             [this](const std::string& text) { released[text]++; }};
   }
@@ -60,7 +66,7 @@ class InventedMachine {
     return seconds * factor;
   }
   std::mt19937_64 random_;
-  double time_ = 1000;
+  double time_ = 1000, stolen_ = 0;
 };
 
 }  // namespace replk::tuner::test

@@ -142,6 +142,24 @@ TEST(Race, AMachineThatStaysDisturbedTaintsTheResult) {
   EXPECT_TRUE(run(disturbed, disturbed.candidates()).tainted);
 }
 
+TEST(Race, ATimingThatLostTheCoreIsTakenAgain) {
+  int right = 0, tainted = 0;
+  for (int seed = 0; seed < 100; seed++) {
+    InventedMachine machine(seed);
+    machine.theft = 0.3;
+    machine.cost = {{"a", 1.05e-3}, {"b", 1e-3}, {"c", 1.1e-3}};
+    const RaceResult result = run(machine, machine.candidates());
+    right += result.winner == 1;
+    tainted += result.tainted;
+  }
+  EXPECT_GE(right, 98);
+  EXPECT_LE(tainted, 2);
+  InventedMachine crowded(1);
+  crowded.theft = 1;
+  crowded.cost = {{"a", 2e-3}, {"b", 1e-3}};
+  EXPECT_TRUE(run(crowded, crowded.candidates()).tainted);
+}
+
 TEST(Race, TheSameMachineGivesTheSameRace) {
   const auto once = [] {
     InventedMachine machine(9);
