@@ -179,7 +179,7 @@ Factors parse_factors(std::string_view text, int n) {
   while (true) {
     int f = 0;
     const auto [next, error] = std::from_chars(at, end, f);
-    if (error != std::errc() || f < 2 || f > 128) return {};
+    if (error != std::errc() || f < 2 || f > 320) return {};
     factors.push_back(f);
     product *= f;
     if (product > n) return {};

@@ -18,7 +18,7 @@ struct Complex {
 /// sums and differences of mirrored inputs, the rest by a default split of its own.
 using Factors = std::vector<int>;
 std::string to_string(const Factors& factors);  // 8x9
-/// Empty unless the text is `AxBx..` with product n and every length in 2..128.
+/// Empty unless the text is `AxBx..` with product n and every length in 2..320.
 Factors parse_factors(std::string_view text, int n);
 
 /// Splits worth trying for length n, the plain one (n whole) included.

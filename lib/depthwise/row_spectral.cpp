@@ -19,6 +19,8 @@ std::vector<int> good_lengths(int least) {
       while (rest % p == 0) rest /= p;
     if (rest == 1 || (rest == n && n <= 13) || (rest == 13 && n / 13 <= 8)) lengths.push_back(n);
   }
+  constexpr std::size_t most = 3;
+  if (lengths.size() > most) lengths.resize(most);
   return lengths;
 }
 
@@ -47,6 +49,14 @@ class Costs {
                          [&] { return row_cycles(jit::count(forward)) + row_cycles(jit::count(inverse)); });
     }
     return cycles;
+  }
+
+  /// Cycles of the forward pass alone.
+  double forward(const RowSpectralGeometry& g, const Segment& segment) {
+    const jit::RowForwardSpec spec = g.forward(segment, true);
+    return remember("f" + spec.transform.text() + std::to_string(spec.first) + "+" +
+                        std::to_string(spec.count) + "/" + std::to_string(g.lanes),
+                    [&] { return row_cycles(jit::count(spec)); });
   }
 
   double columns(const RowSpectralGeometry& g) {
@@ -114,7 +124,7 @@ double predicted_seconds(const RowSpectralGeometry& g, int threads) {
     cycles *= 2;  // columns of NCHW are read one by one
   // Scratch shares the L2 with the tensors and weights that stream through it.
   const double share = static_cast<double>(g.planes_bytes()) / static_cast<double>(core::cpu().l2_bytes);
-  cycles *= share > 0.8 ? 1.2 : share > 0.4 ? 1.05 : 1;
+  cycles *= share > 0.8 ? std::min(1 + 0.3 * share, 5.0) : share > 0.4 ? 1.05 : 1;
   // Longer runs of a pixel's channels at a time cost fewer line and page changes.
   const int lines = g.parameters.blocks * g.vector_bytes / 64;
   cycles *= lines < 1 ? 1.2 : lines == 1 ? 1.06 : lines == 2 ? 1.01 : 1;
@@ -182,11 +192,15 @@ class RowSpectral final : public Algorithm {
   /// The best splits of a length by predicted cost.
   static std::vector<jit::RowTransform> transforms(const RowSpectralGeometry& cut_along, int n) {
     std::vector<std::pair<double, jit::RowTransform>> ranked;
+    const Segment& longest =
+        *std::max_element(cut_along.along_segments.begin(), cut_along.along_segments.end(),
+                          [](const Segment& a, const Segment& b) { return a.ins < b.ins; });
     for (const jit::Factors& factors : jit::factor_choices(n)) {
+      if (n > 48 && factors.size() > 2) continue;  // three stages never came first there
       RowSpectralGeometry g = cut_along;
       g.parameters.transform.n = n;
       g.parameters.transform.factors = factors;
-      ranked.emplace_back(costs().rows(g), g.parameters.transform);
+      ranked.emplace_back(costs().forward(g, longest), g.parameters.transform);
     }
     std::stable_sort(ranked.begin(), ranked.end(),
                      [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -259,7 +273,7 @@ class RowSpectral final : public Algorithm {
   }
 
   static std::vector<int> block_counts(Isa isa) {
-    return isa == Isa::avx512 ? std::vector<int>{1, 2, 4} : std::vector<int>{2, 4, 8};
+    return isa == Isa::avx512 ? std::vector<int>{1, 2, 4} : std::vector<int>{1, 2, 4, 8};
   }
 
   /// The whole axis, where code and scratch allow it, and segments for larger ones.
@@ -267,7 +281,7 @@ class RowSpectral final : public Algorithm {
     std::vector<int> sizes;
     if (outputs <= 128) sizes.push_back(0);
     if (outputs > 96)
-      for (const int size : {32, 48, 64, 96})
+      for (const int size : {48, 96})
         if (size < outputs && 2 * size >= taps) sizes.push_back(size);
     return sizes;
   }

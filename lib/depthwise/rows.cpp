@@ -54,6 +54,25 @@ REPLK_AVX2_INLINE __m256 load_part(const T* x, int count) {
   for (int i = 0; i < count; i++) values[i] = core::to_float(x[i]);
   return _mm256_load_ps(values);
 }
+REPLK_AVX2_INLINE __m256 load_part(const float* x, int count) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_maskload_ps(x, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));  // masked lanes cannot fault
+}
+/// In pieces: a masked store is microcoded on AMD.
+REPLK_AVX2_INLINE void store_part(float* x, __m256 v, int count) {
+  __m128 low = _mm256_castps256_ps128(v);
+  if (count & 4) {
+    _mm_storeu_ps(x, low);
+    low = _mm256_extractf128_ps(v, 1);
+    x += 4;
+  }
+  if (count & 2) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(x), low);
+    low = _mm_movehl_ps(low, low);
+    x += 2;
+  }
+  if (count & 1) _mm_store_ss(x, low);
+}
 template <class T>
 REPLK_AVX2_INLINE void store_part(T* x, __m256 v, int count) {
   alignas(32) float values[unit];
