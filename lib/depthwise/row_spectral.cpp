@@ -124,10 +124,10 @@ double predicted_seconds(const RowSpectralGeometry& g, int threads) {
     cycles *= 2;  // columns of NCHW are read one by one
   // Scratch shares the L2 with the tensors and weights that stream through it.
   const double share = static_cast<double>(g.planes_bytes()) / static_cast<double>(core::cpu().l2_bytes);
-  cycles *= share > 0.8 ? std::min(1 + 0.3 * share, 5.0) : share > 0.4 ? 1.05 : 1;
+  cycles *= share > 0.8 ? std::min(1 + 0.15 * share, 4.0) : share > 0.4 ? 1.05 : 1;
   // Longer runs of a pixel's channels at a time cost fewer line and page changes.
   const int lines = g.parameters.blocks * g.vector_bytes / 64;
-  cycles *= lines < 1 ? 1.2 : lines == 1 ? 1.06 : lines == 2 ? 1.01 : 1;
+  cycles *= lines < 1 ? 1.35 : lines == 1 ? 1.06 : lines == 2 ? 1.01 : 1;
   return cycles / 3.0e9 / threads;
 }
 

@@ -75,9 +75,11 @@ RowSpectralExecutor::Task RowSpectralExecutor::task(std::int64_t index) const {
     return static_cast<int>(part);
   };
   Task t;
+  // All channels of a part of the map come before the next part, so that a large map streams through the
+  // caches once.
+  t.group = take(geometry_.groups());
   t.across = take(static_cast<std::int64_t>(geometry_.across_segments.size()));
   t.along = take(static_cast<std::int64_t>(geometry_.along_segments.size()));
-  t.group = take(geometry_.groups());
   t.image = index;
   return t;
 }

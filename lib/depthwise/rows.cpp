@@ -152,6 +152,7 @@ REPLK_AVX2 void pack_planes(const RowLayout& layout, const T* x, int channels, f
       __m256 m[unit];
       for (int i = 0; i < unit; i++) {
         const T* row = x + (c + i) * layout.channel_stride + column;
+        __builtin_prefetch(row + 2 * layout.row_stride);  // a stream a channel is more than the CPU's prefetcher follows
         m[i] = c + i >= channels ? _mm256_setzero_ps()
                : columns == unit ? load8(row)
                                  : load_part(row, columns);
