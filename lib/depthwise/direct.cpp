@@ -118,19 +118,22 @@ jit::DirectSpec specification(const Problem& p, const Kernel& k, const Taps& tap
   return spec;
 }
 
-bool fits(const Problem& p, const Kernel& k, const Parameters& t, Isa isa) {
+bool code_fits(const Problem& p, const Kernel& k, const Taps& taps, const Parameters& t, Isa isa) {
+  if (taps.rows.empty() || (t.rows > 1 && !taps.every_row(k))) return false;
+  return jit::direct_code_fmas(specification(p, k, taps, t, isa, t.rows, false)) <= max_code_fmas;
+}
+
+/// All but the code's size, which depends on the register tile alone and takes longer to find.
+bool memory_fits(const Problem& p, const Kernel& k, const Parameters& t, Isa isa) {
   const Layouts l(p, k, t, isa);
   if (!t.ring && !l.native) return false;
   if (!jit::direct_fits(isa, t.rows, t.columns, p.epilogue.activation) || t.rows > l.out_height) return false;
-  const Taps taps(k);
-  if (taps.rows.empty() || (t.rows > 1 && !taps.every_row(k))) return false;
   const std::int64_t pixel = 4 * std::int64_t{p.channels};
   // Displacements in the code have 32 bits, and the longest spans a tile's rows or its inputs.
   if ((t.rows + 1) * pixel * l.out_width > max_displacement) return false;
   if ((t.columns * p.stride_w + k.width) * pixel > max_displacement) return false;
   if ((t.rows * p.stride_h + 1) * std::int64_t{k.width} * 4 * l.lanes > max_displacement) return false;
-  if (l.ring_bytes(t) + 2 * l.out_bytes(t) > max_thread_workspace) return false;
-  return jit::direct_code_fmas(specification(p, k, taps, t, isa, t.rows, false)) <= max_code_fmas;
+  return l.ring_bytes(t) + 2 * l.out_bytes(t) <= max_thread_workspace;
 }
 
 class Direct final : public Executor {
@@ -295,7 +298,8 @@ class Direct final : public Executor {
     std::fill_n(counts, phases_, 0);
     int step = 0;
     for (int j = std::max(0, -first); j < last - first; j++) {
-      // Past the kernel's last row only later output rows are met; there every kernel row has taps (fits()).
+      // Past the kernel's last row only later output rows are met; there every kernel row has taps
+      // (code_fits()).
       const int kernel_row = j < kernel_height ? compact_row_[j] : j;
       if (kernel_row < 0 || group.phase_of_row[kernel_row] < 0) continue;
       counts[group.phase_of_row[kernel_row]]++;
@@ -401,13 +405,15 @@ class DirectAlgorithm final : public Algorithm {
 
   bool legal(const Problem& problem, const Kernel& geometry, const Tiling& tiling, Isa isa) const override {
     const auto parameters = Parameters::read(tiling);
-    return isa != Isa::portable && parameters && fits(problem, geometry, *parameters, isa);
+    return isa != Isa::portable && parameters && memory_fits(problem, geometry, *parameters, isa) &&
+           code_fits(problem, geometry, Taps(geometry), *parameters, isa);
   }
 
   std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa isa,
                                     int threads) const override {
     std::vector<Candidate> found;
     if (isa == Isa::portable) return found;
+    const Taps taps(geometry);
     const int out_width = problem.out_width(),
               blocks = (problem.channels + vector_floats(isa) - 1) / vector_floats(isa);
     const int registers = isa == Isa::avx512 ? 32 : 16;
@@ -418,13 +424,19 @@ class DirectAlgorithm final : public Algorithm {
         const bool small = sums < 6 && columns < out_width;
         if (small || sums + rows > registers || (columns > 2 && (out_width + tiles - 1) / tiles < columns))
           continue;
+        const Parameters tile{rows, columns, true, 1};
+        if (!jit::direct_fits(isa, rows, columns, problem.epilogue.activation) ||
+            !code_fits(problem, geometry, taps, tile, isa))
+          continue;
+        const double cycles = tile_cycles(specification(problem, geometry, taps, tile, isa, rows, false));
         for (bool ring : {true, false})
           for (int group : {1, 2, 4, 8, 16, 64}) {
             if (group > 1 && group / 2 >= blocks) continue;
             if (ring && group > 8) continue;
             const Parameters parameters{rows, columns, ring, group};
-            if (fits(problem, geometry, parameters, isa))
-              found.push_back({parameters.tiling(), predict(problem, geometry, parameters, isa, threads)});
+            if (memory_fits(problem, geometry, parameters, isa))
+              found.push_back(
+                  {parameters.tiling(), predict(problem, geometry, parameters, isa, threads, cycles)});
           }
       }
     std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
@@ -440,9 +452,9 @@ class DirectAlgorithm final : public Algorithm {
   }
 
  private:
-  static double predict(const Problem& p, const Kernel& k, const Parameters& t, Isa isa, int threads) {
+  static double predict(const Problem& p, const Kernel& k, const Parameters& t, Isa isa, int threads,
+                        double group_cycles) {
     const Layouts l(p, k, t, isa);
-    const jit::DirectSpec spec = specification(p, k, Taps(k), t, isa, t.rows, false);
     // Kernel rows outside the map are skipped at run time: scale by the share that meets it.
     std::int64_t meeting = 0;
     for (int row = 0; row < l.out_height; row++) {
@@ -451,7 +463,7 @@ class DirectAlgorithm final : public Algorithm {
     }
     const double share = static_cast<double>(meeting) / (static_cast<double>(l.out_height) * k.height);
     const double row_groups = std::ceil(static_cast<double>(l.out_height) / t.rows);
-    double cycles = tile_cycles(spec) * share * row_groups;
+    double cycles = group_cycles * share * row_groups;
     const double in_pixels = static_cast<double>(p.height) * p.width,
                  out_pixels = l.out_height * static_cast<double>(l.out_width);
     const int group = l.group_blocks(t);
