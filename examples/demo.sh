@@ -40,6 +40,8 @@ bold='' plain=''
 [[ ! -t 1 ]] || bold=$'\e[1m' plain=$'\e[0m'
 title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 
+[[ -x build/replk ]] || { echo "demo.sh: build/replk is not built yet; ./run demo builds it" >&2; exit 2; }
+
 title "This machine"
 build/replk info
 
