@@ -78,7 +78,8 @@ class Decoder {
   Decoder& operator=(const Decoder&) = delete;
 
   Image decode() {
-    // Not in the constructor: a bad header would throw there, and what libjpeg holds by then would never be freed.
+    // Not in the constructor: a bad header would throw there, and what libjpeg holds by then would never be
+    // freed.
     guarded([&] { jpeg_read_header(&info_, TRUE); });
     check_size(name_, info_.image_height, info_.image_width);
     const int components = info_.num_components;
