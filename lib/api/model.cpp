@@ -1,6 +1,4 @@
 // Networks behind the C API.
-#include "model/network.hpp"
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include "api/guard.hpp"
+#include "model/network.hpp"
 
 using namespace replk;
 using api::guarded;
@@ -37,7 +36,8 @@ std::vector<std::string> lines(const std::string& text) {
   return lines;
 }
 
-std::unique_ptr<replk_model> load(const char* name, const char* weights_file, const replk_model_options* given) {
+std::unique_ptr<replk_model> load(const char* name, const char* weights_file,
+                                  const replk_model_options* given) {
   const replk_model_options o =
       given ? api::read(given, replk_model_options_default(), sizeof(replk_model_options), "options")
             : replk_model_options_default();
@@ -51,9 +51,11 @@ std::unique_ptr<replk_model> load(const char* name, const char* weights_file, co
   options.threads = o.threads;
   options.numerics = static_cast<depthwise::Numerics>(o.numerics);
   options.norm_intermediate_features = o.norm_intermediate_features != 0;
-  if (o.progress) options.progress = [&o](double fraction) { return o.progress(fraction, o.progress_user) == 0; };
+  if (o.progress)
+    options.progress = [&o](double fraction) { return o.progress(fraction, o.progress_user) == 0; };
   model::Network network(architecture, *weights, options);
-  return std::unique_ptr<replk_model>(new replk_model{std::move(network), lines(weights->metadata("labels"))});
+  return std::unique_ptr<replk_model>(
+      new replk_model{std::move(network), lines(weights->metadata("labels"))});
 }
 
 }  // namespace
@@ -66,7 +68,9 @@ replk_status replk_model_load(const char* name, const char* weights_file, const 
   });
 }
 
-void replk_model_destroy(replk_model* model) { delete model; }
+void replk_model_destroy(replk_model* model) {
+  delete model;
+}
 
 replk_status replk_model_get_info(const replk_model* model, replk_model_info* info) {
   return guarded([&] {
@@ -96,7 +100,8 @@ const char* replk_model_label(const replk_model* model, int32_t index) {
 }
 
 replk_status replk_model_feature_shape(const replk_model* model, int32_t stage, int32_t height, int32_t width,
-                                       int32_t* feature_channels, int32_t* feature_height, int32_t* feature_width) {
+                                       int32_t* feature_channels, int32_t* feature_height,
+                                       int32_t* feature_width) {
   return guarded([&] {
     const model::FeatureShape shape = not_null(model, "model").network.feature_shape(stage, height, width);
     not_null(feature_channels, "feature_channels") = shape.channels;
@@ -116,14 +121,17 @@ replk_status replk_cancel_create(replk_cancel** cancel) {
   });
 }
 
-void replk_cancel_destroy(replk_cancel* cancel) { delete cancel; }
+void replk_cancel_destroy(replk_cancel* cancel) {
+  delete cancel;
+}
 
 void replk_cancel_request(replk_cancel* cancel, int requested) {
   if (cancel) cancel->requested = requested != 0;
 }
 
-replk_status replk_model_run(replk_model* model, const float* pixels, int64_t batch, int32_t height, int32_t width,
-                             float* logits, float* const* features, const replk_cancel* cancel) {
+replk_status replk_model_run(replk_model* model, const float* pixels, int64_t batch, int32_t height,
+                             int32_t width, float* logits, float* const* features,
+                             const replk_cancel* cancel) {
   return guarded([&] {
     model::Output output{logits, {}};
     if (features) std::copy(features, features + 4, output.features.begin());

@@ -13,18 +13,21 @@ constexpr bool sanitized = true;  // the sanitizer sees overruns of heap blocks 
 constexpr bool sanitized = false;
 #endif
 
-// From here on memory comes from the kernel and goes back to it when freed. glibc moves its own threshold up to 32 MiB
-// as blocks are freed, and then a network's loading leaves half as much again in holes of the heap.
+// From here on memory comes from the kernel and goes back to it when freed. glibc moves its own threshold up
+// to 32 MiB as blocks are freed, and then a network's loading leaves half as much again in holes of the heap.
 constexpr std::size_t mapped_from = std::size_t{1} << 20;
 constexpr std::size_t page = 4096, huge_page = std::size_t{2} << 20;
 
-bool is_mapped(std::size_t bytes) { return !sanitized && bytes >= mapped_from; }
+bool is_mapped(std::size_t bytes) {
+  return !sanitized && bytes >= mapped_from;
+}
 
-/// Aligned to a huge page, so that every whole one of a large block can be one: weights are streamed once a run, and
-/// the walks of small pages' tables show.
+/// Aligned to a huge page, so that every whole one of a large block can be one: weights are streamed once a
+/// run, and the walks of small pages' tables show.
 void* map(std::size_t bytes) {
   const std::size_t size = round_up(bytes, page), align = size >= huge_page ? huge_page : page;
-  void* const mapping = ::mmap(nullptr, size + align - page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const mapping =
+      ::mmap(nullptr, size + align - page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping == MAP_FAILED) return nullptr;
   auto* const begin = static_cast<char*>(mapping);
   char* const aligned = reinterpret_cast<char*>(round_up(reinterpret_cast<std::uintptr_t>(begin), align));
@@ -38,7 +41,8 @@ void* map(std::size_t bytes) {
 }  // namespace
 
 void* allocate(std::size_t bytes, bool zeroed) {
-  void* const memory = is_mapped(bytes) ? map(bytes) : std::aligned_alloc(alignment, round_up(bytes, alignment));
+  void* const memory =
+      is_mapped(bytes) ? map(bytes) : std::aligned_alloc(alignment, round_up(bytes, alignment));
   if (memory == nullptr) fail(Status::out_of_memory, "no memory for {} bytes", bytes);
   if (zeroed && !is_mapped(bytes)) std::memset(memory, 0, bytes);
   return memory;

@@ -16,20 +16,22 @@ constexpr std::size_t round_up(std::size_t value, std::size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-/// bytes >= 1, aligned to `alignment`. Large blocks are pages of their own, huge where the system lends them. Throws
-/// out_of_memory.
+/// bytes >= 1, aligned to `alignment`. Large blocks are pages of their own, huge where the system lends them.
+/// Throws out_of_memory.
 void* allocate(std::size_t bytes, bool zeroed);
 /// memory: allocate(bytes, ...)'s, or null.
 void release(void* memory, std::size_t bytes) noexcept;
 
-/// A fixed-size array of trivially copyable elements, aligned to a cache line, uninitialised unless asked. Move-only.
+/// A fixed-size array of trivially copyable elements, aligned to a cache line, uninitialised unless asked.
+/// Move-only.
 template <class T>
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(std::size_t count, bool zeroed = false) : count_(count) {
     if (count == 0) return;
-    if (count > (SIZE_MAX / 2) / sizeof(T)) fail(Status::out_of_memory, "a buffer of {} elements is too large", count);
+    if (count > (SIZE_MAX / 2) / sizeof(T))
+      fail(Status::out_of_memory, "a buffer of {} elements is too large", count);
     data_ = static_cast<T*>(allocate(count * sizeof(T), zeroed));
   }
   ~Buffer() { release(data_, count_ * sizeof(T)); }

@@ -8,29 +8,32 @@ namespace replk::core {
 
 /// Threads a call uses when it asks for 0: CPUs this process may use (affinity and cgroup quota).
 int default_threads();
-/// What a request means: 0 is default_threads(); inside a parallel region of this library or of OpenMP it is 1.
+/// What a request means: 0 is default_threads(); inside a parallel region of this library or of OpenMP it
+/// is 1.
 int effective_threads(int requested);
 
-/// Runs body(index, thread) for every index in [0, count), on at most `threads` threads (see effective_threads), and
-/// waits. Indices are dealt in contiguous equal shares, so an index goes to the same thread from call to call. The
-/// first exception of any body is thrown here after all have ended. Allocates nothing.
+/// Runs body(index, thread) for every index in [0, count), on at most `threads` threads (see
+/// effective_threads), and waits. Indices are dealt in contiguous equal shares, so an index goes to the same
+/// thread from call to call. The first exception of any body is thrown here after all have ended. Allocates
+/// nothing.
 using ParallelBody = std::function<void(std::int64_t index, int thread)>;
 void parallel_for(std::int64_t count, int threads, const ParallelBody& body);
 
 /// The same for a lambda, by reference: a std::function that holds a large capture itself would be allocated.
 template <class Body>
-  requires(!std::is_same_v<std::remove_cvref_t<Body>, ParallelBody>)
-void parallel_for(std::int64_t count, int threads, Body&& body) {
+requires(!std::is_same_v<std::remove_cvref_t<Body>, ParallelBody>) void parallel_for(std::int64_t count,
+                                                                                     int threads,
+                                                                                     Body&& body) {
   parallel_for(count, threads, ParallelBody(std::ref(body)));
 }
 
-/// A user's pool: calls body(i) for every i in [0, count) concurrently and returns when all are done. Process-wide;
-/// an empty function restores OpenMP. Not to be changed while another thread runs work.
+/// A user's pool: calls body(i) for every i in [0, count) concurrently and returns when all are done.
+/// Process-wide; an empty function restores OpenMP. Not to be changed while another thread runs work.
 using PoolRun = std::function<void(int count, const std::function<void(int)>& body)>;
 void set_thread_pool(PoolRun run);
 
-/// While it lives, OpenMP teams that this thread starts have effective_threads(threads) members: for libraries that run
-/// OpenMP themselves (oneDNN). Other threads are not touched.
+/// While it lives, OpenMP teams that this thread starts have effective_threads(threads) members: for
+/// libraries that run OpenMP themselves (oneDNN). Other threads are not touched.
 class TeamSize {
  public:
   explicit TeamSize(int threads);

@@ -16,7 +16,7 @@ constexpr Preprocessing imagenet{};
 constexpr Preprocessing symmetric{{0.5f, 0.5f, 0.5f}, {0.5f, 0.5f, 0.5f}, 320};
 
 Architecture row_of(Family family, std::string name, std::vector<int> depths, std::vector<int> channels,
-                         std::vector<int> kernels, int small_kernel) {
+                    std::vector<int> kernels, int small_kernel) {
   Architecture row;
   row.name = std::move(name);
   row.family = family;
@@ -27,9 +27,10 @@ Architecture row_of(Family family, std::string name, std::vector<int> depths, st
   return row;
 }
 
-Architecture replknet(std::string name, std::vector<int> channels, std::vector<int> kernels, int small_kernel) {
+Architecture replknet(std::string name, std::vector<int> channels, std::vector<int> kernels,
+                      int small_kernel) {
   return row_of(Family::replknet, std::move(name), {2, 2, 18, 2}, std::move(channels), std::move(kernels),
-                     small_kernel);
+                small_kernel);
 }
 
 Architecture slak(std::string name, std::vector<int> depths, std::vector<int> channels) {
@@ -38,12 +39,12 @@ Architecture slak(std::string name, std::vector<int> depths, std::vector<int> ch
 
 Architecture convnext(std::string name, std::vector<int> depths, int channels) {
   return row_of(Family::convnext, std::move(name), std::move(depths),
-                     {channels, 2 * channels, 4 * channels, 8 * channels}, {7, 7, 7, 7}, 0);
+                {channels, 2 * channels, 4 * channels, 8 * channels}, {7, 7, 7, 7}, 0);
 }
 
 Architecture unireplknet(std::string name, std::vector<int> depths, int channels, int third_stage_period) {
   Architecture row = row_of(Family::unireplknet, std::move(name), std::move(depths),
-                                 {channels, 2 * channels, 4 * channels, 8 * channels}, {3, 13, 13, 13}, 0);
+                            {channels, 2 * channels, 4 * channels, 8 * channels}, {3, 13, 13, 13}, 0);
   row.third_stage_period = third_stage_period;
   return row;
 }
@@ -77,7 +78,7 @@ std::vector<Architecture> make_rows() {
   rows.push_back(unireplknet("unireplknet-xl", {3, 3, 27, 3}, 256, 3));
   // MobileNetV2, arXiv 1801.04381, table 2; seven groups of inverted residuals.
   rows.push_back(row_of(Family::mobilenetv2, "mobilenetv2", {1, 2, 3, 4, 3, 3, 1},
-                             {16, 24, 32, 64, 96, 160, 320}, {3, 3, 3, 3, 3, 3, 3}, 0));
+                        {16, 24, 32, 64, 96, 160, 320}, {3, 3, 3, 3, 3, 3, 3}, 0));
   return rows;
 }
 
@@ -88,21 +89,22 @@ const std::vector<Architecture>& rows() {
 
 std::vector<int> parse_kernels(std::string_view text, std::size_t stages, std::string_view name) {
   std::vector<int> kernels;
-  for (const char* at = text.data(), *end = at + text.size();; ++at) {
+  for (const char *at = text.data(), *end = at + text.size();; ++at) {
     int kernel = 0;
     const auto [next, error] = std::from_chars(at, end, kernel);
     if (error != std::errc() || kernel < 1 || kernel > 63 || kernel % 2 == 0)
-      fail(Status::invalid_argument, "model {}: k={}: kernels are odd numbers from 1 to 63, separated by commas", name,
-           text);
+      fail(Status::invalid_argument,
+           "model {}: k={}: kernels are odd numbers from 1 to 63, separated by commas", name, text);
     kernels.push_back(kernel);
     at = next;
     if (at == end) break;
-    if (*at != ',') fail(Status::invalid_argument, "model {}: k={}: '{}' where a comma is wanted", name, text, *at);
+    if (*at != ',')
+      fail(Status::invalid_argument, "model {}: k={}: '{}' where a comma is wanted", name, text, *at);
   }
   if (kernels.size() == 1) kernels.resize(stages, kernels[0]);
   if (kernels.size() != stages)
-    fail(Status::invalid_argument, "model {}: k={}: {} kernels; {} or 1 are wanted", name, text, kernels.size(),
-         stages);
+    fail(Status::invalid_argument, "model {}: k={}: {} kernels; {} or 1 are wanted", name, text,
+         kernels.size(), stages);
   return kernels;
 }
 
@@ -111,7 +113,8 @@ std::vector<int> parse_kernels(std::string_view text, std::size_t stages, std::s
 Architecture find_architecture(std::string_view name) {
   const std::size_t colon = name.find(':');
   const std::string_view base = name.substr(0, colon);
-  const auto found = std::find_if(rows().begin(), rows().end(), [&](const auto& row) { return row.name == base; });
+  const auto found =
+      std::find_if(rows().begin(), rows().end(), [&](const auto& row) { return row.name == base; });
   if (found == rows().end()) {
     std::string known;
     for (const auto& row : rows()) known += (known.empty() ? "" : ", ") + row.name;

@@ -1,4 +1,5 @@
-// Networks as data: one row a network. A row is turned into layers by graph.hpp, which knows families, not networks.
+// Networks as data: one row a network. A row is turned into layers by graph.hpp, which knows families, not
+// networks.
 #pragma once
 #include <array>
 #include <string>
@@ -9,12 +10,14 @@ namespace replk::model {
 
 enum class Family { replknet, slak, convnext, unireplknet, mobilenetv2 };
 
-/// How an image becomes an input, as the official repositories evaluate (PIL bicubic on 8-bit RGB, then / 255).
+/// How an image becomes an input, as the official repositories evaluate (PIL bicubic on 8-bit RGB, then /
+/// 255).
 struct Preprocessing {
   std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, std{0.229f, 0.224f, 0.225f};  // of RGB in 0..1
-  int size = 224;               // the default input, a square of this side
-  double crop_fraction = 0.875; // below warp_from: short side to int(size / crop_fraction), then the central crop
-  int warp_from = 384;          // from this size on: resized to size x size, no crop
+  int size = 224;  // the default input, a square of this side
+  double crop_fraction =
+      0.875;            // below warp_from: short side to int(size / crop_fraction), then the central crop
+  int warp_from = 384;  // from this size on: resized to size x size, no crop
 
   bool warps(int input_size) const { return input_size >= warp_from; }
   /// The short side after resizing where it does not warp.
@@ -27,10 +30,10 @@ struct Architecture {
   Family family = Family::replknet;
   std::vector<int> depths;
   std::vector<int> channels;
-  std::vector<int> kernels;      // of the large depthwise convolution, one a stage
-  int small_kernel = 0;          // of the parallel small one (SLaK: also the short side of the stripes); 0: none
-  double depthwise_ratio = 1;    // channels of RepLKNet's depthwise convolution over those of the stage
-  int feedforward_ratio = 4;     // hidden channels over those of the stage
+  std::vector<int> kernels;  // of the large depthwise convolution, one a stage
+  int small_kernel = 0;      // of the parallel small one (SLaK: also the short side of the stripes); 0: none
+  double depthwise_ratio = 1;  // channels of RepLKNet's depthwise convolution over those of the stage
+  int feedforward_ratio = 4;   // hidden channels over those of the stage
   /// UniRepLKNet: in its third stage one block in so many has the large kernel, the others 3x3.
   int third_stage_period = 1;
   int stem_channels = 32, head_channels = 1280;  // of MobileNetV2
@@ -38,9 +41,9 @@ struct Architecture {
   Preprocessing preprocessing;
 };
 
-/// The architecture of a name, `replknet-31b` or `replknet-31b:k=3,3,3,3` (one kernel for all stages: `mobilenetv2:k=13`).
-/// Throws not_found (naming the names there are) or invalid_argument (a kernel that is even or outside 1..63, or a
-/// wrong number of them).
+/// The architecture of a name, `replknet-31b` or `replknet-31b:k=3,3,3,3` (one kernel for all stages:
+/// `mobilenetv2:k=13`). Throws not_found (naming the names there are) or invalid_argument (a kernel that is
+/// even or outside 1..63, or a wrong number of them).
 Architecture find_architecture(std::string_view name);
 
 /// All names, in the order of design.md.

@@ -25,8 +25,9 @@ Affine output_affine(const ConvTensors& tensors, int channels, TensorReader& rea
   const bool has_bn = !tensors.batch_norm.empty() && reader.has(tensors.batch_norm + ".weight");
   const bool has_bias = reader.has(tensors.bias);
   if (!tensors.batch_norm.empty() && !has_bn && !has_bias)
-    fail(Status::bad_file, "{}: '{}.weight' is missing, and '{}' in its place too", reader.source().describe(),
-         tensors.batch_norm, tensors.bias.empty() ? tensors.weight : tensors.bias);
+    fail(Status::bad_file, "{}: '{}.weight' is missing, and '{}' in its place too",
+         reader.source().describe(), tensors.batch_norm,
+         tensors.bias.empty() ? tensors.weight : tensors.bias);
   const bool needs_bias = tensors.batch_norm.empty() && !tensors.bias.empty();
   if (has_bias || needs_bias) {
     const Buffer<float> bias = reader.read(tensors.bias, {channels});
@@ -80,7 +81,8 @@ DoubleBranch scaled(const Branch& branch, const Buffer<float>& weights, const st
 Buffer<float> TensorReader::read(const std::string& name, const Shape& shape) {
   const Shape* found = source_.shape(name);
   if (found == nullptr)
-    fail(Status::bad_file, "{}: '{}' is missing; shape {} is wanted", source_.describe(), name, to_string(shape));
+    fail(Status::bad_file, "{}: '{}' is missing; shape {} is wanted", source_.describe(), name,
+         to_string(shape));
   if (without_last_ones(*found) != without_last_ones(shape))
     fail(Status::bad_file, "{}: '{}': shape {} found, {} wanted", source_.describe(), name, to_string(*found),
          to_string(shape));
@@ -200,7 +202,8 @@ FoldedDepthwise fold_depthwise(const Layer& layer, TensorReader& reader, int thr
     folded.weights.push_back(std::move(weights));
   }
   folded.bias = Buffer<float>(channels);
-  for (int c = 0; c < channels; ++c) folded.bias[c] = static_cast<float>(bias[c] * sum.scale[c] + sum.offset[c]);
+  for (int c = 0; c < channels; ++c)
+    folded.bias[c] = static_cast<float>(bias[c] * sum.scale[c] + sum.offset[c]);
   return folded;
 }
 

@@ -1,5 +1,5 @@
-// From a checkpoint's tensors to the weights that are computed with: every BN, layer scale and offset folded in double,
-// branches merged where one covers another, rounded once.
+// From a checkpoint's tensors to the weights that are computed with: every BN, layer scale and offset folded
+// in double, branches merged where one covers another, rounded once.
 #pragma once
 #include <set>
 #include <string>
@@ -19,8 +19,8 @@ class TensorReader {
 
   const WeightSource& source() const { return source_; }
   bool has(const std::string& name) const { return !name.empty() && source_.shape(name) != nullptr; }
-  /// Throws bad_file where it is missing, or its shape differs (sides of 1 at the end apart: a linear layer's [n, m] is
-  /// a convolution's [n, m, 1, 1]).
+  /// Throws bad_file where it is missing, or its shape differs (sides of 1 at the end apart: a linear layer's
+  /// [n, m] is a convolution's [n, m, 1, 1]).
   core::Buffer<float> read(const std::string& name, const Shape& shape);
   void ignore(const std::string& name) { used_.insert(name); }
   /// Names in the source that nothing asked for, BN's counters apart.

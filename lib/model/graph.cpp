@@ -49,9 +49,9 @@ class Builder {
     return {prefix + ".weight", prefix + ".bias", "", std::move(shape)};
   }
 
-  int linear(const std::string& name, int src, ConvTensors tensors, Activation activation, int residual = -1) {
-    Layer& layer =
-        add(Operation::linear, name, src, static_cast<int>(tensors.shape[0]), activation);
+  int linear(const std::string& name, int src, ConvTensors tensors, Activation activation,
+             int residual = -1) {
+    Layer& layer = add(Operation::linear, name, src, static_cast<int>(tensors.shape[0]), activation);
     layer.tensors.push_back(std::move(tensors));
     layer.residual = residual;
     return layer.dst;
@@ -159,7 +159,8 @@ class RepLKNet : Builder {
   }
 };
 
-// ConvNeXt, arXiv 2201.03545, and SLaK, arXiv 2207.03620, which puts three BN branches in the place of its 7x7.
+// ConvNeXt, arXiv 2201.03545, and SLaK, arXiv 2207.03620, which puts three BN branches in the place of its
+// 7x7.
 class ConvNeXt : Builder {
  public:
   using Builder::Builder;
@@ -188,11 +189,13 @@ class ConvNeXt : Builder {
       return layer_norm(prefix + ".1", x);
     }
     x = layer_norm(prefix + ".0", x);
-    return convolution(prefix + ".1", x, plain(prefix + ".1", {c, channels(x), 2, 2}), 2, 0, Activation::none);
+    return convolution(prefix + ".1", x, plain(prefix + ".1", {c, channels(x), 2, 2}), 2, 0,
+                       Activation::none);
   }
   int residual_block(const std::string& prefix, int x, int kernel) {
     const int c = channels(x);
-    int y = row.family == Family::slak ? stripes(prefix + ".large_kernel", x, kernel) : single(prefix, x, kernel);
+    int y =
+        row.family == Family::slak ? stripes(prefix + ".large_kernel", x, kernel) : single(prefix, x, kernel);
     y = layer_norm(prefix + ".norm", y);
     y = linear(prefix + ".pwconv1", y, plain(prefix + ".pwconv1", {4 * c, c}), Activation::gelu);
     y = linear(prefix + ".pwconv2", y, plain(prefix + ".pwconv2", {c, 4 * c}), Activation::none, x);
@@ -272,7 +275,8 @@ class UniRepLKNet : Builder {
   }
   int single(const std::string& prefix, int x, int kernel) {
     const int y = depthwise(prefix + ".dwconv", x, 1, Activation::none);
-    branch({prefix + ".dwconv.weight", prefix + ".dwconv.bias", prefix + ".norm", depthwise_shape(kernel, kernel)});
+    branch({prefix + ".dwconv.weight", prefix + ".dwconv.bias", prefix + ".norm",
+            depthwise_shape(kernel, kernel)});
     return y;
   }
   int dilated(const std::string& prefix, int x, int kernel) {
@@ -305,8 +309,9 @@ class MobileNetV2 : Builder {
   using Builder::Builder;
 
   Graph build(int classes) {
-    int x = convolution("features.0", 0, sequential("features.0.0", "features.0.1", {row.stem_channels, 3, 3, 3}), 2,
-                        1, Activation::relu);
+    int x =
+        convolution("features.0", 0, sequential("features.0.0", "features.0.1", {row.stem_channels, 3, 3, 3}),
+                    2, 1, Activation::relu);
     clamp("features.0.clamp", x);
     int feature = 1;
     for (std::size_t group = 0; group < row.depths.size(); ++group) {
@@ -322,7 +327,8 @@ class MobileNetV2 : Builder {
     begin_head();
     if (classes > 0) {
       const std::string prefix = format("features.{}", feature);
-      x = linear(prefix, x, sequential(prefix + ".0", prefix + ".1", {row.head_channels, channels(x), 1, 1}), Activation::relu);
+      x = linear(prefix, x, sequential(prefix + ".0", prefix + ".1", {row.head_channels, channels(x), 1, 1}),
+                 Activation::relu);
       clamp(prefix + ".clamp", x);
       x = mean("pool", x);
       graph.logits = linear("classifier", x, plain("classifier.1", {classes, channels(x)}), Activation::none);
@@ -335,20 +341,24 @@ class MobileNetV2 : Builder {
     return {conv + ".weight", conv + ".bias", bn, std::move(shape)};
   }
   void clamp(const std::string& name, int x) { add_in_place(Operation::relu6_clamp, name, x); }
-  int inverted_residual(const std::string& prefix, int x, int outputs, int expansion, int stride, int kernel) {
+  int inverted_residual(const std::string& prefix, int x, int outputs, int expansion, int stride,
+                        int kernel) {
     const int c = channels(x), hidden = c * expansion;
     int y = x, at = 0;
     if (expansion != 1) {
-      y = linear(prefix + ".0", y, sequential(prefix + ".0.0", prefix + ".0.1", {hidden, c, 1, 1}), Activation::relu);
+      y = linear(prefix + ".0", y, sequential(prefix + ".0.0", prefix + ".0.1", {hidden, c, 1, 1}),
+                 Activation::relu);
       clamp(prefix + ".0.clamp", y);
       at = 1;
     }
     y = depthwise(format("{}.{}", prefix, at), y, stride, Activation::relu);
-    branch(sequential(format("{}.{}.0", prefix, at), format("{}.{}.1", prefix, at), depthwise_shape(kernel, kernel)));
+    branch(sequential(format("{}.{}.0", prefix, at), format("{}.{}.1", prefix, at),
+                      depthwise_shape(kernel, kernel)));
     clamp(format("{}.{}.clamp", prefix, at), y);
-    return linear(format("{}.{}", prefix, at + 1), y,
-                  sequential(format("{}.{}", prefix, at + 1), format("{}.{}", prefix, at + 2), {outputs, hidden, 1, 1}),
-                  Activation::none, stride == 1 && c == outputs ? x : -1);
+    return linear(
+        format("{}.{}", prefix, at + 1), y,
+        sequential(format("{}.{}", prefix, at + 1), format("{}.{}", prefix, at + 2), {outputs, hidden, 1, 1}),
+        Activation::none, stride == 1 && c == outputs ? x : -1);
   }
 };
 
@@ -356,11 +366,15 @@ class MobileNetV2 : Builder {
 
 Graph build_graph(const Architecture& architecture, int classes) {
   switch (architecture.family) {
-    case Family::replknet: return RepLKNet(architecture).build(classes);
+    case Family::replknet:
+      return RepLKNet(architecture).build(classes);
     case Family::slak:
-    case Family::convnext: return ConvNeXt(architecture).build(classes);
-    case Family::unireplknet: return UniRepLKNet(architecture).build(classes);
-    case Family::mobilenetv2: return MobileNetV2(architecture).build(classes);
+    case Family::convnext:
+      return ConvNeXt(architecture).build(classes);
+    case Family::unireplknet:
+      return UniRepLKNet(architecture).build(classes);
+    case Family::mobilenetv2:
+      return MobileNetV2(architecture).build(classes);
   }
   return {};
 }

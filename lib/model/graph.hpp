@@ -1,5 +1,5 @@
-// An architecture as a flat list of layers. Each names its tensors in the checkpoint; what of them is folded into it
-// (BN before and behind, layer scale, GRN's beta) is stated here and done by fold.hpp.
+// An architecture as a flat list of layers. Each names its tensors in the checkpoint; what of them is folded
+// into it (BN before and behind, layer scale, GRN's beta) is stated here and done by fold.hpp.
 #pragma once
 #include <array>
 #include <string>
@@ -12,8 +12,8 @@
 
 namespace replk::model {
 
-/// The names of one convolution or linear layer in a checkpoint. Empty: there is none in any form. Where both a BN and
-/// a bias are named, train form has the BN and fused form the bias.
+/// The names of one convolution or linear layer in a checkpoint. Empty: there is none in any form. Where both
+/// a BN and a bias are named, train form has the BN and fused form the bias.
 struct ConvTensors {
   std::string weight, bias;
   std::string batch_norm;  // prefix: .weight .bias .running_mean .running_var
@@ -43,11 +43,12 @@ struct Layer {
   int kernel_h = 1, kernel_w = 1, stride = 1, padding = 0;
   Activation activation = Activation::none;
 
-  /// What is computed: one for linear and convolution, any number of summed ones for depthwise, two (down, up) for
-  /// squeeze_excite; layer_norm and grn: weight and bias alone.
+  /// What is computed: one for linear and convolution, any number of summed ones for depthwise, two (down,
+  /// up) for squeeze_excite; layer_norm and grn: weight and bias alone.
   std::vector<ConvTensors> tensors;
   std::vector<depthwise::Branch> branches;  // of depthwise, beside tensors
-  /// Depthwise: the names where all branches are merged (weight and bias both needed); empty weight: no such form.
+  /// Depthwise: the names where all branches are merged (weight and bias both needed); empty weight: no such
+  /// form.
   ConvTensors merged;
   /// A BN behind the sum of the branches; absent in merged form.
   std::string sum_batch_norm;

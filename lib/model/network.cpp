@@ -27,7 +27,8 @@ void check_size(std::int64_t batch, int height, int width) {
     fail(Status::invalid_argument, "input width {} is outside {}..{}", width, smallest_side, largest_side);
   const std::int64_t largest_batch = largest_pixels / (std::int64_t{height} * width);
   if (batch < 1 || batch > largest_batch)
-    fail(Status::invalid_argument, "batch {} is outside 1..{} for {}x{}", batch, largest_batch, height, width);
+    fail(Status::invalid_argument, "batch {} is outside 1..{} for {}x{}", batch, largest_batch, height,
+         width);
 }
 
 /// The file's number of classes; 0 where it has no head at all.
@@ -37,12 +38,13 @@ int classes_of(const Architecture& architecture, const WeightSource& weights) {
   if (shape == nullptr) {
     const std::string prefix = name.substr(0, name.find('.') + 1);
     for (const std::string& other : weights.names())
-      if (other.starts_with(prefix)) return architecture.classes;  // a head in parts: the missing key will be named
+      if (other.starts_with(prefix))
+        return architecture.classes;  // a head in parts: the missing key will be named
     return 0;
   }
   if (shape->size() != 2 || (*shape)[0] < 1 || (*shape)[0] > largest_classes)
-    fail(Status::bad_file, "{}: '{}': shape {} found, [1..{}, {}] wanted", weights.describe(), name, to_string(*shape),
-         largest_classes, architecture.channels.back());
+    fail(Status::bad_file, "{}: '{}': shape {} found, [1..{}, {}] wanted", weights.describe(), name,
+         to_string(*shape), largest_classes, architecture.channels.back());
   return static_cast<int>((*shape)[0]);
 }
 
@@ -60,8 +62,8 @@ void warn_of_unknown(const TensorReader& reader) {
 }  // namespace
 
 std::string_view name(LayerKind kind) {
-  constexpr std::string_view names[layer_kinds] = {"large depthwise", "small depthwise", "pointwise",
-                                                   "dense convolution", "norm", "other"};
+  constexpr std::string_view names[layer_kinds] = {
+      "large depthwise", "small depthwise", "pointwise", "dense convolution", "norm", "other"};
   return names[static_cast<int>(kind)];
 }
 
@@ -91,8 +93,8 @@ struct Network::State {
   FeatureNorms norms;
   std::size_t weight_bytes = 0;
 
-  std::mutex build;  // held while plans are made, so that a size is planned once
-  std::mutex mutex;  // guards plans
+  std::mutex build;                              // held while plans are made, so that a size is planned once
+  std::mutex mutex;                              // guards plans
   std::vector<std::shared_ptr<SizePlan>> plans;  // used last first
 
   std::shared_ptr<SizePlan> find(const MapSize& size) {
@@ -140,14 +142,17 @@ Network::Network(const Architecture& architecture, const WeightSource& weights, 
   for (int s = 0; s < 4; ++s) {
     const std::string& norm = state.graph.stages[s].norm_batch_norm;
     if (options.norm_intermediate_features && norm.empty())
-      fail(Status::invalid_argument, "model {}: norm_intermediate_features is RepLKNet's alone", architecture.name);
+      fail(Status::invalid_argument, "model {}: norm_intermediate_features is RepLKNet's alone",
+           architecture.name);
     if (options.norm_intermediate_features)
       state.norms[s] = fold_batch_norm(norm, architecture.channels[s], 1e-5, reader);
     else if (!norm.empty())
-      for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"}) reader.ignore(norm + field);
+      for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
+        reader.ignore(norm + field);
   }
   if (state.graph.logits < 0)
-    for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"}) reader.ignore(std::string("norm") + field);
+    for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
+      reader.ignore(std::string("norm") + field);
   warn_of_unknown(reader);
   if (options.progress) options.progress(1.0);
 }
@@ -156,10 +161,18 @@ Network::~Network() = default;
 Network::Network(Network&&) noexcept = default;
 Network& Network::operator=(Network&&) noexcept = default;
 
-const Architecture& Network::architecture() const { return state_->architecture; }
-int Network::threads() const { return state_->options.threads; }
-int Network::classes() const { return state_->architecture.classes; }
-std::size_t Network::weight_bytes() const { return state_->weight_bytes; }
+const Architecture& Network::architecture() const {
+  return state_->architecture;
+}
+int Network::threads() const {
+  return state_->options.threads;
+}
+int Network::classes() const {
+  return state_->architecture.classes;
+}
+std::size_t Network::weight_bytes() const {
+  return state_->weight_bytes;
+}
 
 FeatureShape Network::feature_shape(int stage, int height, int width) const {
   if (stage < 0 || stage > 3) fail(Status::invalid_argument, "stage {} is outside 0..3", stage);

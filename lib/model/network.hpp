@@ -25,8 +25,8 @@ struct NetworkOptions {
   depthwise::Numerics numerics = depthwise::Numerics::fast;
   /// Features pass through their stage's BN (RepLKNet's norm_intermediate_features); the file must hold it.
   bool norm_intermediate_features = false;
-  /// Called while loading with the fraction done, from the loading thread; returning false cancels: the constructor
-  /// throws Status::cancelled.
+  /// Called while loading with the fraction done, from the loading thread; returning false cancels: the
+  /// constructor throws Status::cancelled.
   std::function<bool(double fraction)> progress;
 };
 
@@ -39,8 +39,8 @@ struct Input {
 
 /// Where results go; null where not wanted. Elements: see Network::classes and Network::feature_shape.
 struct Output {
-  float* logits = nullptr;              // [batch][classes]
-  std::array<float*, 4> features{};     // stage1..stage4, [batch][channels][height][width], before any norm
+  float* logits = nullptr;           // [batch][classes]
+  std::array<float*, 4> features{};  // stage1..stage4, [batch][channels][height][width], before any norm
 };
 
 enum class LayerKind { large_depthwise, small_depthwise, pointwise, dense_conv, norm, other };
@@ -49,12 +49,12 @@ std::string_view name(LayerKind kind);
 
 /// One layer of a profiled run. large_depthwise: a kernel side of 7 or more.
 struct LayerProfile {
-  std::string name;   // where it is in the network: stages.0.blocks.0.large_kernel
-  std::string shape;  // what it computes
-  std::string choice; // what computes it: a tiling, a primitive
+  std::string name;    // where it is in the network: stages.0.blocks.0.large_kernel
+  std::string shape;   // what it computes
+  std::string choice;  // what computes it: a tiling, a primitive
   LayerKind kind = LayerKind::other;
   double seconds = 0;
-  double macs = 0;    // multiply-adds of the folded layer, padding taps counted as the papers do
+  double macs = 0;  // multiply-adds of the folded layer, padding taps counted as the papers do
 };
 
 struct Profile {
@@ -65,21 +65,22 @@ struct Profile {
 };
 
 struct RunOptions {
-  Profile* profile = nullptr;                  // filled anew when given (this allocates)
-  const std::atomic<bool>* cancel = nullptr;   // looked at between layers: run throws Status::cancelled
+  Profile* profile = nullptr;                 // filled anew when given (this allocates)
+  const std::atomic<bool>* cancel = nullptr;  // looked at between layers: run throws Status::cancelled
 };
 
 struct FeatureShape {
   int channels = 0, height = 0, width = 0;
 };
 
-/// Thread-safe: any number of threads may run at once, each run with an arena of its own that is kept for the next.
-/// Plans are made at the first run of a size (batch, height, width) and kept for the four sizes used last; a later run
-/// of a kept size allocates nothing.
+/// Thread-safe: any number of threads may run at once, each run with an arena of its own that is kept for the
+/// next. Plans are made at the first run of a size (batch, height, width) and kept for the four sizes used
+/// last; a later run of a kept size allocates nothing.
 class Network {
  public:
-  /// Reads, folds (in double) and packs. Accepts train, merged and fused checkpoints. Throws bad_file naming the key,
-  /// the shape found and the shape wanted; unknown keys are warned of. The number of classes is the file's.
+  /// Reads, folds (in double) and packs. Accepts train, merged and fused checkpoints. Throws bad_file naming
+  /// the key, the shape found and the shape wanted; unknown keys are warned of. The number of classes is the
+  /// file's.
   Network(const Architecture& architecture, const WeightSource& weights, const NetworkOptions& options = {});
   ~Network();
   Network(Network&&) noexcept;

@@ -29,8 +29,8 @@ std::optional<std::uint64_t> dtype_bytes(std::string_view dtype) {
   return std::nullopt;
 }
 
-/// Receives the header's JSON event by event, so that a hostile header builds no tree: depth is at most 3 (header,
-/// tensor, list of numbers), and a name given twice is refused at once.
+/// Receives the header's JSON event by event, so that a hostile header builds no tree: depth is at most 3
+/// (header, tensor, list of numbers), and a name given twice is refused at once.
 class HeaderReader : public nlohmann::json_sax<json> {
  public:
   std::map<std::string, TensorInfo, std::less<>> tensors;
@@ -67,7 +67,8 @@ class HeaderReader : public nlohmann::json_sax<json> {
     return true;
   }
   bool start_array(std::size_t) override {
-    if (depth_ != 2 || name_ == "__metadata__" || list_ != nullptr) return stop("a list where none is allowed");
+    if (depth_ != 2 || name_ == "__metadata__" || list_ != nullptr)
+      return stop("a list where none is allowed");
     if (field_ == "shape") {
       list_ = &tensors[name_].shape;
       list_limit_ = SafetensorsLimits::rank;
@@ -83,7 +84,8 @@ class HeaderReader : public nlohmann::json_sax<json> {
   bool end_array() override {
     list_ = nullptr;
     if (field_ != "data_offsets") return true;
-    if (offsets_.size() != 2) return stop(fmt::format("data_offsets has {} numbers, 2 are needed", offsets_.size()));
+    if (offsets_.size() != 2)
+      return stop(fmt::format("data_offsets has {} numbers, 2 are needed", offsets_.size()));
     tensors[name_].begin = static_cast<std::uint64_t>(offsets_[0]);
     tensors[name_].end = static_cast<std::uint64_t>(offsets_[1]);
     return true;
@@ -160,10 +162,12 @@ std::optional<std::uint64_t> tensor_bytes(const TensorInfo& tensor, std::uint64_
   return bytes;
 }
 
-void read_fully(int file, const std::string& path, void* destination, std::uint64_t bytes, std::uint64_t offset) {
+void read_fully(int file, const std::string& path, void* destination, std::uint64_t bytes,
+                std::uint64_t offset) {
   auto* out = static_cast<char*>(destination);
   while (bytes > 0) {
-    const ssize_t got = ::pread(file, out, std::min<std::uint64_t>(bytes, 1u << 30), static_cast<off_t>(offset));
+    const ssize_t got =
+        ::pread(file, out, std::min<std::uint64_t>(bytes, 1u << 30), static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail(Status::bad_file, "{}: cannot be read: {}", path, std::strerror(errno));
     if (got == 0) fail(Status::bad_file, "{}: ended at byte {} while being read", path, offset);
@@ -192,15 +196,16 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
     if (::fstat(file_, &status) != 0 || !S_ISREG(status.st_mode))
       fail(Status::bad_file, "{}: not a regular file", path);
     const auto size = static_cast<std::uint64_t>(status.st_size);
-    if (size < 10) fail(Status::bad_file, "{}: {} bytes long; a .safetensors file has at least 10", path, size);
+    if (size < 10)
+      fail(Status::bad_file, "{}: {} bytes long; a .safetensors file has at least 10", path, size);
     unsigned char prefix[8];
     read_fully(file_, path, prefix, 8, 0);
     std::uint64_t header_bytes = 0;
     for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | prefix[i];
     const std::uint64_t limit = std::min(SafetensorsLimits::header_bytes, size - 8);
     if (header_bytes < 2 || header_bytes > limit)
-      fail(Status::bad_file, "{}: header length {} is outside 2..{}; not a .safetensors file, or truncated", path,
-           header_bytes, limit);
+      fail(Status::bad_file, "{}: header length {} is outside 2..{}; not a .safetensors file, or truncated",
+           path, header_bytes, limit);
     std::string header(header_bytes, '\0');
     read_fully(file_, path, header.data(), header_bytes, 8);
     data_offset_ = 8 + header_bytes;
@@ -211,7 +216,9 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   }
 }
 
-SafetensorsFile::~SafetensorsFile() { ::close(file_); }
+SafetensorsFile::~SafetensorsFile() {
+  ::close(file_);
+}
 
 void SafetensorsFile::parse_header(const std::string& header, std::uint64_t data_bytes) {
   if (header[0] != '{') fail(Status::bad_file, "{}: header: does not begin with '{{'", path_);
@@ -227,8 +234,8 @@ void SafetensorsFile::parse_header(const std::string& header, std::uint64_t data
            tensor.dtype.substr(0, 32));
     const auto bytes = tensor_bytes(tensor, *element_bytes);
     if (tensor.end < tensor.begin || tensor.end > data_bytes)
-      fail(Status::bad_file, "{}: '{}': data_offsets {}..{} are outside 0..{}; the file may be truncated", path_, name,
-           tensor.begin, tensor.end, data_bytes);
+      fail(Status::bad_file, "{}: '{}': data_offsets {}..{} are outside 0..{}; the file may be truncated",
+           path_, name, tensor.begin, tensor.end, data_bytes);
     if (!bytes || *bytes != tensor.end - tensor.begin)
       fail(Status::bad_file, "{}: '{}': data_offsets hold {} bytes, shape {} of {} needs {}", path_, name,
            tensor.end - tensor.begin, to_string(tensor.shape), tensor.dtype,
@@ -241,8 +248,8 @@ void SafetensorsFile::parse_header(const std::string& header, std::uint64_t data
   std::uint64_t covered = 0;
   for (const auto* entry : order) {
     if (entry->second.begin != covered)
-      fail(Status::bad_file, "{}: '{}': begins at byte {} of the data, {} is next (a hole or an overlap)", path_,
-           entry->first, entry->second.begin, covered);
+      fail(Status::bad_file, "{}: '{}': begins at byte {} of the data, {} is next (a hole or an overlap)",
+           path_, entry->first, entry->second.begin, covered);
     covered = entry->second.end;
   }
   if (covered != data_bytes)
@@ -264,7 +271,8 @@ void SafetensorsFile::read(std::string_view name, std::span<float> destination) 
     return;
   }
   if (tensor.dtype != "F16" && tensor.dtype != "BF16")
-    fail(Status::bad_file, "{}: '{}': dtype {} cannot be used; F32, F16 and BF16 can", path_, name, tensor.dtype);
+    fail(Status::bad_file, "{}: '{}': dtype {} cannot be used; F32, F16 and BF16 can", path_, name,
+         tensor.dtype);
   // The upper half of the destination takes the raw values; converting upwards never overtakes them.
   auto* raw = reinterpret_cast<unsigned char*>(destination.data()) + count * 2;
   read_fully(file_, path_, raw, count * 2, offset);
@@ -316,7 +324,8 @@ void write_safetensors(const std::string& path, std::span<const TensorToWrite> t
   for (int i = 0; i < 8; ++i) prefix[i] = static_cast<unsigned char>(text.size() >> 8 * i);
   put(prefix, 8);
   put(text.data(), text.size());
-  for (const TensorToWrite& tensor : tensors) put(tensor.data, static_cast<std::uint64_t>(elements(tensor.shape)) * 4);
+  for (const TensorToWrite& tensor : tensors)
+    put(tensor.data, static_cast<std::uint64_t>(elements(tensor.shape)) * 4);
   if (::close(file) != 0 || (!in_place && ::rename(temporary.c_str(), path.c_str()) != 0)) {
     const int reason = errno;
     if (!in_place) ::unlink(temporary.c_str());

@@ -1,8 +1,9 @@
 // The .safetensors format: eight bytes of header length, a JSON header, the tensors' bytes.
 // https://github.com/huggingface/safetensors#format
 //
-// The reader trusts nothing: sizes are checked before memory is allocated, offsets must cover the data without hole or
-// overlap, and tensors are read() when asked for, because a mapped file that shrinks kills the process.
+// The reader trusts nothing: sizes are checked before memory is allocated, offsets must cover the data
+// without hole or overlap, and tensors are read() when asked for, because a mapped file that shrinks kills
+// the process.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -41,8 +42,8 @@ class SafetensorsFile {
   const std::string& path() const { return path_; }
   const std::map<std::string, TensorInfo, std::less<>>& tensors() const { return tensors_; }
   const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
-  /// Reads a tensor as fp32. Throws not_found, or bad_file where its type is not F32, F16 or BF16 or the file has
-  /// become shorter.
+  /// Reads a tensor as fp32. Throws not_found, or bad_file where its type is not F32, F16 or BF16 or the file
+  /// has become shorter.
   void read(std::string_view name, std::span<float> destination) const;
 
  private:
@@ -61,8 +62,8 @@ struct TensorToWrite {
   const float* data = nullptr;
 };
 
-/// Writes fp32 tensors to a temporary file beside `path` and renames it, so that a failure leaves the old file. Throws
-/// invalid_argument naming the path and the system's reason.
+/// Writes fp32 tensors to a temporary file beside `path` and renames it, so that a failure leaves the old
+/// file. Throws invalid_argument naming the path and the system's reason.
 void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

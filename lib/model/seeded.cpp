@@ -1,5 +1,5 @@
-// Weights from a seed: train-form tensors whose every element is a function of seed, name and index alone, in integer
-// arithmetic with one rounding, so that any machine and any order of reading gives the same bits.
+// Weights from a seed: train-form tensors whose every element is a function of seed, name and index alone, in
+// integer arithmetic with one rounding, so that any machine and any order of reading gives the same bits.
 #include <cmath>
 #include <map>
 
@@ -15,8 +15,12 @@ struct Distribution {
   double deviation = 0;  // above 0: normal
 };
 
-Distribution uniform(double low, double high) { return {low, high, 0}; }
-Distribution normal(double deviation) { return {0, 0, deviation}; }
+Distribution uniform(double low, double high) {
+  return {low, high, 0};
+}
+Distribution normal(double deviation) {
+  return {0, 0, deviation};
+}
 
 struct SeededTensor {
   Shape shape;
@@ -38,8 +42,8 @@ std::uint64_t hash(std::string_view text) {  // FNV-1a
 
 float draw(const Distribution& distribution, std::uint64_t bits) {
   if (distribution.deviation == 0)
-    return static_cast<float>(distribution.low +
-                              (distribution.high - distribution.low) * static_cast<double>(bits >> 11) * 0x1p-53);
+    return static_cast<float>(distribution.low + (distribution.high - distribution.low) *
+                                                     static_cast<double>(bits >> 11) * 0x1p-53);
   const auto sum = static_cast<std::int64_t>((bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) +
                                              (bits >> 48));
   // Four uniforms on 0..65535 have the deviation 65536 / sqrt(3), nearly.
@@ -47,8 +51,8 @@ float draw(const Distribution& distribution, std::uint64_t bits) {
   return static_cast<float>(distribution.deviation * (static_cast<double>(sum - 2 * 65535) * unit));
 }
 
-/// Lists what a graph reads, with scales that keep the second moment of activations near 1: He's for weights (twice
-/// where the input was rectified), and small steps on the residual path, which has up to 54 of them.
+/// Lists what a graph reads, with scales that keep the second moment of activations near 1: He's for weights
+/// (twice where the input was rectified), and small steps on the residual path, which has up to 54 of them.
 class Lister {
  public:
   explicit Lister(const Graph& graph) : graph_(graph) {
@@ -77,7 +81,8 @@ class Lister {
   }
   void list_convolution(const Layer& layer, const ConvTensors& conv) {
     const double fan_in = static_cast<double>(elements(conv.shape)) / static_cast<double>(conv.shape[0]);
-    const double branches = layer.operation == Operation::depthwise ? static_cast<double>(layer.branches.size()) : 1.0;
+    const double branches =
+        layer.operation == Operation::depthwise ? static_cast<double>(layer.branches.size()) : 1.0;
     const double gain = graph_.values[layer.src].rectified ? 2.0 : 1.0;
     add(conv.weight, conv.shape, normal(std::sqrt(gain / (fan_in * branches))));
     const int channels = static_cast<int>(conv.shape[0]);

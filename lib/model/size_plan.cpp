@@ -12,10 +12,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
-/// [batch][pixels][channels] to [batch][channels][pixels], through the affine map where there is one. Blocks of pixels
-/// keep the lines they read in the first cache while all channels are written.
+/// [batch][pixels][channels] to [batch][channels][pixels], through the affine map where there is one. Blocks
+/// of pixels keep the lines they read in the first cache while all channels are written.
 void write_feature(const float* src, float* dst, const MapSize& size, int channels, const Affine& affine,
                    int threads) {
   constexpr std::int64_t block = 64;
@@ -58,7 +60,8 @@ void SizePlan::plan_memory(const Graph& graph) {
     for (int value : {layer.src, layer.dst, layer.residual})
       if (value >= 0) last_use[value] = i;
   }
-  // Values that share a buffer: a residual that is not needed any more becomes the sum, which saves a copy as well.
+  // Values that share a buffer: a residual that is not needed any more becomes the sum, which saves a copy as
+  // well.
   std::vector<int> buffer_of(graph.values.size(), -1);
   std::vector<Lifetime> buffers;
   for (int i = 0; i < static_cast<int>(graph.layers.size()); ++i) {

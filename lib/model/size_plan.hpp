@@ -37,9 +37,9 @@ class SizePlan {
 
   MapSize input_;
   StepOptions options_;
-  std::vector<PlannedStep> steps_;     // of graph.layers
-  std::vector<MapSize> sizes_;         // of graph.values
-  std::vector<std::size_t> offsets_;   // of graph.values in the arena
+  std::vector<PlannedStep> steps_;    // of graph.layers
+  std::vector<MapSize> sizes_;        // of graph.values
+  std::vector<std::size_t> offsets_;  // of graph.values in the arena
   std::size_t scratch_offset_ = 0, arena_bytes_ = 0;
   std::mutex mutex_;
   std::vector<Arena> free_arenas_;

@@ -11,7 +11,9 @@
 namespace replk::model {
 namespace {
 
-std::span<const float> view(const core::Buffer<float>& buffer) { return {buffer.data(), buffer.size()}; }
+std::span<const float> view(const core::Buffer<float>& buffer) {
+  return {buffer.data(), buffer.size()};
+}
 
 class DepthwiseStep : public Step {
  public:
@@ -62,11 +64,13 @@ class ConvolutionStep : public Step {
   ConvolutionStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
       : plan_(convolution_layer(layer, in), parameters.convolution, {.threads = options.threads}) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
-  void run(const float* src, float* dst, const float*, void* scratch) const override { plan_.run(src, dst, scratch); }
+  void run(const float* src, float* dst, const float*, void* scratch) const override {
+    plan_.run(src, dst, scratch);
+  }
   std::string shape() const override {
     const dense::Convolution& conv = plan_.convolution();
-    return fmt::format("{}x{}x{}x{} to {}, {}x{}, stride {}", conv.batch, conv.height, conv.width, conv.inputs,
-                       conv.outputs, conv.kernel_h, conv.kernel_w, conv.stride_h);
+    return fmt::format("{}x{}x{}x{} to {}, {}x{}, stride {}", conv.batch, conv.height, conv.width,
+                       conv.inputs, conv.outputs, conv.kernel_h, conv.kernel_w, conv.stride_h);
   }
   std::string choice() const override { return plan_.choice(); }
 
@@ -83,7 +87,9 @@ class MapStep : public Step {
         map_{in.batch, std::int64_t{in.height} * in.width, layer.inputs},
         threads_(options.threads) {}
   std::size_t scratch_bytes() const override { return 0; }
-  std::string shape() const override { return fmt::format("{}x{}x{}", map_.images, map_.pixels, map_.channels); }
+  std::string shape() const override {
+    return fmt::format("{}x{}x{}", map_.images, map_.pixels, map_.channels);
+  }
   std::string choice() const override { return "elementwise"; }
 
  protected:
@@ -103,8 +109,8 @@ class MeanStep : public MapStep {
 class LayerNormStep : public MapStep {
   using MapStep::MapStep;
   void run(const float* src, float* dst, const float*, void*) const override {
-    const elementwise::LayerNorm norm{map_.images * map_.pixels, map_.channels, static_cast<float>(layer_.epsilon),
-                                      layer_.activation};
+    const elementwise::LayerNorm norm{map_.images * map_.pixels, map_.channels,
+                                      static_cast<float>(layer_.epsilon), layer_.activation};
     elementwise::layer_norm(norm, parameters_.gain.data(), parameters_.offset.data(), src, dst, threads_);
   }
 };
@@ -113,8 +119,9 @@ class GrnStep : public MapStep {
   using MapStep::MapStep;
   std::size_t scratch_bytes() const override { return map_.images * map_.channels * sizeof(float); }
   void run(const float* src, float* dst, const float*, void* scratch) const override {
-    elementwise::global_response_norm(map_, parameters_.gain.data(), nullptr, static_cast<float>(layer_.epsilon), src,
-                                      dst, static_cast<float*>(scratch), threads_);
+    elementwise::global_response_norm(map_, parameters_.gain.data(), nullptr,
+                                      static_cast<float>(layer_.epsilon), src, dst,
+                                      static_cast<float*>(scratch), threads_);
   }
 };
 
@@ -128,7 +135,8 @@ class ClampStep : public MapStep {
 /// Mean over pixels, two small linear layers, gate (squeeze-and-excitation, arXiv 1709.01507).
 class SqueezeExciteStep : public MapStep {
  public:
-  SqueezeExciteStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
+  SqueezeExciteStep(const Layer& layer, const Parameters& parameters, const MapSize& in,
+                    const StepOptions& options)
       : MapStep(layer, parameters, in, options),
         down_({in.batch, layer.inputs, layer.hidden, true, Activation::relu}, parameters.linear,
               {.threads = options.threads}),
@@ -164,7 +172,9 @@ std::shared_ptr<dense::LinearWeights> read_linear(const ConvTensors& tensors, in
   return std::make_shared<dense::LinearWeights>(inputs, outputs, view(weights), view(bias));
 }
 
-bool is_large(const Layer& layer) { return layer.kernel_h >= 7 || layer.kernel_w >= 7; }
+bool is_large(const Layer& layer) {
+  return layer.kernel_h >= 7 || layer.kernel_w >= 7;
+}
 
 }  // namespace
 
@@ -182,11 +192,12 @@ Parameters load_parameters(const Layer& layer, TensorReader& reader, int threads
       const FoldedDense folded = fold_dense(layer, reader, threads);
       floats(folded.weights.size() + folded.bias.size());
       if (layer.operation == Operation::linear)
-        parameters.linear = std::make_shared<dense::LinearWeights>(layer.inputs, layer.outputs, view(folded.weights),
-                                                                   view(folded.bias));
+        parameters.linear = std::make_shared<dense::LinearWeights>(layer.inputs, layer.outputs,
+                                                                   view(folded.weights), view(folded.bias));
       else
         parameters.convolution = std::make_shared<dense::ConvolutionWeights>(
-            layer.inputs, layer.outputs, layer.kernel_h, layer.kernel_w, view(folded.weights), view(folded.bias));
+            layer.inputs, layer.outputs, layer.kernel_h, layer.kernel_w, view(folded.weights),
+            view(folded.bias));
       break;
     }
     case Operation::layer_norm:
@@ -203,7 +214,8 @@ Parameters load_parameters(const Layer& layer, TensorReader& reader, int threads
       floats(2 * std::size_t(layer.inputs) * layer.hidden + layer.inputs + layer.hidden);
       break;
     case Operation::relu6_clamp:
-    case Operation::mean: break;
+    case Operation::mean:
+      break;
   }
   return parameters;
 }
@@ -212,19 +224,25 @@ MapSize output_size(const Layer& layer, const MapSize& in) {
   if (layer.operation == Operation::mean) return {in.batch, 1, 1};
   if (layer.operation != Operation::depthwise && layer.operation != Operation::convolution) return in;
   const bool same = layer.operation == Operation::depthwise;
-  const int pad_h = same ? layer.kernel_h / 2 : layer.padding, pad_w = same ? layer.kernel_w / 2 : layer.padding;
+  const int pad_h = same ? layer.kernel_h / 2 : layer.padding,
+            pad_w = same ? layer.kernel_w / 2 : layer.padding;
   return {in.batch, (in.height + 2 * pad_h - layer.kernel_h) / layer.stride + 1,
           (in.width + 2 * pad_w - layer.kernel_w) / layer.stride + 1};
 }
 
 LayerKind kind_of(const Layer& layer) {
   switch (layer.operation) {
-    case Operation::depthwise: return is_large(layer) ? LayerKind::large_depthwise : LayerKind::small_depthwise;
-    case Operation::linear: return LayerKind::pointwise;
-    case Operation::convolution: return LayerKind::dense_conv;
+    case Operation::depthwise:
+      return is_large(layer) ? LayerKind::large_depthwise : LayerKind::small_depthwise;
+    case Operation::linear:
+      return LayerKind::pointwise;
+    case Operation::convolution:
+      return LayerKind::dense_conv;
     case Operation::layer_norm:
-    case Operation::grn: return LayerKind::norm;
-    default: return LayerKind::other;
+    case Operation::grn:
+      return LayerKind::norm;
+    default:
+      return LayerKind::other;
   }
 }
 
@@ -239,22 +257,32 @@ double macs_of(const Layer& layer, const Parameters& parameters, const MapSize& 
     case Operation::linear:
     case Operation::convolution:
       return pixels * layer.outputs * layer.inputs * layer.kernel_h * layer.kernel_w;
-    case Operation::squeeze_excite: return 2.0 * static_cast<double>(in.batch) * layer.inputs * layer.hidden;
-    default: return 0;
+    case Operation::squeeze_excite:
+      return 2.0 * static_cast<double>(in.batch) * layer.inputs * layer.hidden;
+    default:
+      return 0;
   }
 }
 
 std::unique_ptr<Step> prepare_step(const Layer& layer, const Parameters& parameters, const MapSize& in,
                                    const StepOptions& options) {
   switch (layer.operation) {
-    case Operation::depthwise: return std::make_unique<DepthwiseStep>(layer, parameters, in, options);
-    case Operation::linear: return std::make_unique<LinearStep>(layer, parameters, in, options);
-    case Operation::convolution: return std::make_unique<ConvolutionStep>(layer, parameters, in, options);
-    case Operation::layer_norm: return std::make_unique<LayerNormStep>(layer, parameters, in, options);
-    case Operation::grn: return std::make_unique<GrnStep>(layer, parameters, in, options);
-    case Operation::squeeze_excite: return std::make_unique<SqueezeExciteStep>(layer, parameters, in, options);
-    case Operation::relu6_clamp: return std::make_unique<ClampStep>(layer, parameters, in, options);
-    case Operation::mean: return std::make_unique<MeanStep>(layer, parameters, in, options);
+    case Operation::depthwise:
+      return std::make_unique<DepthwiseStep>(layer, parameters, in, options);
+    case Operation::linear:
+      return std::make_unique<LinearStep>(layer, parameters, in, options);
+    case Operation::convolution:
+      return std::make_unique<ConvolutionStep>(layer, parameters, in, options);
+    case Operation::layer_norm:
+      return std::make_unique<LayerNormStep>(layer, parameters, in, options);
+    case Operation::grn:
+      return std::make_unique<GrnStep>(layer, parameters, in, options);
+    case Operation::squeeze_excite:
+      return std::make_unique<SqueezeExciteStep>(layer, parameters, in, options);
+    case Operation::relu6_clamp:
+      return std::make_unique<ClampStep>(layer, parameters, in, options);
+    case Operation::mean:
+      return std::make_unique<MeanStep>(layer, parameters, in, options);
   }
   core::fail(core::Status::internal, "no step for layer {}", layer.name);
 }

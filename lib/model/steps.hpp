@@ -40,8 +40,8 @@ struct StepOptions {
   depthwise::Numerics numerics = depthwise::Numerics::fast;
 };
 
-/// A prepared layer. Immutable: run() may be called from many threads, each with scratch of its own, and allocates
-/// nothing. Layer and parameters outlive it.
+/// A prepared layer. Immutable: run() may be called from many threads, each with scratch of its own, and
+/// allocates nothing. Layer and parameters outlive it.
 class Step {
  public:
   virtual ~Step() = default;

@@ -19,7 +19,9 @@ class FileSource : public WeightSource {
     const auto found = file_.tensors().find(name);
     return found == file_.tensors().end() ? nullptr : &found->second.shape;
   }
-  void read(std::string_view name, std::span<float> destination) const override { file_.read(name, destination); }
+  void read(std::string_view name, std::span<float> destination) const override {
+    file_.read(name, destination);
+  }
   std::string metadata(std::string_view key) const override {
     const auto found = file_.metadata().find(key);
     return found == file_.metadata().end() ? std::string() : found->second;
@@ -43,6 +45,8 @@ std::int64_t elements(const Shape& shape) {
   return count;
 }
 
-std::unique_ptr<WeightSource> open_safetensors(const std::string& path) { return std::make_unique<FileSource>(path); }
+std::unique_ptr<WeightSource> open_safetensors(const std::string& path) {
+  return std::make_unique<FileSource>(path);
+}
 
 }  // namespace replk::model

@@ -29,13 +29,14 @@ class WeightSource {
   virtual std::string metadata(std::string_view key) const = 0;
 };
 
-/// A .safetensors file in train, merged or fused form. Throws not_found or bad_file. Tensors are read when asked for.
+/// A .safetensors file in train, merged or fused form. Throws not_found or bad_file. Tensors are read when
+/// asked for.
 std::unique_ptr<WeightSource> open_safetensors(const std::string& path);
 
 struct Architecture;
 
-/// The train-form tensors of an architecture, generated from a seed: the same bits on every machine. Scales are He's,
-/// so that activations stay near 1; BN statistics are random and far from identity.
+/// The train-form tensors of an architecture, generated from a seed: the same bits on every machine. Scales
+/// are He's, so that activations stay near 1; BN statistics are random and far from identity.
 std::unique_ptr<WeightSource> seeded_weights(const Architecture& architecture, std::uint64_t seed);
 
 }  // namespace replk::model

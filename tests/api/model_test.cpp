@@ -15,7 +15,8 @@ const char nano[] = "replknet-nano";
 
 std::vector<float> image(int height, int width, float phase = 0) {
   std::vector<float> pixels(static_cast<std::size_t>(height) * width * 3);
-  for (std::size_t i = 0; i < pixels.size(); i++) pixels[i] = std::sin(0.37f * static_cast<float>(i % 9973) + phase);
+  for (std::size_t i = 0; i < pixels.size(); i++)
+    pixels[i] = std::sin(0.37f * static_cast<float>(i % 9973) + phase);
   return pixels;
 }
 
@@ -72,8 +73,10 @@ TEST(ModelApi, WrongUseIsAStatusAndALine) {
 
   ASSERT_EQ(replk_model_load(nano, nullptr, nullptr, &model), REPLK_OK);
   std::vector<float> logits(1000);
-  EXPECT_EQ(replk_model_run(model, nullptr, 1, 32, 32, logits.data(), nullptr, nullptr), REPLK_INVALID_ARGUMENT);
-  EXPECT_EQ(replk_model_run(model, logits.data(), 1, 31, 32, logits.data(), nullptr, nullptr), REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_model_run(model, nullptr, 1, 32, 32, logits.data(), nullptr, nullptr),
+            REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_model_run(model, logits.data(), 1, 31, 32, logits.data(), nullptr, nullptr),
+            REPLK_INVALID_ARGUMENT);
   EXPECT_NE(std::string(replk_last_error()).find("31"), std::string::npos);
   replk_model_destroy(model);
 }

@@ -22,7 +22,9 @@ std::atomic<int> allocations_{0};
   if (!counting.load(std::memory_order_relaxed)) return;
   Dl_info info;
   const bool known = ::dladdr(caller, &info) != 0;
-  const auto is_from = [&](const char* library) { return known && std::strstr(info.dli_fname, library) != nullptr; };
+  const auto is_from = [&](const char* library) {
+    return known && std::strstr(info.dli_fname, library) != nullptr;
+  };
   if (!is_from("libdnnl") && !is_from("libgomp")) allocations_.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -51,9 +53,15 @@ void __libc_free(void*);
 void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
-void* malloc(std::size_t size) { return count(__builtin_return_address(0)), __libc_malloc(size); }
-void* calloc(std::size_t n, std::size_t size) { return count(__builtin_return_address(0)), __libc_calloc(n, size); }
-void* realloc(void* old, std::size_t size) { return count(__builtin_return_address(0)), __libc_realloc(old, size); }
+void* malloc(std::size_t size) {
+  return count(__builtin_return_address(0)), __libc_malloc(size);
+}
+void* calloc(std::size_t n, std::size_t size) {
+  return count(__builtin_return_address(0)), __libc_calloc(n, size);
+}
+void* realloc(void* old, std::size_t size) {
+  return count(__builtin_return_address(0)), __libc_realloc(old, size);
+}
 void* memalign(std::size_t align, std::size_t size) {
   return count(__builtin_return_address(0)), __libc_memalign(align, size);
 }
@@ -72,7 +80,10 @@ void* operator new(std::size_t size) {
   if (void* memory = __libc_malloc(size)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { __libc_free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { __libc_free(memory); }
+void operator delete(void* memory) noexcept {
+  __libc_free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  __libc_free(memory);
+}
 #endif
-

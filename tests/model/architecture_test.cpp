@@ -17,22 +17,23 @@ std::int64_t parameters(const std::string& name) {
   const auto source = seeded_weights(find_architecture(name), 1);
   std::int64_t count = 0;
   for (const std::string& tensor : source->names())
-    if (!tensor.ends_with(".running_mean") && !tensor.ends_with(".running_var")) count += elements(*source->shape(tensor));
+    if (!tensor.ends_with(".running_mean") && !tensor.ends_with(".running_var"))
+      count += elements(*source->shape(tensor));
   return count;
 }
 
 TEST(Architecture, TrainFormHasThePublishedParameters) {
-  EXPECT_EQ(parameters("replknet-31b"), 79'864'168);   // mmpretrain's metafile
+  EXPECT_EQ(parameters("replknet-31b"), 79'864'168);  // mmpretrain's metafile
   EXPECT_EQ(parameters("replknet-31l"), 172'671'016);
   EXPECT_EQ(parameters("replknet-xl"), 335'435'752);
   EXPECT_EQ(parameters("replknet-31b:k=13"), 74'156'392);
-  EXPECT_EQ(parameters("slak-t"), 50'703'838);         // SLaK's issue 12
+  EXPECT_EQ(parameters("slak-t"), 50'703'838);  // SLaK's issue 12
   EXPECT_EQ(parameters("slak-s"), 91'131'820);
   EXPECT_EQ(parameters("slak-b"), 157'950'792);
   EXPECT_NEAR(parameters("convnext-t"), 28.59e6, 5e3);
   EXPECT_NEAR(parameters("convnext-b"), 88.59e6, 5e3);
   EXPECT_NEAR(parameters("convnext-t:k=31,29,27,13"), 31.93e6, 5e3);
-  EXPECT_EQ(parameters("mobilenetv2"), 3'504'872);     // torchvision
+  EXPECT_EQ(parameters("mobilenetv2"), 3'504'872);  // torchvision
 }
 
 TEST(Architecture, NamesAreTheOnesOfTheOfficialRepositories) {
@@ -68,9 +69,10 @@ TEST(Architecture, KernelsCanBeOverridden) {
 }
 
 TEST(Architecture, WrongNamesAreRefusedWithTheNamesThereAre) {
-  for (const char* wrong : {"", "replknet", "replknet-31b:", "replknet-31b:k=", "replknet-31b:k=3,3", "replknet-31b:k=4",
-                            "replknet-31b:k=65", "replknet-31b:k=3,3,3,3,", "replknet-31b:k=3;3;3;3", "replknet-31b:x=3",
-                            "replknet-31b:k=-3", "replknet-31b:k=99999999999999999999"}) {
+  for (const char* wrong :
+       {"", "replknet", "replknet-31b:", "replknet-31b:k=", "replknet-31b:k=3,3", "replknet-31b:k=4",
+        "replknet-31b:k=65", "replknet-31b:k=3,3,3,3,", "replknet-31b:k=3;3;3;3", "replknet-31b:x=3",
+        "replknet-31b:k=-3", "replknet-31b:k=99999999999999999999"}) {
     EXPECT_THROW(find_architecture(wrong), core::Error) << wrong;
   }
   try {

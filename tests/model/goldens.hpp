@@ -8,7 +8,9 @@
 
 namespace replk::model {
 
-inline std::string golden(const std::string& name) { return std::string(REPLK_GOLDENS) + "/" + name + ".safetensors"; }
+inline std::string golden(const std::string& name) {
+  return std::string(REPLK_GOLDENS) + "/" + name + ".safetensors";
+}
 
 inline std::vector<float> read_all(const SafetensorsFile& file, const std::string& name) {
   std::vector<float> values(static_cast<std::size_t>(elements(file.tensors().find(name)->second.shape)));
@@ -65,11 +67,13 @@ inline GoldenInput golden_input() {
   const SafetensorsFile file(golden("input"));
   const Shape& shape = file.tensors().find("pixels")->second.shape;
   const std::vector<float> planes = read_all(file, "pixels");
-  GoldenInput input{shape[0], static_cast<int>(shape[2]), static_cast<int>(shape[3]), std::vector<float>(planes.size())};
+  GoldenInput input{shape[0], static_cast<int>(shape[2]), static_cast<int>(shape[3]),
+                    std::vector<float>(planes.size())};
   const std::int64_t area = shape[2] * shape[3];
   for (std::int64_t n = 0; n < shape[0]; ++n)
     for (std::int64_t c = 0; c < 3; ++c)
-      for (std::int64_t p = 0; p < area; ++p) input.pixels[(n * area + p) * 3 + c] = planes[(n * 3 + c) * area + p];
+      for (std::int64_t p = 0; p < area; ++p)
+        input.pixels[(n * area + p) * 3 + c] = planes[(n * 3 + c) * area + p];
   return input;
 }
 

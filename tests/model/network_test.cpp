@@ -106,7 +106,8 @@ TEST(Network, ABatchIsItsImagesAndThreadsDoNotChangeBits) {
   std::vector<float> both = a;
   both.insert(both.end(), b.begin(), b.end());
   const std::vector<float> together = logits_of(network, 2, 40, 50, both);
-  const std::vector<float> first = logits_of(network, 1, 40, 50, a), second = logits_of(network, 1, 40, 50, b);
+  const std::vector<float> first = logits_of(network, 1, 40, 50, a),
+                           second = logits_of(network, 1, 40, 50, b);
   double largest = 0;
   for (float value : together) largest = std::max(largest, std::abs(double(value)));
   for (int i = 0; i < 1000; ++i) {
@@ -121,7 +122,8 @@ TEST(Network, ManySizesOneAfterAnother) {
   const std::vector<float> pixels = image(1, 32, 32);
   const std::vector<float> first = logits_of(network, 1, 32, 32, pixels);
   for (auto [height, width] : {std::pair{33, 47}, {64, 32}, {32, 100}, {51, 51}, {96, 35}})
-    for (float value : logits_of(network, 1, height, width, image(1, height, width))) EXPECT_TRUE(std::isfinite(value));
+    for (float value : logits_of(network, 1, height, width, image(1, height, width)))
+      EXPECT_TRUE(std::isfinite(value));
   EXPECT_EQ(first, logits_of(network, 1, 32, 32, pixels)) << "planned anew after it was dropped";
 }
 
@@ -164,7 +166,8 @@ TEST(Network, ProfileCountsThePapersMultiplyAdds) {
   EXPECT_DOUBLE_EQ(profile.macs(LayerKind::large_depthwise), large);
   double sum = 0;
   for (int kind = 0; kind < layer_kinds; ++kind) {
-    EXPECT_DOUBLE_EQ(profile.macs(static_cast<LayerKind>(kind)), network.macs(64, 64, static_cast<LayerKind>(kind)));
+    EXPECT_DOUBLE_EQ(profile.macs(static_cast<LayerKind>(kind)),
+                     network.macs(64, 64, static_cast<LayerKind>(kind)));
     sum += profile.seconds(static_cast<LayerKind>(kind));
   }
   EXPECT_NEAR(sum, profile.seconds(), 1e-9);
@@ -174,9 +177,9 @@ TEST(Network, ProfileCountsThePapersMultiplyAdds) {
 TEST(Network, WrongSizesAreNamed) {
   Network network = nano();
   std::vector<float> pixels(3), logits(1000);
-  for (const Input& input : {Input{pixels.data(), 1, 31, 32}, Input{pixels.data(), 1, 32, 16385},
-                             Input{pixels.data(), 0, 32, 32}, Input{pixels.data(), 1ll << 60, 32, 32},
-                             Input{nullptr, 1, 32, 32}})
+  for (const Input& input :
+       {Input{pixels.data(), 1, 31, 32}, Input{pixels.data(), 1, 32, 16385}, Input{pixels.data(), 0, 32, 32},
+        Input{pixels.data(), 1ll << 60, 32, 32}, Input{nullptr, 1, 32, 32}})
     EXPECT_THROW(network.run(input, {logits.data(), {}}), core::Error);
 }
 
@@ -256,7 +259,9 @@ TEST(Network, FusedFormHasBiasesInThePlaceOfBatchNorms) {
   auto& weight = fused.tensors_["stem.0.conv.weight"].second;
   std::vector<float> bias(8);
   for (int c = 0; c < 8; ++c) {
-    const auto of = [&](const char* field) { return double(train.tensors_[std::string("stem.0.bn.") + field].second[c]); };
+    const auto of = [&](const char* field) {
+      return double(train.tensors_[std::string("stem.0.bn.") + field].second[c]);
+    };
     const double scale = of("weight") / std::sqrt(of("running_var") + 1e-5);
     for (int i = 0; i < 27; ++i) weight[c * 27 + i] = static_cast<float>(weight[c * 27 + i] * scale);
     bias[c] = static_cast<float>(of("bias") - of("running_mean") * scale);
@@ -275,7 +280,8 @@ TEST(Network, UnknownTensorsAreWarnedOf) {
   source.tensors_["a.stranger"] = {{1}, {0.0f}};
   std::string log;
   core::set_log_callback(
-      [](core::LogLevel, const char* message, void* user) { *static_cast<std::string*>(user) += message; }, &log);
+      [](core::LogLevel, const char* message, void* user) { *static_cast<std::string*>(user) += message; },
+      &log);
   Network network(golden_architecture("replknet"), source);
   core::set_log_callback(nullptr, nullptr);
   EXPECT_NE(log.find("a.stranger"), std::string::npos) << log;

@@ -16,7 +16,8 @@ namespace {
 
 class Safetensors : public testing::Test {
  protected:
-  Safetensors() : path_(std::filesystem::temp_directory_path() / ("replk-test-" + std::to_string(::getpid()))) {}
+  Safetensors()
+      : path_(std::filesystem::temp_directory_path() / ("replk-test-" + std::to_string(::getpid()))) {}
   ~Safetensors() override { std::filesystem::remove(path_); }
 
   void write(const std::string& bytes) { std::ofstream(path_, std::ios::binary) << bytes; }
@@ -76,7 +77,8 @@ TEST_F(Safetensors, HalvesAndBrainFloatsAreExact) {
   // 1, -2, the largest half, the smallest subnormal half, minus zero; then 1 and -3.140625 as bf16.
   const std::string header =
       R"({"h":{"dtype":"F16","shape":[5],"data_offsets":[0,10]},"b":{"dtype":"BF16","shape":[2],"data_offsets":[10,14]}})";
-  const unsigned char data[14] = {0x00, 0x3c, 0x00, 0xc0, 0xff, 0x7b, 0x01, 0x00, 0x00, 0x80, 0x80, 0x3f, 0x49, 0xc0};
+  const unsigned char data[14] = {0x00, 0x3c, 0x00, 0xc0, 0xff, 0x7b, 0x01,
+                                  0x00, 0x00, 0x80, 0x80, 0x3f, 0x49, 0xc0};
   write(length(header.size()) + header + std::string(reinterpret_cast<const char*>(data), 14));
   const SafetensorsFile file(path_.string());
   std::vector<float> halves(5), brains(2);
@@ -124,8 +126,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Hostile{R"([])", 0, "begin"}, Hostile{R"({"a":)", 0, "JSON"}, Hostile{R"({"a":1})", 0, "'a'"},
         Hostile{R"({} {})", 0, "JSON"}, Hostile{R"({"a":{}})", 0, "needed"},
-        Hostile{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
-                4, "twice"},
+        Hostile{
+            R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+            4, "twice"},
         Hostile{R"({"a":{"dtype":"F32","dtype":"F16","shape":[1],"data_offsets":[0,4]}})", 4, "twice"},
         Hostile{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":"y"}})", 4, "unknown field"},
         Hostile{R"({"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}})", 4, "dtype"},
@@ -134,19 +137,23 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4, "outside"},
         Hostile{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 8, "cover 4"},
         Hostile{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8, "hole"},
-        Hostile{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
-                4, "overlap"},
+        Hostile{
+            R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+            4, "overlap"},
         Hostile{R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4, "negative"},
         Hostile{R"({"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}})", 4, "whole"},
-        Hostile{R"({"a":{"dtype":"F32","shape":[281474976710656,281474976710656],"data_offsets":[0,4]}})", 4, "2^64"},
+        Hostile{R"({"a":{"dtype":"F32","shape":[281474976710656,281474976710656],"data_offsets":[0,4]}})", 4,
+                "2^64"},
         Hostile{R"({"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,4]}})", 4, "2^48"},
-        Hostile{R"({"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}})", 4, "more than 8"},
+        Hostile{R"({"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}})", 4,
+                "more than 8"},
         Hostile{R"({"a":{"dtype":"F32","shape":[[1]],"data_offsets":[0,4]}})", 4, "list"},
         Hostile{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}})", 4, "data_offsets"},
         Hostile{R"({"a":{"dtype":"F32","shape":[{}],"data_offsets":[0,4]}})", 4, "nested"},
         Hostile{R"({"a":{"dtype":null,"shape":[1],"data_offsets":[0,4]}})", 4, "null"},
         Hostile{R"({"a":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}})", 4, "I32"},
-        Hostile{R"({"__metadata__":{"a":1}})", 0, "number"}, Hostile{R"({"__metadata__":{"a":{}}})", 0, "nested"},
+        Hostile{R"({"__metadata__":{"a":1}})", 0, "number"},
+        Hostile{R"({"__metadata__":{"a":{}}})", 0, "nested"},
         Hostile{R"({"__metadata__":{"a":"1","a":"2"}})", 0, "twice"},
         Hostile{R"({"__metadata__":{},"__metadata__":{}})", 0, "twice"}));
 
@@ -164,10 +171,12 @@ TEST_F(Safetensors, LengthsBeyondTheFileAreRefusedBeforeMemoryIsTaken) {
 TEST_F(Safetensors, CountsAndNamesHaveLimits) {
   std::string header = "{";
   for (std::size_t i = 0; i <= SafetensorsLimits::tensors; ++i)
-    header += (i ? "," : "") + ("\"t" + std::to_string(i)) + R"(":{"dtype":"F32","shape":[0],"data_offsets":[0,0]})";
+    header += (i ? "," : "") + ("\"t" + std::to_string(i)) +
+              R"(":{"dtype":"F32","shape":[0],"data_offsets":[0,0]})";
   write_with_header(header + "}", 0);
   EXPECT_NE(refusal().find("10000"), std::string::npos);
-  write_with_header("{\"" + std::string(513, 'n') + R"(":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}})", 0);
+  write_with_header("{\"" + std::string(513, 'n') + R"(":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}})",
+                    0);
   EXPECT_NE(refusal().find("513"), std::string::npos);
   write_with_header(std::string(100'000, '['), 0);
   EXPECT_FALSE(refusal().empty());
@@ -188,7 +197,8 @@ TEST_F(Safetensors, EveryTruncationAndManyDamagedBytesAreRefusedOrHarmless) {
   std::mt19937 random(1);
   for (int i = 0; i < 300; ++i) {
     std::string bad = good;
-    for (int flips = 1 + i % 3; flips > 0; --flips) bad[random() % bad.size()] ^= static_cast<char>(1 << random() % 8);
+    for (int flips = 1 + i % 3; flips > 0; --flips)
+      bad[random() % bad.size()] ^= static_cast<char>(1 << random() % 8);
     write(bad);
     refusal();
   }

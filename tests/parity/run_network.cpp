@@ -1,5 +1,5 @@
-// replk_parity MODEL WEIGHTS INPUT OUT: runs `pixels` (N x 3 x H x W) of INPUT and writes `logits` and `stage1`..`stage4`.
-// The program behind full_size.py.
+// replk_parity MODEL WEIGHTS INPUT OUT: runs `pixels` (N x 3 x H x W) of INPUT and writes `logits` and
+// `stage1`..`stage4`. The program behind full_size.py.
 #include <cstdio>
 #include <exception>
 #include <string>
