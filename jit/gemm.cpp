@@ -59,9 +59,10 @@ class Gemm : public Assembler {
     Label tile;
     L(tile);
     call_up_next_rows(c_);
-    if (spec_.start_residual || spec_.end_residual) call_up_next_rows(residual_);
+    if (spec_.add_residual || spec_.end_residual) call_up_next_rows(residual_);
     start();
     sum();
+    join();
     finish();
     for (int r = 0; r < spec_.rows; r++) add(a_, a_stride_);
     dec(qword[rsp]);
@@ -92,30 +93,30 @@ class Gemm : public Assembler {
   }
 
   void start() {
-    if (spec_.from_c) {
-      for_rows(c_, [&](int r) { load_row(r, c_); });
-      back_to_first_row(c_);
-    } else if (spec_.start_residual) {
-      for_rows(residual_, [&](int r) { load_row(r, residual_); });
-    } else if (!spec_.bias) {
+    if (!spec_.bias) {
       for (int i = 0; i < accumulators(); i++) zero(vec(i));
       return;
     }
-    if (!spec_.bias) return;
     mov(b_, argument(offsetof(GemmArguments, bias)));
     for (int v = 0; v < vectors_; v++) {
       load(weights(v), ptr[b_ + v * vector_bytes()]);
-      for (int r = 0; r < spec_.rows; r++) {
-        if (spec_.start_residual)
-          vaddps(accumulator(r, v), accumulator(r, v), weights(v));
-        else
-          vmovaps(accumulator(r, v), weights(v));
-      }
+      for (int r = 0; r < spec_.rows; r++) vmovaps(accumulator(r, v), weights(v));
     }
   }
 
-  void load_row(int r, const Reg64& row) {
-    for (int v = 0; v < vectors_; v++) load_part(accumulator(r, v), row, v * vector_bytes(), count(v));
+  /// What is in memory joins the sums.
+  void join() {
+    if (!spec_.add_c && !spec_.add_residual) return;
+    const Reg64& row = spec_.add_c ? c_ : residual_;
+    for_rows(row, [&](int r) { add_row(r, row); });
+    if (spec_.add_c) back_to_first_row(c_);
+  }
+
+  void add_row(int r, const Reg64& row) {
+    for (int v = 0; v < vectors_; v++) {
+      load_part(weights(v), row, v * vector_bytes(), count(v));
+      vaddps(accumulator(r, v), accumulator(r, v), weights(v));
+    }
   }
 
   void sum() {
@@ -182,15 +183,10 @@ class Gemm : public Assembler {
         vmaxps(vec(i), zeros, vec(i));  // the second operand where it is a NaN
     }
     if (spec_.activation == Activation::gelu) gelu();
+    if (spec_.end_residual) for_rows(residual_, [&](int r) { add_row(r, residual_); });
     for_rows(c_, [&](int r) {
-      for (int v = 0; v < vectors_; v++) {
-        if (spec_.end_residual) {
-          load_part(weights(v), residual_, v * vector_bytes(), count(v));
-          vaddps(accumulator(r, v), accumulator(r, v), weights(v));
-        }
+      for (int v = 0; v < vectors_; v++)
         store_part(c_, v * vector_bytes(), accumulator(r, v), count(v));
-      }
-      if (spec_.end_residual) add(residual_, c_stride_);
     });
   }
 
@@ -240,8 +236,8 @@ class Gemm : public Assembler {
 }  // namespace
 
 std::string GemmSpec::text() const {
-  return fmt::format("gemm {} tile={}x{} start={}{}{} end={}{}", name(isa), rows, columns, from_c ? "c" : "",
-                     bias ? "bias" : "", start_residual ? "+residual" : "", static_cast<int>(activation),
+  return fmt::format("gemm {} tile={}x{} add={}{}{} end={}{}", name(isa), rows, columns, add_c ? "c" : "",
+                     bias ? "bias" : "", add_residual ? "+residual" : "", static_cast<int>(activation),
                      end_residual ? "+residual" : "");
 }
 

@@ -14,6 +14,10 @@
 namespace replk::dense {
 namespace {
 
+/// One accumulator sums so many products at most: the error of a chain grows with its length, and a network of a hundred
+/// layers adds the layers' errors up.
+constexpr int longest_chain = 512;
+
 struct Blocking {
   int depth = 0;  // inputs of a part of the reduction, at most
   int rows = 0;   // rows of a block, at most
@@ -23,7 +27,7 @@ struct Blocking {
 bool parse(const std::string& text, Blocking& blocking) {
   int end = 0;
   return std::sscanf(text.c_str(), "gemm depth=%7d rows=%7d%n", &blocking.depth, &blocking.rows, &end) == 2 &&
-         std::size_t(end) == text.size() && blocking.depth >= 1 && blocking.rows >= 1;
+         std::size_t(end) == text.size() && blocking.depth >= 1 && blocking.depth <= longest_chain && blocking.rows >= 1;
 }
 
 /// [0, total) in `parts` nearly equal ranges.
@@ -45,8 +49,7 @@ class GemmEngine final : public Engine {
         weights_(weights.panels(panel_)),
         bias_(core::round_up(weights.bias().size(), panel_), true) {
     std::copy(weights.bias().begin(), weights.bias().end(), bias_.begin());
-    // A residual behind an activation cannot be the start of the sums, and dst may hold it until the last
-    // part.
+    // A residual behind an activation joins last, and dst may hold it until then: no room for parts.
     const bool whole = l.residual && l.activation != Activation::none;
     parts_ = whole ? 1 : (l.inputs + blocking.depth - 1) / blocking.depth;
     const int height = jit::gemm_max_rows(isa_);
@@ -96,9 +99,9 @@ class GemmEngine final : public Engine {
     spec.isa = isa_;
     spec.rows = height_ + higher;
     spec.columns = last_panel ? int(linear_.outputs - (panels_ - 1) * panel_) : panel_;
-    spec.from_c = !first;
+    spec.add_c = !first;
     spec.bias = first && linear_.bias;
-    spec.start_residual = first && linear_.residual && linear_.activation == Activation::none;
+    spec.add_residual = first && linear_.residual && linear_.activation == Activation::none;
     spec.activation = last ? linear_.activation : Activation::none;
     spec.end_residual = last && linear_.residual && linear_.activation != Activation::none;
     code = jit::gemm_code(spec);
@@ -148,8 +151,8 @@ class GemmEngine final : public Engine {
 std::vector<std::string> gemm_choices(const Linear& l) {
   std::vector<std::string> choices;
   // Longer parts come back to c less often, shorter ones keep the panel's part in the L1.
-  for (const int depth : {1024, 2048, 512}) {
-    if (depth != 1024 && depth >= 2 * l.inputs) continue;
+  for (const int depth : {256, 512, 384}) {
+    if (depth != 256 && depth >= 2 * l.inputs) continue;
     // Half of the L2 for the block's pixels: a part of the panel and what is written pass through the rest.
     const std::int64_t used = std::min(depth, l.inputs);
     const std::int64_t rows = std::max<std::int64_t>(24, std::int64_t(core::cpu().l2_bytes) / 2 / (4 * used));

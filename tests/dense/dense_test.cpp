@@ -136,7 +136,7 @@ TEST(Linear, EveryBlockingOfTheGeneratedProductIsRight) {
   if (candidates(cases[0], 1).size() == 1) GTEST_SKIP() << "no code can be generated here";
   for (const Linear& l : cases) {
     const LinearCase data(l);
-    for (const char* choice : {"gemm depth=1024 rows=64", "gemm depth=7 rows=13", "gemm depth=1 rows=1"})
+    for (const char* choice : {"gemm depth=512 rows=64", "gemm depth=7 rows=13", "gemm depth=1 rows=1"})
       for (int threads : {1, 2, 3}) {
         SCOPED_TRACE(::testing::Message() << l.rows << "x" << l.inputs << "x" << l.outputs << " " << choice);
         const LinearPlan plan(l, data.packed, {.threads = threads, .choice = choice});
@@ -177,7 +177,7 @@ TEST(Linear, ChoicesFromOutsideAreJudged) {
   const LinearCase data(l);
   for (const char* choice :
        {"", "gemm", "gemm depth=0 rows=8", "gemm depth=8 rows=-1", "gemm depth=8 rows=8 x",
-        "gemm depth=99999999999 rows=8", "onednn primitive=convolution implementation=ref:any"})
+        "gemm depth=99999999999 rows=8", "gemm depth=513 rows=8", "onednn primitive=convolution implementation=ref:any"})
     EXPECT_THROW(LinearPlan(l, data.packed, {.threads = 1, .choice = choice}), core::Error) << choice;
 }
 
