@@ -1,10 +1,13 @@
 #include "tuner/clock.hpp"
 
-#include <time.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
 #include <xmmintrin.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 
 namespace replk::tuner {
 namespace {
@@ -13,10 +16,27 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-double processor() {
-  timespec time;
-  if (::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) != 0) return now();
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+/// The kernel's account of each thread (Documentation/scheduler/sched-stats.rst): time on a core, time
+/// waiting for one, slices. The calling thread alone would not do: while it spins at a barrier it looks busy,
+/// and the thread that it waits for has lost its core.
+double lost() {
+  DIR* tasks = ::opendir("/proc/self/task");
+  if (!tasks) return 0;
+  unsigned long long nanoseconds = 0;
+  while (const dirent* task = ::readdir(tasks)) {
+    if (task->d_name[0] == '.') continue;
+    char path[64], text[128];
+    std::snprintf(path, sizeof path, "/proc/self/task/%.16s/schedstat", task->d_name);
+    const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) continue;  // a kernel without the account: a steady machine is assumed
+    const ssize_t n = ::read(fd, text, sizeof text - 1);
+    ::close(fd);
+    unsigned long long ran = 0, waited = 0;
+    text[n > 0 ? n : 0] = 0;
+    if (std::sscanf(text, "%llu %llu", &ran, &waited) == 2) nanoseconds += waited;
+  }
+  ::closedir(tasks);
+  return 1e-9 * static_cast<double>(nanoseconds);
 }
 
 double one_burst() {
@@ -37,7 +57,7 @@ double one_burst() {
 }  // namespace
 
 Clock system_clock() {
-  return {now, [] { return std::min({one_burst(), one_burst(), one_burst()}); }, processor};
+  return {now, [] { return std::min({one_burst(), one_burst(), one_burst()}); }, lost};
 }
 
 }  // namespace replk::tuner

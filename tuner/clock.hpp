@@ -9,8 +9,8 @@ struct Clock {
   std::function<double()> now;
   /// Seconds that a fixed piece of work takes just now; compared with itself only.
   std::function<double()> calibrate;
-  /// Seconds of a processor that the calling thread has had. Where it lags behind now(), somebody else had the core.
-  std::function<double()> processor;
+  /// Seconds that threads of this process were ready to run while somebody else had the core, all threads together.
+  std::function<double()> lost;
 };
 
 /// The steady clock, and a calibration kernel of about 20 us that keeps the floating-point ports busy: a

@@ -91,17 +91,17 @@ class Race {
     runner_.release(candidates_[i].text);
   }
 
-  /// Seconds of one run, or NaN after an exception. A timing during which the thread lost its core is taken
-  /// again, and of three lost ones the shortest counts; the round is then a disturbed one.
+  /// Seconds of one run, or NaN after an exception. A timing during which a thread waited for a core is taken
+  /// again, and of three such the shortest counts; the round is then a disturbed one.
   double time(std::size_t i) {
     double shortest = std::numeric_limits<double>::infinity();
     try {
       for (int attempt = 0; attempt < 3; attempt++) {
-        const double processor = options_.clock.processor(), start = now();
+        const double lost = options_.clock.lost(), start = now();
         for (int n = 0; n < repeats_[i]; n++) runner_.run(candidates_[i].text);
-        const double seconds = now() - start, had = options_.clock.processor() - processor;
+        const double seconds = now() - start;
         shortest = std::min(shortest, seconds / repeats_[i]);
-        if (seconds - had <= kDisturbed * seconds) return seconds / repeats_[i];
+        if (options_.clock.lost() - lost <= kDisturbed * seconds) return seconds / repeats_[i];
       }
     } catch (const std::exception& error) {
       core::log(core::LogLevel::info, "tuner: '{}' cannot run: {}", candidates_[i].text, error.what());

@@ -29,7 +29,7 @@ class InventedMachine {
 
   Clock clock() {
     return {[this] { return time_; }, [this] { return advance(20e-6, calibration_noise, 0); },
-            [this] { return time_ - stolen_; }};
+            [this] { return stolen_; }};
   }
   Runner runner() {
     return {[this](const std::string& text) {
