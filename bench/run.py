@@ -75,7 +75,7 @@ def run_networks(args, python):
         if python:
             out = os.path.join(args.out, "network.json")
             done = subprocess.run([python, os.path.join(HERE, "peers", "networks.py"), model, "--size", size, "--threads",
-                                   str(args.threads), "--rounds", "3" if args.quick else "5", "--replk", program, "--json",
+                                   str(args.threads), "--runtimes", args.runtimes, "--rounds", "3" if args.quick else "5", "--replk", program, "--json",
                                    out], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             if done.returncode == 0:
                 with open(out) as file:
@@ -98,7 +98,8 @@ def run_layers(args, python):
     """Depthwise layers in the other runtimes."""
     out = os.path.join(args.out, "layers.json")
     say("depthwise layers in the other runtimes")
-    done = subprocess.run([python, os.path.join(HERE, "peers", "networks.py"), *LAYERS, "--threads", str(args.threads),
+    done = subprocess.run([python, os.path.join(HERE, "peers", "networks.py"), *LAYERS, "--threads", str(args.threads), "--runtimes",
+                           args.runtimes,
                            "--inner", "20", "--replk", os.path.join(args.build, "replk"), "--json", out],
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
@@ -128,6 +129,7 @@ def main():
     parser.add_argument("--out", help="folder for the results (default: bench/ in the build folder)")
     parser.add_argument("--against", metavar="OLD.json", help="compare with an earlier run")
     parser.add_argument("--limit", type=float, default=0.05, help="slower than this fails with --against (0.05 is 5 %%)")
+    parser.add_argument("--runtimes", default="onnxruntime,openvino,torch,torch-compiled", help="the other runtimes")
     parser.add_argument("--no-networks", action="store_true", help="depthwise suites only")
     args = parser.parse_args()
     args.suites = args.suites or (QUICK_SUITES if args.quick else ALL_SUITES)
@@ -150,6 +152,8 @@ def main():
     if not args.no_networks:
         run["networks"] = run_networks(args, python)
         run["layers"] = run_layers(args, python) if python and not args.quick else []
+    if "torch-compiled" not in args.runtimes:
+        run["missing"].append("torch.compile: left out of this run (--runtimes)")
     if args.suites != ALL_SUITES:
         run["missing"].append("suites: " + ", ".join(s for s in ALL_SUITES.split(",") if s not in args.suites.split(",")))
     validate(run)

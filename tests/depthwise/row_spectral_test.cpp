@@ -117,8 +117,8 @@ TEST(RowSpectral, RandomProblemsAreAccurate) {
     if (found.empty()) continue;
     computed++;
     const Tiling& tiling = found[seed % found.size()].tiling;
-    // Where a channel's largest sums are negative GELU makes its largest output small, but their error stays.
-    const double limit = problem.epilogue.activation == Activation::gelu ? 2 : 1;
+    // The slope of GELU reaches 1.129, so it can enlarge an error by as much.
+    const double limit = problem.epilogue.activation == Activation::gelu ? 1.13 : 1;
     EXPECT_LE(worst_of_allowed(c, with(tiling)), limit)
         << "seed " << seed << ": " << to_string(problem) << " " << tiling.to_string();
   }
