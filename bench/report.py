@@ -46,7 +46,7 @@ def speed_up_section(rows):
                 for r in chosen]
         parts.append(f"<h2>{html.escape(suite)}: times faster than oneDNN's best layout</h2><figure>"
                      + svg.bars(bars, f"speed-up, suite {suite}")
-                     + caption("Median of interleaved rounds, warm caches; the dashed line is oneDNN.") + "</figure>")
+                     + caption("Median of interleaved rounds, warm caches; logarithmic, the dashed line is oneDNN.") + "</figure>")
     return "".join(parts)
 
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <utility>
 
 #include "core/cpu.hpp"
@@ -149,7 +150,8 @@ Limits measure_limits() {
   limits.add_gops = passes * b.add_ops / fastest(10, [&] { b.add(passes); }) / 1e9;
   limits.mixed_gops = passes * b.mixed_ops / fastest(10, [&] { b.mixed(passes); }) / 1e9;
   const std::size_t large = std::max<std::size_t>(256u << 20, 4 * cpu.l3_bytes);
-  core::Buffer<char> memory(large, true);
+  core::Buffer<char> memory(large);
+  std::memset(memory.data(), 1, large);  // pages never written would all be the one page of zeros
   const auto stream = [&](std::size_t bytes) {
     bytes = bytes / 512 * 512;
     const int repeats = static_cast<int>(std::max<std::size_t>((16u << 20) / bytes, 1));
