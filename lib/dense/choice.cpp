@@ -13,6 +13,7 @@
 #include "core/cpu.hpp"
 #include "core/memory.hpp"
 #include "dense/onednn_version.hpp"
+#include "dense/plain.hpp"
 
 namespace replk::dense {
 namespace {
@@ -27,16 +28,7 @@ std::string suffix(bool bias, Activation activation, bool residual) {
                      residual ? "+residual" : "");
 }
 
-/// A linear layer as a convolution of maps of one pixel: what checks and data are made from.
-Convolution as_convolution(const Linear& l) {
-  Convolution c;
-  c.batch = l.rows;
-  c.inputs = l.inputs;
-  c.outputs = l.outputs;
-  c.bias = l.bias;
-  c.activation = l.activation;
-  return c;
-}
+/// What checks and data are made from (a linear layer: plain.hpp).
 const Convolution& as_convolution(const Convolution& c) {
   return c;
 }

@@ -114,14 +114,18 @@ class PlainEngine final : public Engine {
 
 }  // namespace
 
-std::unique_ptr<Engine> plain_linear(const Linear& l, PackedWeights& weights, int threads) {
+Convolution as_convolution(const Linear& linear) {
   Convolution c;
-  c.batch = l.rows;
-  c.inputs = l.inputs;
-  c.outputs = l.outputs;
-  c.bias = l.bias;
-  c.activation = l.activation;
-  return std::make_unique<PlainEngine>(c, weights, threads);
+  c.batch = linear.rows;
+  c.inputs = linear.inputs;
+  c.outputs = linear.outputs;
+  c.bias = linear.bias;
+  c.activation = linear.activation;
+  return c;
+}
+
+std::unique_ptr<Engine> plain_linear(const Linear& linear, PackedWeights& weights, int threads) {
+  return std::make_unique<PlainEngine>(as_convolution(linear), weights, threads);
 }
 
 std::unique_ptr<Engine> plain_convolution(const Convolution& convolution, PackedWeights& weights,

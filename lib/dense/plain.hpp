@@ -7,6 +7,9 @@
 
 namespace replk::dense {
 
+/// A linear layer (without its residual) as a convolution of maps of one pixel.
+Convolution as_convolution(const Linear& linear);
+
 std::unique_ptr<Engine> plain_linear(const Linear& linear, PackedWeights& weights, int threads);
 std::unique_ptr<Engine> plain_convolution(const Convolution& convolution, PackedWeights& weights,
                                           int threads);
