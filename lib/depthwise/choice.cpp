@@ -19,7 +19,7 @@ using core::Status;
 
 // Part of every key. To be raised when a tiling's fields change their meaning or an algorithm its speed: what
 // was measured before is then a miss.
-constexpr const char* kVersion = "1";
+constexpr const char* kVersion = "2";
 
 // Work below this, on all threads, may be faster on fewer: waking a team costs some microseconds a phase.
 constexpr double kSmallSeconds = 500e-6;
@@ -175,8 +175,8 @@ Choice choose(const Problem& problem, const Kernel& kernel, const PlanOptions& o
     pick = tuner::choose(q);
   } catch (const core::Error& error) {
     if (error.status() != Status::unsupported) throw;
-    fail(Status::invalid_argument, "algorithm '{}' cannot compute {} on {}", options.algorithm.value_or("any"),
-         to_string(problem), name(isa));
+    fail(Status::invalid_argument, "algorithm '{}' cannot compute {} on {}",
+         options.algorithm.value_or("any"), to_string(problem), name(isa));
   }
   return named(pick.text, pick.source);
 }

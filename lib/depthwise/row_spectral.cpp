@@ -119,15 +119,20 @@ double predicted_seconds(const RowSpectralGeometry& g, int threads) {
   const double row_cost = costs().rows(g) * rows;
   const double column_cost = costs().columns(g) * static_cast<double>(g.along_segments.size());
   double cycles = (row_cost + column_cost) * static_cast<double>(g.problem.batch) * g.all_blocks();
-  if (g.buffered()) cycles *= 1.15;
-  if (g.problem.layout == Layout::nchw && g.parameters.along_h)
-    cycles *= 2;  // columns of NCHW are read one by one
+  if (g.buffered()) {  // moving a vector each way, and starting on a group
+    const Problem& p = g.problem;
+    const double vectors =
+        static_cast<double>(p.height) * p.width + static_cast<double>(p.out_height()) * p.out_width();
+    cycles += (2.5 * vectors + 400.0 / g.parameters.blocks) * static_cast<double>(p.batch) * g.all_blocks();
+  }
   // Scratch shares the L2 with the tensors and weights that stream through it.
   const double share = static_cast<double>(g.planes_bytes()) / static_cast<double>(core::cpu().l2_bytes);
   cycles *= share > 0.8 ? std::min(1 + 0.15 * share, 4.0) : share > 0.4 ? 1.05 : 1;
-  // Longer runs of a pixel's channels at a time cost fewer line and page changes.
-  const int lines = g.parameters.blocks * g.vector_bytes / 64;
-  cycles *= lines < 1 ? 1.35 : lines == 1 ? 1.06 : lines == 2 ? 1.01 : 1;
+  // Longer runs of a pixel's channels at a time cost fewer line and page changes. In NCHW the pixels are the
+  // runs.
+  const int bytes = g.parameters.blocks * g.lanes * static_cast<int>(size_of(g.problem.type));
+  if (g.problem.layout == Layout::nhwc)
+    cycles *= bytes < 64 ? 1.35 : bytes < 128 ? 1.06 : bytes < 256 ? 1.01 : 1;
   return cycles / 3.0e9 / threads;
 }
 
@@ -149,12 +154,8 @@ class RowSpectral final : public Algorithm {
                                     int threads) const override {
     std::vector<Candidate> found;
     if (isa == Isa::portable || problem.numerics == Numerics::exact) return found;
-    for (const bool along_h : {false, true}) {
-      // The transform goes along the longer side of the kernel, except that columns of NCHW are slow to read.
-      const bool longer = along_h ? geometry.height > geometry.width : geometry.width >= geometry.height;
-      if (!longer && problem.layout == Layout::nhwc) continue;
-      add_axis(found, problem, geometry, isa, threads, along_h);
-    }
+    // The transform goes along the longer side of the kernel.
+    add_axis(found, problem, geometry, isa, threads, geometry.height > geometry.width);
     std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
       return a.predicted_seconds < b.predicted_seconds;
     });
@@ -218,7 +219,7 @@ class RowSpectral final : public Algorithm {
         if (levels > 0 && (base.across.stride != 1 || base.across_taps.size() < 7)) continue;
         for (const bool gauss : {true, false}) {
           if (!gauss && (levels > 0 || base.across_taps.size() > 5)) continue;
-          for (const int blocks : block_counts(isa)) {
+          for (const int blocks : block_counts(problem, isa)) {
             p.segment_across = across;
             p.karatsuba = levels;
             p.gauss = gauss;
@@ -243,7 +244,7 @@ class RowSpectral final : public Algorithm {
         for (const jit::Factors& factors : column_splits(cut_across, n)) {
           p.columns = n;
           p.column_factors = factors;
-          for (const int blocks : block_counts(isa)) {
+          for (const int blocks : block_counts(problem, isa)) {
             p.blocks = blocks;
             const RowSpectralGeometry g(problem, geometry, p, isa);
             if (g.feasible()) found.push_back({p.tiling(), predicted_seconds(g, threads)});
@@ -272,7 +273,8 @@ class RowSpectral final : public Algorithm {
     return best;
   }
 
-  static std::vector<int> block_counts(Isa isa) {
+  static std::vector<int> block_counts(const Problem& problem, Isa isa) {
+    if (problem.layout == Layout::nchw) return {1, 8};  // more only share the cost of starting
     return isa == Isa::avx512 ? std::vector<int>{1, 2, 4} : std::vector<int>{1, 2, 4, 8};
   }
 

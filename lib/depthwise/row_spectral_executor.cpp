@@ -5,7 +5,8 @@
 
 #include "core/memory.hpp"
 #include "core/threads.hpp"
-#include "depthwise/row_buffer.hpp"
+#include "depthwise/gelu.hpp"
+#include "depthwise/rows.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -27,7 +28,7 @@ Function RowSpectralExecutor::code(const std::string& spec,
 }
 
 RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel)
-    : geometry_(geometry) {
+    : geometry_(geometry), window_in_(geometry.window(false)), window_out_(geometry.window(true)) {
   const RowSpectralGeometry& g = geometry_;
   const bool direct = !g.buffered() && g.whole_blocks() > 0, buffered = g.buffered() || g.tail_channels() > 0;
   std::vector<int> signs = g.along_segments.size() == 1
@@ -112,12 +113,17 @@ std::int64_t RowSpectralExecutor::element(const Task& t, bool output, int pixel,
 
 namespace {
 
-RowLayout row_layout(const RowSpectralGeometry& g, bool output, int pixels) {
+/// Rows of the transform, of some pixels, as a part of the map: its layout and height.
+struct Part {
+  RowLayout layout;
+  int height;
+};
+Part part(const RowSpectralGeometry& g, bool output, int rows, int pixels) {
   const Problem& p = g.problem;
-  RowLayout layout = RowLayout::of(p, output ? p.out_height() : p.height, output ? p.out_width() : p.width);
-  if (g.parameters.along_h) std::swap(layout.row_stride, layout.pixel_stride);
-  layout.width = pixels;
-  return layout;
+  Part part{RowLayout::of(p, output ? p.out_height() : p.height, output ? p.out_width() : p.width), rows};
+  part.layout.width = pixels;
+  if (g.parameters.along_h) std::swap(part.layout.width, part.height);
+  return part;
 }
 
 }  // namespace
@@ -135,12 +141,18 @@ void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int beg
     rows_[t.along].forward(src, planes + std::int64_t{begin} * g.vector_bytes, end - begin, group.blocks);
     return;
   }
-  const std::int64_t block_stride = std::int64_t{g.buffer_pixels()} * g.lanes;
-  const RowLayout layout = row_layout(g, false, along.ins);
-  for (int r = begin; r < end; r++) {
-    load_row(layout, tensors.src, element(t, false, along.in, across.in + r, group.channel), group.channels,
-             g.lanes, buffer, block_stride);
-    rows_[t.along].forward_buffered(buffer, planes + std::int64_t{r} * g.vector_bytes, 1, group.blocks);
+  const RowSpectralGeometry::Window& w = window_in_;
+  for (int b = 0; b < group.blocks; b += w.blocks) {
+    const int channels = std::min(group.channels - b * g.lanes, w.blocks * g.lanes);
+    for (int r = begin; r < end; r += w.rows) {
+      const int rows = std::min(w.rows, end - r);
+      const auto [layout, height] = part(g, false, rows, along.ins);
+      pack_rows(layout, height, tensors.src,
+                element(t, false, along.in, across.in + r, group.channel + b * g.lanes), channels, g.lanes,
+                buffer, w.row_stride, w.block_stride);
+      rows_[t.along].forward_buffered(buffer, planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes,
+                                      rows, std::min(group.blocks - b, w.blocks));
+    }
   }
 }
 
@@ -182,19 +194,26 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
                            end - begin, group.blocks);
     return;
   }
-  const std::int64_t block_stride = std::int64_t{g.buffer_pixels()} * g.lanes;
-  const RowLayout layout = row_layout(g, true, along.outs);
-  float* added = residual ? buffer + block_stride * g.parameters.blocks : nullptr;
-  for (int r = begin; r < end; r++) {
-    const std::int64_t at = element(t, true, along.out, across.out + r, group.channel);
-    if (added) load_row(layout, residual, at, group.channels, g.lanes, added, block_stride);
-    rows_[t.along].inverse_buffered(planes + std::int64_t{r} * g.vector_bytes, buffer, bias, added, 1,
-                                    group.blocks);
-    if (g.problem.epilogue.activation == Activation::gelu)
-      for (int b = 0; b < group.blocks; b++)
-        apply_gelu(buffer + b * block_stride, added ? added + b * block_stride : nullptr,
-                   std::int64_t{along.outs} * g.lanes);
-    store_row(layout, buffer, block_stride, group.channels, g.lanes, tensors.dst, at);
+  const RowSpectralGeometry::Window& w = window_out_;
+  float* added = residual ? buffer + w.block_stride * w.blocks : nullptr;
+  for (int b = 0; b < group.blocks; b += w.blocks) {
+    const int channels = std::min(group.channels - b * g.lanes, w.blocks * g.lanes),
+              blocks = std::min(group.blocks - b, w.blocks);
+    for (int r = begin; r < end; r += w.rows) {
+      const int rows = std::min(w.rows, end - r);
+      const std::int64_t at = element(t, true, along.out, across.out + r, group.channel + b * g.lanes);
+      const auto [layout, height] = part(g, true, rows, along.outs);
+      if (added)
+        pack_rows(layout, height, residual, at, channels, g.lanes, added, w.row_stride, w.block_stride);
+      rows_[t.along].inverse_buffered(planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, buffer,
+                                      bias + b * g.lanes, added, rows, blocks);
+      if (g.problem.epilogue.activation == Activation::gelu)
+        for (int i = 0; i < blocks * height; i++) {
+          const std::int64_t row = i / height * w.block_stride + i % height * w.row_stride;
+          apply_gelu(buffer + row, added ? added + row : nullptr, std::int64_t{layout.width} * g.lanes);
+        }
+      unpack_rows(layout, height, buffer, w.row_stride, w.block_stride, channels, g.lanes, tensors.dst, at);
+    }
   }
 }
 

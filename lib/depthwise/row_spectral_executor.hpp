@@ -59,7 +59,8 @@ class RowSpectralExecutor final : public Executor {
   void run_by_phases(const Tensors& tensors, char* workspace, int threads) const;
   std::int64_t element(const Task& task, bool output, int pixel, int row, int channel) const;
 
-  RowSpectralGeometry geometry_;
+  const RowSpectralGeometry geometry_;
+  const RowSpectralGeometry::Window window_in_, window_out_;
   PackedSpectra spectra_;
   std::vector<RowCode> rows_;               // for each segment of the transformed axis
   std::vector<jit::Toeplitz> columns_;      // for each segment of the other one

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int max_length = 320;  // of a transform: its code grows with it
 constexpr int max_column_length = 160;
+constexpr int window_bytes = 16 << 10;                        // of packed rows, which stay in the L1
 constexpr std::int64_t max_products = 24000;                  // multiply-adds of one column plane's code
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 
@@ -129,8 +130,10 @@ jit::RowStrides strides(const RowSpectralGeometry& g, bool output, bool buffer) 
   const Problem& p = g.problem;
   jit::RowStrides s;
   if (buffer) {
-    s.pixel = g.vector_bytes;
-    s.tensor_block = std::int64_t{g.buffer_pixels()} * g.vector_bytes;
+    const RowSpectralGeometry::Window w = g.window(output);
+    s.pixel = 4 * (g.parameters.along_h ? w.row_stride : g.lanes);
+    s.row = 4 * (g.parameters.along_h ? g.lanes : w.row_stride);
+    s.tensor_block = 4 * w.block_stride;
   } else {
     const std::int64_t pixel = 4 * std::int64_t{p.channels}, row = pixel * (output ? p.out_width() : p.width);
     s.pixel = g.parameters.along_h ? row : pixel;
@@ -229,15 +232,31 @@ std::size_t RowSpectralGeometry::planes_bytes() const {
   return static_cast<std::size_t>(block_stride) * parameters.blocks;
 }
 
-int RowSpectralGeometry::buffer_pixels() const {
-  int pixels = 0;
-  for (const Segment& s : along_segments) pixels = std::max({pixels, s.ins, s.outs});
-  return pixels;
+RowSpectralGeometry::Window RowSpectralGeometry::window(bool output) const {
+  const auto most = [&](const std::vector<Segment>& segments) {
+    int largest = 1;
+    for (const Segment& s : segments) largest = std::max(largest, output ? s.outs : s.ins);
+    return largest;
+  };
+  const int all = most(across_segments);
+  Window w;
+  w.pixels = most(along_segments);
+  const int row_bytes = w.pixels * vector_bytes, blocks = buffered() ? parameters.blocks : 1;
+  // The channels of a pixel lie together in channels-last, the pixels of a channel in NCHW.
+  const bool pixels_first = problem.layout == Layout::nchw;
+  w.rows = std::clamp(window_bytes / (row_bytes * (pixels_first ? 1 : blocks)), 1, all);
+  if (parameters.along_h) w.rows = std::min(static_cast<int>(core::round_up(w.rows, 8)), all);
+  w.blocks = pixels_first ? std::clamp(window_bytes / (row_bytes * w.rows), 1, blocks) : blocks;
+  w.row_stride = std::int64_t{parameters.along_h ? w.rows : w.pixels} * lanes;
+  w.block_stride = std::int64_t{w.rows} * w.pixels * lanes;
+  return w;
 }
 
 std::size_t RowSpectralGeometry::buffer_bytes() const {
   if (!buffered() && tail_channels() == 0) return 0;
-  return 2 * static_cast<std::size_t>(buffer_pixels()) * parameters.blocks * vector_bytes;
+  const Window in = window(false), out = window(true);
+  return 2 * sizeof(float) *
+         static_cast<std::size_t>(std::max(in.blocks * in.block_stride, out.blocks * out.block_stride));
 }
 
 }  // namespace replk::depthwise

@@ -84,8 +84,14 @@ struct RowSpectralGeometry {
   /// Whether code can be generated for it within its limits.
   bool feasible() const;
   std::size_t planes_bytes() const;  // the scratch of one group
-  int buffer_pixels() const;         // of a buffered row
-  std::size_t buffer_bytes() const;  // one row of one group, and one of the residual
+  /// A buffer holds packed blocks of a part of the map, row by row of the map: `rows` rows of the transform
+  /// (columns of the map with along_h) of `pixels` pixels, of `blocks` blocks at once.
+  struct Window {
+    int rows = 0, pixels = 0, blocks = 0;
+    std::int64_t row_stride = 0, block_stride = 0;  // floats; row_stride of the map's rows
+  };
+  Window window(bool output) const;
+  std::size_t buffer_bytes() const;  // a window, and one of the residual
 };
 
 }  // namespace replk::depthwise

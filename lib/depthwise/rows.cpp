@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/half.hpp"
 #include "core/memory.hpp"
@@ -28,6 +29,17 @@ REPLK_AVX2_INLINE __m256 load8(const Bf16* x) {
 }
 REPLK_AVX2_INLINE __m256 load8(const F16* x) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+}
+
+REPLK_AVX2_INLINE __m128 load4(const float* x) {
+  return _mm_loadu_ps(x);
+}
+REPLK_AVX2_INLINE __m128 load4(const Bf16* x) {
+  const __m128i bits = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(x));
+  return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), bits));
+}
+REPLK_AVX2_INLINE __m128 load4(const F16* x) {
+  return _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x)));
 }
 
 REPLK_AVX2_INLINE void store8(float* x, __m256 v) {
@@ -56,7 +68,8 @@ REPLK_AVX2_INLINE __m256 load_part(const T* x, int count) {
 }
 REPLK_AVX2_INLINE __m256 load_part(const float* x, int count) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_maskload_ps(x, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));  // masked lanes cannot fault
+  return _mm256_maskload_ps(x,
+                            _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));  // masked lanes cannot fault
 }
 /// In pieces: a masked store is microcoded on AMD.
 REPLK_AVX2_INLINE void store_part(float* x, __m256 v, int count) {
@@ -80,25 +93,53 @@ REPLK_AVX2_INLINE void store_part(T* x, __m256 v, int count) {
   for (int i = 0; i < count; i++) x[i] = core::from_float<T>(values[i]);
 }
 
-REPLK_AVX2_INLINE void transpose(__m256 (&m)[unit]) {
-  __m256 pairs[unit], quads[unit];
-  for (int i = 0; i < unit; i += 2) {
-    pairs[i] = _mm256_unpacklo_ps(m[i], m[i + 1]);
-    pairs[i + 1] = _mm256_unpackhi_ps(m[i], m[i + 1]);
-  }
-  for (int i = 0; i < unit; i += 4)
-    for (int j = 0; j < 2; j++) {
-      quads[i + 2 * j] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0x44);
-      quads[i + 2 * j + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0xee);
-    }
-  for (int i = 0; i < 4; i++) {
-    m[i] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
-    m[i + 4] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
-  }
+/// Halves of 4 x 4 in place: m[i] becomes the i-th elements of the four vectors m[0..3], in either half.
+REPLK_AVX2_INLINE void transpose_halves(__m256* m) {
+  const __m256 a = _mm256_unpacklo_ps(m[0], m[1]), b = _mm256_unpackhi_ps(m[0], m[1]);
+  const __m256 c = _mm256_unpacklo_ps(m[2], m[3]), d = _mm256_unpackhi_ps(m[2], m[3]);
+  m[0] = _mm256_shuffle_ps(a, c, 0x44);
+  m[1] = _mm256_shuffle_ps(a, c, 0xee);
+  m[2] = _mm256_shuffle_ps(b, d, 0x44);
+  m[3] = _mm256_shuffle_ps(b, d, 0xee);
 }
 
-/// Where the unit of 8 channels that begins at `channel` lies in a packed row. (The lanes are a template's: a division
-/// for each unit takes longer than moving it.)
+/// The transpose of 8 x 8 elements whose rows lie `stride` apart.
+template <class T>
+REPLK_AVX2_INLINE void load_tile(const T* x, std::int64_t stride, __m256 (&m)[unit]) {
+  // Rows i and i + 4 meet in one register as they are loaded, which leaves no exchange of halves to do
+  // afterwards.
+  for (int half = 0; half < 2; half++)
+    for (int i = 0; i < 4; i++)
+      m[4 * half + i] = _mm256_insertf128_ps(_mm256_castps128_ps256(load4(x + i * stride + 4 * half)),
+                                             load4(x + (i + 4) * stride + 4 * half), 1);
+  transpose_halves(m);
+  transpose_halves(m + 4);
+}
+
+/// 8 x 8 elements from rows x_stride apart to columns y_stride apart.
+template <class T, class U>
+REPLK_AVX2_INLINE void transpose_tile(const T* x, std::int64_t x_stride, U* y, std::int64_t y_stride) {
+  __m256 m[unit];
+  load_tile(x, x_stride, m);
+  for (int i = 0; i < unit; i++) store8(y + i * y_stride, m[i]);
+}
+
+/// The same of `rows` x `columns`. Eight elements of each column are written where `whole` says so, zeros for
+/// missing rows.
+template <class T, class U>
+REPLK_AVX2 void transpose_part(const T* x, std::int64_t x_stride, int rows, int columns, U* y,
+                               std::int64_t y_stride, bool whole) {
+  alignas(32) float tile[unit * unit];
+  for (int i = 0; i < unit; i++)
+    _mm256_store_ps(tile + i * unit, i < rows ? load_part(x + i * x_stride, columns) : _mm256_setzero_ps());
+  __m256 m[unit];
+  load_tile(tile, unit, m);
+  for (int i = 0; i < columns; i++)
+    whole || rows == unit ? store8(y + i * y_stride, m[i]) : store_part(y + i * y_stride, m[i], rows);
+}
+
+/// Where the unit of 8 channels that begins at `channel` lies in a packed row. (The lanes are a template's: a
+/// division for each unit takes longer than moving it.)
 template <int lanes>
 inline std::int64_t packed_at(unsigned channel, std::int64_t block_stride) {
   return channel / lanes * block_stride + channel % lanes;
@@ -113,8 +154,8 @@ REPLK_AVX2 void pack_channels_last(const RowLayout& layout, const T* x, int chan
   for (int column = 0; column < layout.width; column++) {
     const T* pixel = x + column * layout.pixel_stride;
     float* to = packed + column * lanes;
-    // The next row is packed next, and its lines are too far apart for the CPU's own prefetcher. (A prefetch outside the
-    // tensor is harmless.)
+    // The next row is packed next, and its lines are too far apart for the CPU's own prefetcher. (A prefetch
+    // outside the tensor is harmless.)
     for (int c = 0; c < channels; c += line) __builtin_prefetch(pixel + layout.row_stride + c);
     int c = 0;
     for (; c + lanes <= channels; c += lanes, to += block_stride)
@@ -140,48 +181,47 @@ REPLK_AVX2 void unpack_channels_last(const RowLayout& layout, const float* packe
   }
 }
 
-// NCHW: 8 channels x 8 columns are transposed in registers.
+// NCHW: 8 channels x 8 columns are transposed in registers. The last columns go with some before them for a
+// second time, which takes less than a part of a tile.
 
 template <class T, int lanes>
 REPLK_AVX2 void pack_planes(const RowLayout& layout, const T* x, int channels, float* packed,
                             std::int64_t block_stride) {
-  const int padded = (channels + lanes - 1) / lanes * lanes;
-  for (int c = 0; c < padded; c += unit)
-    for (int column = 0; column < layout.width; column += unit) {
-      const int columns = std::min(unit, layout.width - column);
-      __m256 m[unit];
-      for (int i = 0; i < unit; i++) {
-        const T* row = x + (c + i) * layout.channel_stride + column;
-        __builtin_prefetch(row + 2 * layout.row_stride);  // a stream a channel is more than the CPU's prefetcher follows
-        m[i] = c + i >= channels ? _mm256_setzero_ps()
-               : columns == unit ? load8(row)
-                                 : load_part(row, columns);
-      }
-      transpose(m);
-      float* to = packed + packed_at<lanes>(c, block_stride) + column * lanes;
-      for (int i = 0; i < columns; i++) _mm256_storeu_ps(to + i * lanes, m[i]);
+  const std::int64_t plane = layout.channel_stride;
+  const int padded = (channels + lanes - 1) / lanes * lanes, width = layout.width;
+  for (int c = 0; c < padded; c += unit) {
+    const T* from = x + c * plane;
+    float* to = packed + packed_at<lanes>(c, block_stride);
+    if (channels - c >= unit && width >= unit) {
+      for (int i = 0; i + unit <= width; i += unit) transpose_tile(from + i, plane, to + i * lanes, lanes);
+      const int last = width - unit;
+      if (width % unit) transpose_tile(from + last, plane, to + last * lanes, lanes);
+      continue;
     }
+    const int rows = std::clamp(channels - c, 0, unit);
+    for (int i = 0; i < width; i += unit)
+      transpose_part(from + i, plane, rows, std::min(unit, width - i), to + i * lanes, lanes, true);
+  }
 }
 
 template <class T, int lanes>
 REPLK_AVX2 void unpack_planes(const RowLayout& layout, const float* packed, std::int64_t block_stride,
                               int channels, T* x) {
-  for (int c = 0; c < channels; c += unit)
-    for (int column = 0; column < layout.width; column += unit) {
-      const int columns = std::min(unit, layout.width - column);
-      const float* from = packed + packed_at<lanes>(c, block_stride) + column * lanes;
-      __m256 m[unit];
-      for (int i = 0; i < unit; i++)
-        m[i] = i < columns ? _mm256_loadu_ps(from + i * lanes) : _mm256_setzero_ps();
-      transpose(m);
-      for (int i = 0; i < std::min(unit, channels - c); i++) {
-        T* row = x + (c + i) * layout.channel_stride + column;
-        if (columns == unit)
-          store8(row, m[i]);
-        else
-          store_part(row, m[i], columns);
-      }
+  const std::int64_t plane = layout.channel_stride;
+  const int width = layout.width;
+  for (int c = 0; c < channels; c += unit) {
+    const float* from = packed + packed_at<lanes>(c, block_stride);
+    T* to = x + c * plane;
+    if (channels - c >= unit && width >= unit) {
+      for (int i = 0; i + unit <= width; i += unit) transpose_tile(from + i * lanes, lanes, to + i, plane);
+      const int last = width - unit;
+      if (width % unit) transpose_tile(from + last * lanes, lanes, to + last, plane);
+      continue;
     }
+    const int rows = std::min(channels - c, unit);
+    for (int i = 0; i < width; i += unit)
+      transpose_part(from + i * lanes, lanes, std::min(unit, width - i), rows, to + i, plane, false);
+  }
 }
 
 template <class T>
@@ -233,6 +273,34 @@ void unpack_row(const RowLayout& layout, const float* packed, std::int64_t block
     case DataType::f16:
       return unpack_as<F16>(layout, packed, block_stride, channels, lanes, tensor, at);
   }
+}
+
+namespace {
+
+/// Rows that follow each other without a gap in the tensor and in the packed block are one long row: a small
+/// map of NCHW has hardly any whole tile in a row.
+bool one_row(const RowLayout& layout, int lanes, std::int64_t row_stride) {
+  return layout.pixel_stride == 1 && layout.row_stride == layout.width &&
+         row_stride == std::int64_t{layout.width} * lanes;
+}
+
+}  // namespace
+
+void pack_rows(const RowLayout& layout, int count, const void* tensor, std::int64_t at, int channels,
+               int lanes, float* packed, std::int64_t row_stride, std::int64_t block_stride) {
+  RowLayout run = layout;
+  if (one_row(layout, lanes, row_stride)) run.width *= std::exchange(count, 1);
+  for (int r = 0; r < count; r++)
+    pack_row(run, tensor, at + r * layout.row_stride, channels, lanes, packed + r * row_stride, block_stride);
+}
+
+void unpack_rows(const RowLayout& layout, int count, const float* packed, std::int64_t row_stride,
+                 std::int64_t block_stride, int channels, int lanes, void* tensor, std::int64_t at) {
+  RowLayout run = layout;
+  if (one_row(layout, lanes, row_stride)) run.width *= std::exchange(count, 1);
+  for (int r = 0; r < count; r++)
+    unpack_row(run, packed + r * row_stride, block_stride, channels, lanes, tensor,
+               at + r * layout.row_stride);
 }
 
 }  // namespace replk::depthwise

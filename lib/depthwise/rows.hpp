@@ -29,4 +29,10 @@ void pack_row(const RowLayout& layout, const void* tensor, std::int64_t at, int 
 void unpack_row(const RowLayout& layout, const float* packed, std::int64_t block_stride, int channels,
                 int lanes, void* tensor, std::int64_t at);
 
+/// The same of `count` rows, which lie row_stride floats apart in a packed block.
+void pack_rows(const RowLayout& layout, int count, const void* tensor, std::int64_t at, int channels,
+               int lanes, float* packed, std::int64_t row_stride, std::int64_t block_stride);
+void unpack_rows(const RowLayout& layout, int count, const float* packed, std::int64_t row_stride,
+                 std::int64_t block_stride, int channels, int lanes, void* tensor, std::int64_t at);
+
 }  // namespace replk::depthwise
