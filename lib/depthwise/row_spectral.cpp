@@ -119,12 +119,14 @@ double predicted_seconds(const RowSpectralGeometry& g, int threads) {
   const double row_cost = costs().rows(g) * rows;
   const double column_cost = costs().columns(g) * static_cast<double>(g.along_segments.size());
   double cycles = (row_cost + column_cost) * static_cast<double>(g.problem.batch) * g.all_blocks();
-  if (g.buffered()) {  // moving a vector each way, and starting on a group
-    const Problem& p = g.problem;
-    const double vectors =
-        static_cast<double>(p.height) * p.width + static_cast<double>(p.out_height()) * p.out_width();
-    cycles += (2.5 * vectors + 400.0 / g.parameters.blocks) * static_cast<double>(p.batch) * g.all_blocks();
-  }
+  // Moving a vector each way and starting on a group; or fetching it twice.
+  const Problem& p = g.problem;
+  const double vectors =
+      static_cast<double>(p.height) * p.width + static_cast<double>(p.out_height()) * p.out_width();
+  const double rows_cycles = g.buffered()         ? 2.5 * vectors + 400.0 / g.parameters.blocks
+                             : g.pixels_collide() ? 6 * vectors
+                                                  : 0;
+  cycles += rows_cycles * static_cast<double>(p.batch) * g.all_blocks();
   // Scratch shares the L2 with the tensors and weights that stream through it.
   const double share = static_cast<double>(g.planes_bytes()) / static_cast<double>(core::cpu().l2_bytes);
   cycles *= share > 0.8 ? std::min(1 + 0.15 * share, 4.0) : share > 0.4 ? 1.05 : 1;
@@ -225,8 +227,7 @@ class RowSpectral final : public Algorithm {
             p.gauss = gauss;
             p.blocks = blocks;
             p.rows = isa == Isa::avx512 ? 16 : 10;
-            const RowSpectralGeometry g(problem, geometry, p, isa);
-            if (g.feasible()) found.push_back({p.tiling(), predicted_seconds(g, threads)});
+            add_candidate(found, problem, geometry, isa, threads, p);
           }
         }
       }
@@ -246,11 +247,20 @@ class RowSpectral final : public Algorithm {
           p.column_factors = factors;
           for (const int blocks : block_counts(problem, isa)) {
             p.blocks = blocks;
-            const RowSpectralGeometry g(problem, geometry, p, isa);
-            if (g.feasible()) found.push_back({p.tiling(), predicted_seconds(g, threads)});
+            add_candidate(found, problem, geometry, isa, threads, p);
           }
         }
       }
+    }
+  }
+
+  static void add_candidate(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry,
+                            Isa isa, int threads, RowSpectralParameters p) {
+    for (const bool packed : {false, true}) {
+      p.packed = packed;
+      const RowSpectralGeometry g(problem, geometry, p, isa);
+      if (packed && !g.pixels_collide()) continue;
+      if (g.feasible()) found.push_back({p.tiling(), predicted_seconds(g, threads)});
     }
   }
 
@@ -274,7 +284,7 @@ class RowSpectral final : public Algorithm {
   }
 
   static std::vector<int> block_counts(const Problem& problem, Isa isa) {
-    if (problem.layout == Layout::nchw) return {1, 8};  // more only share the cost of starting
+    if (problem.layout == Layout::nchw) return {1, 4};  // more only share the cost of starting
     return isa == Isa::avx512 ? std::vector<int>{1, 2, 4} : std::vector<int>{1, 2, 4, 8};
   }
 

@@ -1,6 +1,7 @@
 #include "depthwise/row_spectral_geometry.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/memory.hpp"
 
@@ -61,6 +62,7 @@ Tiling RowSpectralParameters::tiling() const {
   t.set("blocks", blocks);
   if (segment_along > 0) t.set("along", segment_along);
   if (segment_across > 0) t.set("across", segment_across);
+  if (packed) t.set("packed", 1);
   return t;
 }
 
@@ -74,6 +76,7 @@ std::optional<RowSpectralParameters> RowSpectralParameters::parse(const Tiling& 
   p.blocks = t.number("blocks", 0);
   p.segment_along = t.number("along", 0);
   p.segment_across = t.number("across", 0);
+  p.packed = t.number("packed", 0) == 1;
   if (p.transform.factors.empty() || !within(p.blocks, 1, 8) || !within(p.segment_along, 0, 65536) ||
       !within(p.segment_across, 0, 65536))
     return {};
@@ -119,7 +122,7 @@ RowSpectralGeometry::RowSpectralGeometry(const Problem& problem, const Kernel& k
   block_stride = plane_stride * (parameters.transform.planes() + 2);
 }
 
-bool RowSpectralGeometry::buffered() const {
+bool RowSpectralGeometry::needs_buffer() const {
   return problem.layout != Layout::nhwc || problem.type != DataType::f32 ||
          problem.epilogue.activation == Activation::gelu;
 }
@@ -216,6 +219,7 @@ bool RowSpectralGeometry::feasible() const {
   if (parameters.two_dimensional() && parameters.columns < least_length(across, across_segments))
     return false;
   if (parameters.karatsuba > 0 && across.stride != 1) return false;
+  if (parameters.packed && needs_buffer()) return false;  // says nothing
   if (parameters.rows > (isa == Isa::avx512 ? 28 : 14)) return false;
   for (const Segment& s : across_segments)
     if (std::int64_t{s.outs} * static_cast<std::int64_t>(across_taps.size()) > max_products) return false;
@@ -232,6 +236,12 @@ std::size_t RowSpectralGeometry::planes_bytes() const {
   return static_cast<std::size_t>(block_stride) * parameters.blocks;
 }
 
+bool RowSpectralGeometry::pixels_collide() const {
+  constexpr std::int64_t way = 4096, ways = 8;  // of the L1
+  const std::int64_t step = strides(*this, false, false).pixel;
+  return window(false).pixels > 2 * ways * way / std::gcd(step, way);  // a few too many cost less than copies
+}
+
 RowSpectralGeometry::Window RowSpectralGeometry::window(bool output) const {
   const auto most = [&](const std::vector<Segment>& segments) {
     int largest = 1;
@@ -245,7 +255,7 @@ RowSpectralGeometry::Window RowSpectralGeometry::window(bool output) const {
   // The channels of a pixel lie together in channels-last, the pixels of a channel in NCHW.
   const bool pixels_first = problem.layout == Layout::nchw;
   w.rows = std::clamp(window_bytes / (row_bytes * (pixels_first ? 1 : blocks)), 1, all);
-  if (parameters.along_h) w.rows = std::min(static_cast<int>(core::round_up(w.rows, 8)), all);
+  if (parameters.along_h && pixels_first) w.rows = std::min(static_cast<int>(core::round_up(w.rows, 8)), all);
   w.blocks = pixels_first ? std::clamp(window_bytes / (row_bytes * w.rows), 1, blocks) : blocks;
   w.row_stride = std::int64_t{parameters.along_h ? w.rows : w.pixels} * lanes;
   w.block_stride = std::int64_t{w.rows} * w.pixels * lanes;

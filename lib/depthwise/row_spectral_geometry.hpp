@@ -43,6 +43,7 @@ struct RowSpectralParameters {
   jit::Factors column_factors;
   int blocks = 2;                             // vectors of channels that share scratch
   int segment_along = 0, segment_across = 0;  // outputs a segment; 0: the whole axis
+  bool packed = false;                        // rows go through a window even where they need not
 
   bool two_dimensional() const { return columns > 0; }
   Tiling tiling() const;
@@ -73,8 +74,13 @@ struct RowSpectralGeometry {
   int groups() const { return whole_groups() + (tail_channels() > 0); }
   int all_blocks() const { return whole_blocks() + (tail_channels() > 0); }
 
-  /// Whether every row goes through a buffer of fp32 vectors; the left-over channels always do.
-  bool buffered() const;
+  /// Whether rows must go through a buffer of fp32 vectors, and whether they do; the left-over channels
+  /// always do.
+  bool needs_buffer() const;
+  bool buffered() const { return parameters.packed || needs_buffer(); }
+  /// Whether the pixels of a row share so few sets of the L1 that a vector's neighbour in its cache line is
+  /// gone before the next block reads it.
+  bool pixels_collide() const;
 
   jit::RowForwardSpec forward(const Segment& segment, bool from_buffer) const;
   jit::RowInverseSpec inverse(const Segment& segment, bool to_buffer, const std::vector<int>& signs) const;

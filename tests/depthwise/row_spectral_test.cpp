@@ -98,9 +98,29 @@ TEST(RowSpectral, LargeMapsAreCutIntoSegments) {
       EXPECT_LE(worst_of_allowed(c, with(tiling)), 1) << shape << " " << tiling.to_string();
   }
   Case c("n1c8h23w29k9x7+relu+residual", 2);
-  for (const char* cuts : {" along=5", " across=4", " along=7 across=6", " along=29 across=23"}) {
+  for (const char* cuts : {" along=5", " across=4", " along=7 across=6", " along=29 across=23", " packed=1",
+                           " along=7 across=6 packed=1"}) {
     const std::string tiling =
         std::string("row-spectral n=40 factors=5x8 axis=w rows=7 karatsuba=1 gauss=1 blocks=2") + cuts;
+    EXPECT_LE(worst_of_allowed(c, with(Tiling::parse(tiling))), 1) << tiling;
+  }
+}
+
+TEST(RowSpectral, PixelsThatCollideInTheCacheArePacked) {
+  const auto packed = [](const char* shape) {
+    int count = 0;
+    for (const Candidate& c : candidates(parse(shape))) count += c.tiling.number("packed", 0);
+    return count;
+  };
+  if (!machine_has(Isa::avx2)) GTEST_SKIP() << "no AVX2";
+  EXPECT_GT(packed("n1c128h56w56k51x5"), 0);  // 28 KiB from pixel to pixel of a column
+  EXPECT_EQ(packed("n1c128h56w56k5x51"), 0);
+  EXPECT_EQ(packed("n1c124h56w56k51x5"), 0);
+  Case c("n1c16h24w128k13x3+relu+residual", 8, 1);
+  scale_channels(c);
+  for (const char* way : {"", " packed=1"}) {
+    const std::string tiling =
+        std::string("row-spectral n=32 factors=32 axis=h rows=9 karatsuba=0 gauss=1 blocks=2") + way;
     EXPECT_LE(worst_of_allowed(c, with(Tiling::parse(tiling))), 1) << tiling;
   }
 }
@@ -172,6 +192,8 @@ TEST(RowSpectral, RefusesWhatItCannotCompute) {
   EXPECT_FALSE(legal("row-spectral n=24 factors=8x3 axis=w rows=8 karatsuba=0 gauss=2 blocks=1"));
   EXPECT_FALSE(legal("row-spectral n=24 factors=8x3 axis=w rows=8 karatsuba=0 gauss=1 blocks=9"));
   EXPECT_FALSE(legal("row-spectral n=24 factors=8x3 axis=w rows=8 karatsuba=0 gauss=1"));
+  EXPECT_TRUE(legal("row-spectral n=24 factors=8x3 axis=w rows=8 karatsuba=0 gauss=1 blocks=1 packed=1"));
+  EXPECT_FALSE(legal("row-spectral n=24 factors=8x3 axis=w rows=8 karatsuba=0 gauss=1 blocks=1 packed=0"));
   EXPECT_FALSE(legal("row-spectral n=24 factors=8x3 axis=w rows=8 karatsuba=0 gauss=1 blocks=1 other=1"));
   Problem exact = p;
   exact.numerics = Numerics::exact;
