@@ -237,7 +237,7 @@ class Direct final : public Executor {
     s.steps = s.residual + (problem_.epilogue.residual ? s.residual - s.out : 0);
     s.tail_steps = s.steps + steps;
     s.counts = s.tail_steps + steps;
-    s.bytes = s.counts + round_up(phases_ * sizeof(std::int32_t), core::alignment);
+    s.bytes = s.counts + round_up(phases_ * sizeof(std::int32_t), core::alignment) + core::scratch_gap;
     return s;
   }
 

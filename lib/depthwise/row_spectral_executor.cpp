@@ -221,7 +221,8 @@ std::size_t RowSpectralExecutor::workspace_bytes(int threads) const {
   const std::size_t planes = core::round_up(geometry_.planes_bytes(), 64), buffer = geometry_.buffer_bytes();
   if (by_phases(threads))
     return static_cast<std::size_t>(tasks()) * 2 * planes + static_cast<std::size_t>(threads) * buffer;
-  return static_cast<std::size_t>(std::min<std::int64_t>(threads, tasks())) * (planes + buffer);
+  return static_cast<std::size_t>(std::min<std::int64_t>(threads, tasks())) *
+         (planes + buffer + core::scratch_gap);
 }
 
 void RowSpectralExecutor::run(const Tensors& tensors, void* workspace, int threads) const {
@@ -229,7 +230,7 @@ void RowSpectralExecutor::run(const Tensors& tensors, void* workspace, int threa
   auto* scratch = static_cast<char*>(workspace);
   if (by_phases(threads)) return run_by_phases(tensors, scratch, threads);
   const std::size_t planes_bytes = core::round_up(g.planes_bytes(), 64),
-                    each = planes_bytes + g.buffer_bytes();
+                    each = planes_bytes + g.buffer_bytes() + core::scratch_gap;
   const auto body = [&](std::int64_t index, int thread) {
     const Task t = task(index);
     char* planes = scratch + each * thread;
