@@ -20,10 +20,10 @@ int effective_threads(int requested);
 using ParallelBody = std::function<void(std::int64_t index, int thread)>;
 void parallel_for(std::int64_t count, int threads, const ParallelBody& body);
 
-/// Bytes to leave between the scratch of two threads. A CPU's prefetchers follow strides far beyond what is read and
-/// take those lines from the core that writes them. Measured on Zen 3, the second of two threads: n1c1024h7w7k13 33 us
-/// without a gap, 21 from 64 KiB on; n1c256h28w28k29 148 us without, 144 with 64 KiB, 130 from 256 KiB on, and up to
-/// 205 where the two cores share no cache.
+/// Bytes to leave between the scratch of two threads. A CPU's prefetchers follow strides far beyond what is
+/// read and take those lines from the core that writes them. Measured on Zen 3, the second of two threads:
+/// n1c1024h7w7k13 33 us without a gap, 21 from 64 KiB on; n1c256h28w28k29 148 us without, 144 with 64 KiB,
+/// 130 from 256 KiB on, and up to 205 where the two cores share no cache.
 constexpr std::size_t scratch_gap = std::size_t{256} << 10;
 
 /// The same for a lambda, by reference: a std::function that holds a large capture itself would be allocated.

@@ -1,0 +1,212 @@
+#include "depthwise/direct_executor.hpp"
+
+#include <algorithm>
+#include <functional>
+
+#include "core/threads.hpp"
+
+namespace replk::depthwise {
+
+using core::round_up;
+
+DirectExecutor::DirectExecutor(const Problem& problem, const Kernel& kernel,
+                               const DirectParameters& parameters, Isa isa)
+    : problem_(problem),
+      parameters_(parameters),
+      layout_(problem, kernel, parameters, isa),
+      input_(RowLayout::of(problem, problem.height, problem.width)),
+      output_(RowLayout::of(problem, layout_.out_height, layout_.out_width)),
+      offset_h_(kernel.offset_h),
+      useful_(meeting_taps(problem, kernel)) {
+  const DirectTaps taps(kernel);
+  compact_row_.assign(kernel.height, -1);
+  for (std::size_t row = 0; row < taps.rows.size(); row++)
+    compact_row_[taps.rows[row]] = static_cast<int>(row);
+  weights_row_bytes_ = static_cast<std::int64_t>(taps.columns.size()) * layout_.lanes * 4;
+  pack_weights(kernel, taps);
+  const int rest = layout_.out_height % parameters.rows;
+  for (int rows : {parameters.rows, rest}) {
+    if (rows == 0) continue;
+    RowGroup& group = rows == parameters.rows ? whole_ : rest_;
+    const jit::DirectSpec spec = direct_specification(problem, kernel, taps, parameters, isa, rows, false);
+    group.phase_of_row = jit::direct_phases(spec).of_row;
+    for (int phase : group.phase_of_row) phases_ = std::max(phases_, phase + 1);
+    if (!layout_.native || layout_.channels >= layout_.lanes) group.blocks.emplace(spec);
+    if (layout_.native && layout_.tail)
+      group.tail.emplace(direct_specification(problem, kernel, taps, parameters, isa, rows, true));
+  }
+  scratch_ = make_scratch();
+}
+
+void DirectExecutor::run(const Tensors& tensors, void* workspace, int threads) const {
+  const int bands = band_count(threads);
+  const auto body = [&](std::int64_t task, int thread) {
+    const Task t{task / bands / groups(), static_cast<int>(task / bands % groups()),
+                 static_cast<int>(task % bands), bands};
+    run_task(tensors, t, static_cast<char*>(workspace) + scratch_.bytes * thread);
+  };
+  core::parallel_for(problem_.batch * groups() * bands, threads, std::ref(body));
+}
+
+std::vector<Phase> DirectExecutor::phases(int threads) const {
+  return {{"rows of channel blocks", problem_.batch * groups() * band_count(threads)}};
+}
+
+Work DirectExecutor::work() const {
+  const double size = static_cast<double>(size_of(problem_.type));
+  const double outputs = static_cast<double>(problem_.output_elements());
+  return {.fma = static_cast<double>(useful_) / problem_.channels * layout_.blocks * layout_.lanes,
+          .bytes_read = size * (static_cast<double>(problem_.input_elements()) +
+                                (problem_.epilogue.residual ? outputs : 0)) +
+                        4.0 * weights_.size(),
+          .bytes_written = size * outputs};
+}
+
+std::size_t DirectExecutor::prepared_bytes() const {
+  std::size_t bytes = 4 * (weights_.size() + bias_.size());
+  for (const RowGroup* group : {&whole_, &rest_}) {
+    if (group->blocks) bytes += group->blocks->code_bytes();
+    if (group->tail) bytes += group->tail->code_bytes();
+  }
+  return bytes;
+}
+
+int DirectExecutor::groups() const {
+  const int blocks = layout_.group_blocks(parameters_);
+  return (layout_.blocks + blocks - 1) / blocks;
+}
+
+/// Rows are split only where images and channels alone give too few tasks, since each band packs its own
+/// halo.
+int DirectExecutor::band_count(int threads) const {
+  if (threads <= 1) return 1;
+  const std::int64_t tasks = problem_.batch * groups();
+  return static_cast<int>(std::clamp<std::int64_t>((4 * threads + tasks - 1) / tasks, 1, row_groups()));
+}
+
+DirectExecutor::Scratch DirectExecutor::make_scratch() const {
+  const std::size_t steps = round_up(whole_.phase_of_row.size() * sizeof(jit::DirectStep), core::alignment);
+  Scratch s;
+  s.out = round_up(layout_.ring_bytes(parameters_), core::alignment);
+  s.residual = s.out + round_up(layout_.out_bytes(parameters_), core::alignment);
+  s.steps = s.residual + (problem_.epilogue.residual ? s.residual - s.out : 0);
+  s.tail_steps = s.steps + steps;
+  s.counts = s.tail_steps + steps;
+  s.bytes = s.counts + round_up(phases_ * sizeof(std::int32_t), core::alignment) + core::scratch_gap;
+  return s;
+}
+
+void DirectExecutor::pack_weights(const Kernel& kernel, const DirectTaps& taps) {
+  const int lanes = layout_.lanes;
+  weights_ = core::Buffer<float>(taps.rows.size() * taps.columns.size() * layout_.blocks * lanes, true);
+  bias_ = core::Buffer<float>(static_cast<std::size_t>(layout_.blocks) * lanes, true);
+  std::copy(kernel.bias.begin(), kernel.bias.end(), bias_.begin());
+  float* to = weights_.data();
+  for (int block = 0; block < layout_.blocks; block++)
+    for (int a : taps.rows)
+      for (int b : taps.columns) {
+        const int first = block * lanes, count = std::min(lanes, layout_.channels - first);
+        std::copy_n(kernel.at(a, b) + first, count, to);
+        to += lanes;
+      }
+}
+
+void DirectExecutor::run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const {
+  const int height = layout_.out_height, rows = parameters_.rows;
+  const int begin = row_groups() * task.band / task.bands * rows;
+  const int end = std::min(height, row_groups() * (task.band + 1) / task.bands * rows);
+  int packed =
+      std::max(0, begin * problem_.stride_h + offset_h_);  // input rows before it are not needed any more
+  for (int row = begin; row < end; row += rows)
+    run_rows(tensors, task, row, end - row >= rows ? whole_ : rest_, std::min(rows, end - row), packed,
+             scratch_memory);
+}
+
+/// `count` output rows from `row` of the task's channels. Input rows before `packed` are in the ring
+/// already.
+void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group,
+                              int count, int& packed, char* memory) const {
+  const DirectLayout& l = layout_;
+  const Scratch& at = scratch_;
+  const int block = task.group * l.group_blocks(parameters_);
+  const int blocks = std::min(l.group_blocks(parameters_), l.blocks - block);
+  const int channel = block * l.lanes, channels = std::min(blocks * l.lanes, l.channels - channel);
+  const bool tail = group.tail && block + blocks == l.blocks;
+  const int whole = blocks - tail;
+  auto* ring = reinterpret_cast<float*>(memory);
+  auto* steps = reinterpret_cast<jit::DirectStep*>(memory + at.steps);
+  auto* tail_steps = reinterpret_cast<jit::DirectStep*>(memory + at.tail_steps);
+  auto* counts = reinterpret_cast<std::int32_t*>(memory + at.counts);
+
+  const int first =
+      row * problem_.stride_h + offset_h_;  // input row that meets kernel row 0 for the first output row
+  const int kernel_height = static_cast<int>(compact_row_.size());
+  const int reach = kernel_height + (count - 1) * problem_.stride_h;
+  const int last = std::min(problem_.height, first + reach);
+  packed = std::max(packed, first);
+  const int ring_channel = parameters_.ring ? channel : l.channels - l.tail;
+  for (; (parameters_.ring || tail) && packed < last; packed++)
+    pack_row(input_, tensors.src, input_.at(task.image, packed, ring_channel),
+             channel + channels - ring_channel, l.lanes, ring + packed % l.ring_rows * l.ring_row,
+             l.ring_block);
+
+  std::fill_n(counts, phases_, 0);
+  int step = 0;
+  for (int j = std::max(0, -first); j < last - first; j++) {
+    // Past the kernel's last row only later output rows are met; there every kernel row has taps
+    // (direct_code_fits()).
+    const int kernel_row = j < kernel_height ? compact_row_[j] : j;
+    if (kernel_row < 0 || group.phase_of_row[kernel_row] < 0) continue;
+    counts[group.phase_of_row[kernel_row]]++;
+    const std::int64_t weights = kernel_row * weights_row_bytes_;
+    tail_steps[step] = {4 * ((first + j) % l.ring_rows * l.ring_row), weights};
+    steps[step] =
+        parameters_.ring ? tail_steps[step] : jit::DirectStep{4 * ((first + j) * input_.row_stride), weights};
+    step++;
+  }
+
+  float* dst = reinterpret_cast<float*>(memory + at.out);
+  const float* residual = reinterpret_cast<const float*>(memory + at.residual);
+  std::int64_t dst_block = 4 * l.out_block;
+  if (l.native) {
+    const std::int64_t offset = output_.at(task.image, row, channel);
+    dst = static_cast<float*>(tensors.dst) + offset;
+    residual = problem_.epilogue.residual ? static_cast<const float*>(tensors.residual) + offset : nullptr;
+    dst_block = 4 * l.lanes;
+  } else if (problem_.epilogue.residual) {
+    for (int r = 0; r < count; r++)
+      pack_row(output_, tensors.residual, output_.at(task.image, row + r, channel), channels, l.lanes,
+               reinterpret_cast<float*>(memory + at.residual) + r * l.out_row, l.out_block);
+  }
+
+  const std::int64_t weights_block = static_cast<std::int64_t>(weights_.size()) / l.blocks;
+  jit::DirectArguments arguments{
+      .x = parameters_.ring ? ring
+                            : static_cast<const float*>(tensors.src) + input_.at(task.image, 0, channel),
+      .weights = weights_.data() + block * weights_block,
+      .bias = bias_.data() + channel,
+      .dst = dst,
+      .residual = residual,
+      .steps = steps,
+      .counts = counts,
+      .blocks = whole,
+      .x_block_bytes = 4 * (parameters_.ring ? l.ring_block : l.lanes),
+      .dst_block_bytes = dst_block};
+  if (whole > 0) (*group.blocks)(arguments);
+  if (tail) {
+    arguments.x = ring + (parameters_.ring ? whole * l.ring_block : 0);
+    arguments.weights += whole * weights_block;
+    arguments.bias += whole * l.lanes;
+    arguments.dst += whole * l.lanes;
+    if (residual) arguments.residual += whole * l.lanes;
+    arguments.steps = tail_steps;
+    arguments.blocks = 1;
+    (*group.tail)(arguments);
+  }
+  if (!l.native)
+    for (int r = 0; r < count; r++)
+      unpack_row(output_, dst + r * l.out_row, l.out_block, channels, l.lanes, tensors.dst,
+                 output_.at(task.image, row + r, channel));
+}
+
+}  // namespace replk::depthwise

@@ -1,0 +1,67 @@
+// A prepared direct convolution.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/memory.hpp"
+#include "depthwise/algorithm.hpp"
+#include "depthwise/direct_geometry.hpp"
+#include "depthwise/rows.hpp"
+#include "jit/direct.hpp"
+
+namespace replk::depthwise {
+
+/// A task is an image, a group of channel blocks and, where those are fewer than the threads, a band of
+/// output rows. It goes down its rows, a register tile's rows at a time, all blocks of the group after each
+/// other.
+class DirectExecutor final : public Executor {
+ public:
+  DirectExecutor(const Problem& problem, const Kernel& kernel, const DirectParameters& parameters, Isa isa);
+
+  std::size_t workspace_bytes(int threads) const override { return scratch_.bytes * threads; }
+  void run(const Tensors& tensors, void* workspace, int threads) const override;
+  std::vector<Phase> phases(int threads) const override;
+  Work work() const override;
+  std::size_t prepared_bytes() const override;
+
+ private:
+  /// Code for a number of output rows at once.
+  struct RowGroup {
+    std::vector<int> phase_of_row;
+    std::optional<jit::DirectKernel> blocks, tail;  // whole channel vectors, and what is left
+  };
+  struct Task {
+    std::int64_t image;
+    int group, band, bands;
+  };
+  /// Where a thread's workspace holds what, in bytes.
+  struct Scratch {
+    std::size_t out, residual, steps, tail_steps, counts, bytes;
+  };
+
+  int groups() const;
+  int row_groups() const { return (layout_.out_height + parameters_.rows - 1) / parameters_.rows; }
+  int band_count(int threads) const;
+  Scratch make_scratch() const;
+  void pack_weights(const Kernel& kernel, const DirectTaps& taps);
+  void run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const;
+  void run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group, int count,
+                int& packed, char* memory) const;
+
+  Problem problem_;
+  DirectParameters parameters_;
+  DirectLayout layout_;
+  RowLayout input_, output_;
+  int offset_h_;
+  std::int64_t useful_;
+  std::vector<int> compact_row_;
+  std::int64_t weights_row_bytes_ = 0;
+  core::Buffer<float> weights_, bias_;  // [block][row][column][lane], [block][lane]
+  int phases_ = 0;
+  Scratch scratch_{};
+  RowGroup whole_, rest_;
+};
+
+}  // namespace replk::depthwise
