@@ -47,6 +47,12 @@ std::size_t page() {
   return size;
 }
 
+[[gnu::noinline]] void poison_stack() {
+  unsigned char frame[256 << 10];
+  std::memset(frame, canary, sizeof frame);
+  __asm__ volatile("" ::"r"(frame) : "memory");
+}
+
 }  // namespace
 
 Guarded::Guarded(std::size_t bytes, Side side, std::size_t gap)
@@ -66,7 +72,8 @@ bool Guarded::intact() const {
   return std::all_of(inside_, data_, untouched) && std::all_of(data_ + bytes_, inside_ + room_, untouched);
 }
 
-void poison_registers() {
+void poison() {
+  poison_stack();
   const Isa isa = core::cpu().hardware;
   if (isa == Isa::avx512)
     replk_test_poison_avx512();

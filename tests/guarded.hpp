@@ -38,7 +38,8 @@ void guard_heap(Side side);
 /// Blocks guarded so far.
 std::int64_t guarded_blocks();
 
-/// Fills every vector and mask register that this CPU has with ones: NaNs in every lane, masks that keep nothing out.
-void poison_registers();
+/// Fills every vector and mask register that this CPU has with ones (NaNs in every lane, masks that keep nothing out), and
+/// the stack that the next call will use.
+void poison();
 
 }  // namespace replk::test

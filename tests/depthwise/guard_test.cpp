@@ -1,6 +1,6 @@
 // A sweep in which nothing can hide: every tensor, the weights, the bias, the workspace and what a plan packs lie between
 // inaccessible pages, at every alignment, first at the one then at the other; what is around them is full of NaNs, and so
-// are all registers when a run begins. Results are those of portable (class exact) or of the double reference.
+// are all registers and the stack when a run begins. Results are those of portable (class exact) or of the double reference.
 //
 // REPLK_SWEEP: quick (the default), long, or emulated, which is small enough for an emulated CPU.
 #include <gtest/gtest.h>
@@ -70,7 +70,7 @@ class Guard : public testing::Test {
   }
 
   /// Plans and runs with everything at `side`, each tensor `gap` or a few more elements away from its page.
-  void run(const Case& c, const Wanted& wanted, const Tiling& tiling, Side side, int gap) {
+  void run(const Case& c, const Wanted& wanted, const Tiling& tiling, Side side, int gap, int threads = 1) {
     const Problem& p = c.problem;
     const std::size_t size = size_of(p.type), output = static_cast<std::size_t>(p.output_elements()) * size;
     const auto away = [&](int more, std::size_t unit) { return gap == 0 ? 0 : (gap + more) % 16 * unit; };
@@ -84,7 +84,7 @@ class Guard : public testing::Test {
     const auto bias = guarded(c.bias.data(), 4 * c.bias.size(), side, away(3, 4));
     test::guard_heap(side);
     PlanOptions options;
-    options.threads = 1;
+    options.threads = threads;
     options.tiling = tiling;
     const Plan plan(p, spans, {bias->as<const float>(), c.bias.size()}, options);
 
@@ -93,7 +93,7 @@ class Guard : public testing::Test {
     const Guarded dst(output, side, away(5, size));
     const std::size_t scratch = core::round_up(plan.workspace_bytes(), core::alignment);
     const Guarded workspace(scratch, side);
-    test::poison_registers();
+    test::poison();
     plan.run({src->as(), dst.as(), p.epilogue.residual ? residual->as() : nullptr}, workspace.as());
 
     Storage got(p.type, p.output_elements());
@@ -112,6 +112,7 @@ class Guard : public testing::Test {
       run(c, wanted, tiling, side, 0);
       run(c, wanted, tiling, side, gap);
     }
+    if (plans_ % 8 == 0) run(c, wanted, tiling, Side::end, 0, 3);  // each thread in its part of the workspace
     classes_[tiling.algorithm]++;
     plans_++;
   }
