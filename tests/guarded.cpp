@@ -65,7 +65,9 @@ Guarded::Guarded(std::size_t bytes, Side side, std::size_t gap)
   data_ = side == Side::begin ? inside_ + gap : inside_ + room_ - gap - bytes;
 }
 
-Guarded::~Guarded() { munmap(inside_ - page(), room_ + 2 * page()); }
+Guarded::~Guarded() {
+  munmap(inside_ - page(), room_ + 2 * page());
+}
 
 bool Guarded::intact() const {
   const auto untouched = [](unsigned char byte) { return byte == canary; };

@@ -1,5 +1,5 @@
-// aligned_alloc, which core::allocate() takes small blocks from, with inaccessible pages around each block. Blocks come
-// from one reserved range, so that free() knows them by their address.
+// aligned_alloc, which core::allocate() takes small blocks from, with inaccessible pages around each block.
+// Blocks come from one reserved range, so that free() knows them by their address.
 #include <sys/mman.h>
 
 #include <atomic>
@@ -21,8 +21,7 @@ std::atomic<std::size_t> used{0};
 std::atomic<std::int64_t> blocks{0};
 
 char* reserve() {
-  void* const memory =
-      mmap(nullptr, range, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const memory = mmap(nullptr, range, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory == MAP_FAILED ? nullptr : static_cast<char*>(memory);
 }
 char* base() {
@@ -57,8 +56,8 @@ bool is_guarded(const void* memory) {
 
 void give_back(void* memory) {
   const std::size_t at = static_cast<std::size_t>(static_cast<char*>(memory) - base()) / page * page;
-  // A block begins in the first of its pages, also where it ends at the last one, since what rounds it up to pages is
-  // shorter than a page: two pages further down is the header.
+  // A block begins in the first of its pages, also where it ends at the last one, since what rounds it up to
+  // pages is shorter than a page: two pages further down is the header.
   char* const begin = base() + at;
   char* const header = begin - 2 * page;
   const std::size_t inside = reinterpret_cast<Header*>(header)->inside;
@@ -74,7 +73,9 @@ void guard_heap(Side where) {
   side = where;
   guarding = true;
 }
-std::int64_t guarded_blocks() { return blocks; }
+std::int64_t guarded_blocks() {
+  return blocks;
+}
 
 }  // namespace replk::test
 

@@ -1,6 +1,7 @@
-// A sweep in which nothing can hide: every tensor, the weights, the bias, the workspace and what a plan packs lie between
-// inaccessible pages, at every alignment, first at the one then at the other; what is around them is full of NaNs, and so
-// are all registers and the stack when a run begins. Results are those of portable (class exact) or of the double reference.
+// A sweep in which nothing can hide: every tensor, the weights, the bias, the workspace and what a plan packs
+// lie between inaccessible pages, at every alignment, first at the one then at the other; what is around them
+// is full of NaNs, and so are all registers and the stack when a run begins. Results are those of portable
+// (class exact) or of the double reference.
 //
 // REPLK_SWEEP: quick (the default), long, or emulated, which is small enough for an emulated CPU.
 #include <gtest/gtest.h>
@@ -35,7 +36,9 @@ Sweep sweep() {
   return {400, 29, true};
 }
 
-Isa isa() { return jit::code_allowed() ? core::cpu().isa : Isa::portable; }
+Isa isa() {
+  return jit::code_allowed() ? core::cpu().isa : Isa::portable;
+}
 
 /// A tensor's copy, guarded.
 std::unique_ptr<Guarded> guarded(const void* data, std::size_t bytes, Side side, std::size_t gap) {
@@ -120,8 +123,8 @@ class Guard : public testing::Test {
   void TearDown() override {
     std::string text;
     for (const auto& [name, count] : classes_) text += " " + name + " " + std::to_string(count) + ",";
-    std::printf("%s: %d plans on both sides:%s %lld packed blocks\n", std::string(name(isa())).c_str(), plans_,
-                text.c_str(), static_cast<long long>(test::guarded_blocks()));
+    std::printf("%s: %d plans on both sides:%s %lld packed blocks\n", std::string(name(isa())).c_str(),
+                plans_, text.c_str(), static_cast<long long>(test::guarded_blocks()));
   }
 
   std::map<std::string, int> classes_;
@@ -185,15 +188,18 @@ TEST_F(Guard, EveryKindOfTransform) {
             "row-spectral n=20 factors=4x5 axis=w rows=8 karatsuba=1 gauss=1 blocks=2"},
       Named{"h13w13k9bf16+relu", "row-spectral n=18 factors=18 axis=w rows=8 karatsuba=0 gauss=1 blocks=2"},
       Named{"h13w13k9fp16+gelu", "row-spectral n=18 factors=2x9 axis=h rows=8 karatsuba=1 gauss=1 blocks=1"},
-      Named{"h16w16k7", "row-spectral n=12 factors=3x4 axis=w rows=8 karatsuba=0 gauss=1 blocks=1 along=6 across=5"},
+      Named{"h16w16k7",
+            "row-spectral n=12 factors=3x4 axis=w rows=8 karatsuba=0 gauss=1 blocks=1 along=6 across=5"},
       Named{"h12w12k11x3,3x11", "row-spectral n=18 factors=2x9 axis=w rows=8 karatsuba=0 gauss=1 blocks=1"},
       Named{"h10w10k3d3+relu", "row-spectral n=14 factors=2x7 axis=w rows=8 karatsuba=0 gauss=1 blocks=1"},
       Named{"h14w14k13", "spectral n=20 factors=4x5 axis=w columns=20 column-factors=4x5 blocks=1"},
       Named{"h13w14k11x13+gelu", "spectral n=20 factors=4x5 axis=w columns=18 column-factors=2x9 blocks=2"},
-      Named{"h14w14k13nchw+residual", "spectral n=21 factors=3x7 axis=h columns=20 column-factors=4x5 blocks=1"},
-      Named{"h14w14k13x3,3x13",
-            "stripes v=row-spectral v.n=20 v.factors=4x5 v.axis=h v.rows=8 v.karatsuba=0 v.gauss=1 v.blocks=1 "
-            "h=direct h.rows=2 h.columns=4 h.ring=1 h.blocks=1"},
+      Named{"h14w14k13nchw+residual",
+            "spectral n=21 factors=3x7 axis=h columns=20 column-factors=4x5 blocks=1"},
+      Named{
+          "h14w14k13x3,3x13",
+          "stripes v=row-spectral v.n=20 v.factors=4x5 v.axis=h v.rows=8 v.karatsuba=0 v.gauss=1 v.blocks=1 "
+          "h=direct h.rows=2 h.columns=4 h.ring=1 h.blocks=1"},
   };
   if (isa() == Isa::portable) GTEST_SKIP() << "no code is generated here";
   std::uint64_t seed = 0;
@@ -201,7 +207,8 @@ TEST_F(Guard, EveryKindOfTransform) {
     for (const int channels : {9, 16, 35}) {
       const Case c("n1c" + std::to_string(channels) + each.shape, ++seed, 1);
       const Tiling tiling = Tiling::parse(each.tiling);
-      ASSERT_TRUE(find_algorithm(tiling.algorithm)->legal(c.problem, merged_geometry(c.problem), tiling, isa()))
+      ASSERT_TRUE(
+          find_algorithm(tiling.algorithm)->legal(c.problem, merged_geometry(c.problem), tiling, isa()))
           << each.shape << ": " << each.tiling;
       both_sides(c, wanted(c), tiling, 1 + static_cast<int>(seed % 15));
     }

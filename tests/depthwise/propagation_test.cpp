@@ -1,4 +1,5 @@
-// Where a NaN, an infinity and a denormal go, and that the caller's floating-point modes stay his (docs/numerics.md).
+// Where a NaN, an infinity and a denormal go, and that the caller's floating-point modes stay his
+// (docs/algorithms.md, Numerics).
 #include <gtest/gtest.h>
 #include <xmmintrin.h>
 
@@ -13,7 +14,9 @@
 namespace replk::depthwise {
 namespace {
 
-Isa isa() { return jit::code_allowed() ? core::cpu().isa : Isa::portable; }
+Isa isa() {
+  return jit::code_allowed() ? core::cpu().isa : Isa::portable;
+}
 
 PlanOptions with(const Tiling& tiling, int threads = 1) {
   PlanOptions options;
@@ -22,7 +25,8 @@ PlanOptions with(const Tiling& tiling, int threads = 1) {
   return options;
 }
 
-/// Up to three tilings of each algorithm that can do the problem: the one predicted best, the middle and the worst.
+/// Up to three tilings of each algorithm that can do the problem: the one predicted best, the middle and the
+/// worst.
 std::vector<Tiling> tilings(const Problem& p, bool exact) {
   std::vector<Tiling> all;
   for (const Algorithm* a : algorithms()) {
@@ -37,9 +41,8 @@ std::vector<Tiling> tilings(const Problem& p, bool exact) {
 }
 
 std::int64_t input_index(const Problem& p, std::int64_t image, int channel, int row, int column) {
-  return p.layout == Layout::nchw
-             ? ((image * p.channels + channel) * p.height + row) * p.width + column
-             : ((image * p.height + row) * p.width + column) * p.channels + channel;
+  return p.layout == Layout::nchw ? ((image * p.channels + channel) * p.height + row) * p.width + column
+                                  : ((image * p.height + row) * p.width + column) * p.channels + channel;
 }
 
 struct Place {
@@ -77,10 +80,10 @@ bool reaches(const Problem& p, int row, int column, int out_row, int out_column)
   return false;
 }
 
-constexpr std::array shapes{"n2c3h6w7k3",          "n1c19h5w6k5",         "n1c9h8w7k3s2",     "n1c5h7w7k4p2",
-                            "n1c9h9w8k3d2",        "n1c3h6w5k11",         "n2c10h5w5k3nchw",  "n1c4h7w9k5x1p0",
-                            "n1c17h6w6k7x3,3x7",   "n1c8h7w6k5s2x1p1",    "n1c9h6w6k3bf16",   "n1c9h6w6k3nchwfp16",
-                            "n1c3h12w12k13x3,3x13"};
+constexpr std::array shapes{
+    "n2c3h6w7k3",     "n1c19h5w6k5",        "n1c9h8w7k3s2",        "n1c5h7w7k4p2",      "n1c9h9w8k3d2",
+    "n1c3h6w5k11",    "n2c10h5w5k3nchw",    "n1c4h7w9k5x1p0",      "n1c17h6w6k7x3,3x7", "n1c8h7w6k5s2x1p1",
+    "n1c9h6w6k3bf16", "n1c9h6w6k3nchwfp16", "n1c3h12w12k13x3,3x13"};
 
 /// One special value at every position of the input in turn, in a middle channel of the last image.
 template <class Judge>  // void(const Storage& clean, const Storage& got, int row, int column, Place marked)
@@ -132,16 +135,17 @@ TEST(Propagation, ExactReachesTheReceptiveFieldAndNothingElse) {
 }
 
 TEST(Propagation, ActivationsPassANaNOn) {
-  for (const char* shape : {"n1c9h6w7k3+relu", "n1c9h6w7k3+gelu", "n1c9h6w7k5nchw+relu", "n1c9h6w7k5+gelu+residual",
-                            "n1c17h6w7k5bf16+relu", "n1c16h6w7k5+relu+residual"})
+  for (const char* shape : {"n1c9h6w7k3+relu", "n1c9h6w7k3+gelu", "n1c9h6w7k5nchw+relu",
+                            "n1c9h6w7k5+gelu+residual", "n1c17h6w7k5bf16+relu", "n1c16h6w7k5+relu+residual"})
     for (const bool exact : {true, false}) {
       Problem p = parse(shape);
       p.numerics = exact ? Numerics::exact : Numerics::fast;
       for (const Tiling& tiling : tilings(p, exact))
-        at_every_position(p, tiling, specials[0], [=](float clean, float got, bool same_channel, bool reached) {
-          EXPECT_TRUE(!reached || std::isnan(got));
-          EXPECT_TRUE(reached || (same_channel && !exact) || clean == got);
-        });
+        at_every_position(p, tiling, specials[0],
+                          [=](float clean, float got, bool same_channel, bool reached) {
+                            EXPECT_TRUE(!reached || std::isnan(got));
+                            EXPECT_TRUE(reached || (same_channel && !exact) || clean == got);
+                          });
     }
 }
 
@@ -155,7 +159,8 @@ TEST(Propagation, FastStaysInTheChannelAndCoversTheReceptiveField) {
       for (const float value : specials)
         at_every_position(p, tiling, value, [](float clean, float got, bool same_channel, bool reached) {
           EXPECT_FALSE(reached && std::isfinite(got));
-          EXPECT_TRUE(same_channel || std::bit_cast<std::uint32_t>(clean) == std::bit_cast<std::uint32_t>(got));
+          EXPECT_TRUE(same_channel ||
+                      std::bit_cast<std::uint32_t>(clean) == std::bit_cast<std::uint32_t>(got));
         });
     }
   }
@@ -200,7 +205,8 @@ TEST(Denormals, ExactHasTheBitsOfPortable) {
         denormal_outputs += std::fpclassify(expected.get(i)) == FP_SUBNORMAL;
       for (const Tiling& tiling : tilings(c.problem, true))
         for (const int threads : {1, 2})
-          EXPECT_EQ(differing(expected, c.run(with(tiling, threads))), 0) << shape << ": " << tiling.to_string();
+          EXPECT_EQ(differing(expected, c.run(with(tiling, threads))), 0)
+              << shape << ": " << tiling.to_string();
     }
   EXPECT_GT(denormal_outputs, 1000);
 }
@@ -229,8 +235,8 @@ TEST(Modes, StayTheCallersWhateverTheyAre) {
     for (const bool exact : {true, false}) {
       if (p.numerics == Numerics::exact && !exact) continue;
       for (const Tiling& tiling : tilings(p, exact))
-        for (const unsigned modes : {0u, Modes::flush_to_zero | Modes::denormals_are_zero, Modes::down, Modes::up,
-                                     Modes::to_zero, Modes::to_zero | Modes::flush_to_zero}) {
+        for (const unsigned modes : {0u, Modes::flush_to_zero | Modes::denormals_are_zero, Modes::down,
+                                     Modes::up, Modes::to_zero, Modes::to_zero | Modes::flush_to_zero}) {
           Storage got(p.type, p.output_elements());
           {
             const Modes scope(modes);
@@ -240,8 +246,10 @@ TEST(Modes, StayTheCallersWhateverTheyAre) {
             plan.run(c.tensors(got));
             ASSERT_EQ(Modes::now(), before) << "running " << shape << ": " << tiling.to_string();
           }
-          // Other modes cost accuracy, no more: each operation errs by twice as much, and all in one direction.
-          EXPECT_LE(compare(p, c.weights, c.tensors(got), samples, expected).max_of_allowed, modes == 0 ? 1.13 : 16)
+          // Other modes cost accuracy, no more: each operation errs by twice as much, and all in one
+          // direction.
+          EXPECT_LE(compare(p, c.weights, c.tensors(got), samples, expected).max_of_allowed,
+                    modes == 0 ? 1.13 : 16)
               << shape << ": " << tiling.to_string() << " modes " << modes;
         }
     }
