@@ -96,7 +96,7 @@ def limit():
 
 
 def run(directory, number):
-    """(what caught it or None, seconds of CPU time are not known here: of the clock)"""
+    """What caught it, or None; what that printed; seconds."""
     begin = time.monotonic()
     environment = {**os.environ, "REPLK_MUTANT": str(number), "REPLK_CACHE_DIR": str(directory / "cache"),
                    "OMP_WAIT_POLICY": "passive"}
@@ -117,12 +117,14 @@ def run(directory, number):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "mutants")
+    parser.add_argument("--built", action="store_true", help="build nothing: the programs are there from the last time")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", type=lambda text: [int(n) for n in text.split(",")])
     arguments = parser.parse_args()
     tree, directory = arguments.build.resolve() / "tree", arguments.build.resolve() / "build"
-    copy_tree(tree)
-    build(tree, directory, max(arguments.jobs, 2))
+    if not arguments.built:
+        copy_tree(tree)
+        build(tree, directory, max(arguments.jobs, 2))
 
     caught_by, output, seconds = run(directory, 0)
     if caught_by:
