@@ -3,9 +3,13 @@
 
 The directory holds ctest.xml (ctest --output-junit) and, for each GoogleTest executable that came to its end, NAME.xml.
 Cases are counted where they are known; a program that died, or that is no GoogleTest, counts as one. Prints what failed
-and what was skipped and why, then one line "N passed, N failed" (", N skipped" where some were). Exit code 1 on failure.
+and what was skipped and why, what ran where (a test that does not run on this CPU as it is begins with "ran on: ..."), then
+one line "N passed, N failed" (", N skipped" where some were). Exit code 1 on failure.
 """
+import collections
+import glob
 import os
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
@@ -13,6 +17,17 @@ import xml.etree.ElementTree as ElementTree
 class Tally:
     def __init__(self):
         self.passed, self.failed, self.skipped = 0, [], []
+        self.where = collections.Counter()  # cases that passed, by instruction set and machine
+
+
+def native():
+    """What plain tests run on: the best that this CPU has, lowered by REPLK_MAX_ISA."""
+    with open("/proc/cpuinfo") as file:
+        flags = re.search(r"^flags\s*:(.*)$", file.read(), re.M)
+    words = flags.group(1).split() if flags else []
+    best = [isa for isa, flag in (("portable", None), ("avx2", "avx2"), ("avx512", "avx512dq")) if flag in words or not flag]
+    most = os.environ.get("REPLK_MAX_ISA", "")
+    return f"{most if most in best else best[-1]}, native"
 
 
 def last_line(text):
@@ -20,9 +35,20 @@ def last_line(text):
     return lines[-1] if lines else "no reason given"
 
 
+def passed_elsewhere(program, directory):
+    """Cases of a program that passed for the other instruction set (tests/emulate/other_isa)."""
+    passed = set()
+    for path in glob.glob(os.path.join(directory, program + "_other_isa*.xml")):
+        for case in ElementTree.parse(path).getroot().iter("testcase"):
+            if case.get("result") == "completed" and case.find("failure") is None:
+                passed.add((case.get("classname"), case.get("name")))
+    return passed
+
+
 def count_cases(path, program, tally):
     """Adds the cases of one GoogleTest report; returns how many of them failed."""
     failed = 0
+    elsewhere = passed_elsewhere(program, os.path.dirname(path))
     for case in ElementTree.parse(path).getroot().iter("testcase"):
         name = f"{program}: {case.get('classname')}.{case.get('name')}"
         skipped = case.find("skipped")
@@ -32,7 +58,8 @@ def count_cases(path, program, tally):
             failed += 1
             tally.failed.append(name)
         elif skipped is not None:
-            tally.skipped.append((name, last_line(skipped.get("message"))))
+            if (case.get("classname"), case.get("name")) not in elsewhere:
+                tally.skipped.append((name, last_line(skipped.get("message"))))
         else:
             tally.passed += 1
     return failed
@@ -42,6 +69,7 @@ def count_program(test, directory, tally):
     name, status = test.get("name"), test.get("status")
     output = test.findtext("system-out", "")
     cases = os.path.join(directory, name + ".xml")
+    before = tally.passed
     known_failures = count_cases(cases, name, tally) if os.path.exists(cases) else None
     if status == "fail":
         print(f"---- {name} failed\n{output.rstrip()}\n----")
@@ -54,6 +82,8 @@ def count_program(test, directory, tally):
             tally.passed += 1
         else:
             tally.failed.append(f"{name}: {status}")
+    where = re.search(r"^ran on: (.*)$", output, re.M)
+    tally.where[where.group(1) if where else native()] += tally.passed - before
 
 
 def main(directory):
@@ -70,6 +100,7 @@ def main(directory):
         print(f"skipped {name}: {reason}")
     for name in tally.failed:
         print(f"FAILED {name}")
+    print("; ".join(f"{where}: {count}" for where, count in sorted(tally.where.items()) if count))
     skipped = f", {len(tally.skipped)} skipped" if tally.skipped else ""
     print(f"{tally.passed} passed, {len(tally.failed)} failed{skipped}")
     return 1 if tally.failed or tally.passed == 0 else 0

@@ -124,15 +124,15 @@ inline PlanOptions portable_options(int threads = 1) {
 
 /// A seeded small problem: channel tails, even kernels, kernels larger than the map, strides, dilation, any
 /// padding, several branches, every epilogue. Valid, and light enough for a double reference.
-inline Problem random_problem(std::uint64_t seed) {
+inline Problem random_problem(std::uint64_t seed, int most_height = 17, int most_width = 29) {
   std::mt19937_64 random(seed);
   const auto between = [&](int low, int high) { return low + static_cast<int>(random() % (high - low + 1)); };
   while (true) {
     Problem p;
     p.batch = between(1, 4) == 1 ? 2 : 1;
     p.channels = between(1, 3) == 1 ? 8 * between(1, 5) : between(1, 41);
-    p.height = between(1, 17);
-    p.width = between(1, 29);
+    p.height = between(1, most_height);
+    p.width = between(1, most_width);
     p.branches.clear();
     const int parity = between(0, 3) == 0 ? 0 : 1;
     for (int i = between(1, 5) == 1 ? between(2, 3) : 1; i > 0; i--) {

@@ -1,74 +1,218 @@
-// Every tensor between two pages that must not be touched: no algorithm reads or writes outside of one.
+// A sweep in which nothing can hide: every tensor, the weights, the bias, the workspace and what a plan packs
+// lie between inaccessible pages, at every alignment, first at the one then at the other; what is around them
+// is full of NaNs, and so are all registers and the stack when a run begins. Results are those of portable
+// (class exact) or of the double reference.
+//
+// REPLK_SWEEP: quick (the default), long, or emulated, which is small enough for an emulated CPU.
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <map>
 
 #include "core/cpu.hpp"
+#include "core/memory.hpp"
 #include "jit/code.hpp"
 #include "tests/depthwise/case.hpp"
+#include "tests/guarded.hpp"
 
 namespace replk::depthwise {
 namespace {
 
-/// Memory that begins right behind an inaccessible page, or ends right before one.
-class Guarded {
- public:
-  enum Side { begin, end };
-  Guarded(std::size_t bytes, Side side) {
-    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    const std::size_t inside = core::round_up(std::max<std::size_t>(bytes, 1), page);
-    mapped_ = inside + 2 * page;
-    memory_ = static_cast<char*>(mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    EXPECT_NE(static_cast<void*>(memory_), MAP_FAILED);
-    EXPECT_EQ(mprotect(memory_ + page, inside, PROT_READ | PROT_WRITE), 0);
-    data_ = side == begin ? memory_ + page : memory_ + page + inside - bytes;
-  }
-  ~Guarded() { munmap(memory_, mapped_); }
-  Guarded(const Guarded&) = delete;
-  char* data() { return data_; }
+using test::Guarded;
+using test::Side;
 
- private:
-  char *memory_, *data_;
-  std::size_t mapped_;
+struct Sweep {
+  int shapes;            // seeded ones
+  int most_side;         // of their maps' height
+  bool every_algorithm;  // for each shape, or one of them only
 };
 
-void run_guarded(const Case& c, const Candidate& candidate, Isa isa, Guarded::Side side) {
-  PlanOptions options;
-  options.threads = 1;
-  options.tiling = candidate.tiling;
-  options.isa = isa;
-  const Plan plan(c.problem, c.weights, c.bias, options);
-  const std::size_t output = static_cast<std::size_t>(c.problem.output_elements()) * size_of(c.problem.type);
-  Guarded src(c.src.bytes(), side), dst(output, side), residual(c.residual.bytes(), side);
-  std::memcpy(src.data(), c.src.data(), c.src.bytes());
-  if (c.residual.bytes() > 0) std::memcpy(residual.data(), c.residual.data(), c.residual.bytes());
-  Storage expected(c.problem.type, c.problem.output_elements()),
-      got(c.problem.type, c.problem.output_elements());
-  plan.run(c.tensors(expected));
-  plan.run({src.data(), dst.data(), c.problem.epilogue.residual ? residual.data() : nullptr});
-  std::memcpy(got.data(), dst.data(), output);
-  EXPECT_EQ(differing(expected, got), 0);
+Sweep sweep() {
+  const char* given = std::getenv("REPLK_SWEEP");
+  const std::string name = given ? given : "quick";
+  if (name == "long") return {5000, 29, true};
+  if (name == "emulated") return {480, 16, false};
+  return {400, 29, true};
 }
 
-TEST(Guard, NoAlgorithmLeavesItsTensors) {
-  const Isa isa = jit::code_allowed() ? core::cpu().isa : Isa::portable;
-  int runs = 0;
-  for (std::uint64_t seed = 0; seed < 150; seed++) {
-    Problem p = random_problem(seed);
+Isa isa() {
+  return jit::code_allowed() ? core::cpu().isa : Isa::portable;
+}
+
+/// A tensor's copy, guarded.
+std::unique_ptr<Guarded> guarded(const void* data, std::size_t bytes, Side side, std::size_t gap) {
+  auto memory = std::make_unique<Guarded>(bytes, side, gap);
+  if (bytes > 0) std::memcpy(memory->as(), data, bytes);
+  return memory;
+}
+
+class Guard : public testing::Test {
+ protected:
+  /// What the results must be, by class.
+  struct Wanted {
+    Storage exact;
+    std::vector<Sample> samples;
+    std::vector<double> fast;
+  };
+  static Wanted wanted(const Case& c) {
+    Wanted w{c.run(portable_options()), sampled_outputs(c.problem, 400, 3), {}};
+    w.fast = reference(c.problem, c.weights, c.bias, c.tensors(w.exact), w.samples);
+    return w;
+  }
+
+  void check(const Case& c, const Wanted& wanted, const Storage& got, bool exact) {
+    if (exact) {
+      EXPECT_EQ(differing(wanted.exact, got), 0);
+      return;
+    }
+    // The slope of GELU reaches 1.129, so it can enlarge an error by as much.
+    const double limit = c.problem.epilogue.activation == Activation::gelu ? 1.13 : 1;
+    const Tensors tensors{c.src.data(), const_cast<void*>(got.data()), c.residual.data()};
+    EXPECT_LE(compare(c.problem, c.weights, tensors, wanted.samples, wanted.fast).max_of_allowed, limit);
+  }
+
+  /// Plans and runs with everything at `side`, each tensor `gap` or a few more elements away from its page.
+  void run(const Case& c, const Wanted& wanted, const Tiling& tiling, Side side, int gap, int threads = 1) {
+    const Problem& p = c.problem;
+    const std::size_t size = size_of(p.type), output = static_cast<std::size_t>(p.output_elements()) * size;
+    const auto away = [&](int more, std::size_t unit) { return gap == 0 ? 0 : (gap + more) % 16 * unit; };
+
+    std::vector<std::unique_ptr<Guarded>> weights;
+    std::vector<std::span<const float>> spans;
+    for (const auto& w : c.branch_weights) {
+      weights.push_back(guarded(w.data(), 4 * w.size(), side, away(2, 4)));
+      spans.emplace_back(weights.back()->as<const float>(), w.size());
+    }
+    const auto bias = guarded(c.bias.data(), 4 * c.bias.size(), side, away(3, 4));
+    test::guard_heap(side);
+    PlanOptions options;
+    options.threads = threads;
+    options.tiling = tiling;
+    const Plan plan(p, spans, {bias->as<const float>(), c.bias.size()}, options);
+
+    const auto src = guarded(c.src.data(), c.src.bytes(), side, away(0, size));
+    const auto residual = guarded(c.residual.data(), c.residual.bytes(), side, away(7, size));
+    const Guarded dst(output, side, away(5, size));
+    const std::size_t scratch = core::round_up(plan.workspace_bytes(), core::alignment);
+    const Guarded workspace(scratch, side);
+    test::poison();
+    plan.run({src->as(), dst.as(), p.epilogue.residual ? residual->as() : nullptr}, workspace.as());
+
+    Storage got(p.type, p.output_elements());
+    std::memcpy(got.data(), dst.as(), output);
+    check(c, wanted, got, find_algorithm(tiling.algorithm)->exact());
+    EXPECT_TRUE(dst.intact()) << "around dst";
+    EXPECT_TRUE(workspace.intact()) << "around the workspace";
+    for (std::size_t i = plan.workspace_bytes(); i < scratch; i++)
+      ASSERT_EQ(workspace.as<const unsigned char>()[i], 0xff) << "behind the workspace";
+    EXPECT_EQ(std::memcmp(src->as(), c.src.data(), c.src.bytes()), 0) << "src changed";
+  }
+
+  void both_sides(const Case& c, const Wanted& wanted, const Tiling& tiling, int gap) {
+    SCOPED_TRACE(to_string(c.problem) + ": " + tiling.to_string());
+    for (const Side side : {Side::begin, Side::end}) {
+      run(c, wanted, tiling, side, 0);
+      run(c, wanted, tiling, side, gap);
+    }
+    if (plans_ % 8 == 0) run(c, wanted, tiling, Side::end, 0, 3);  // each thread in its part of the workspace
+    classes_[tiling.algorithm]++;
+    plans_++;
+  }
+
+  void TearDown() override {
+    std::string text;
+    for (const auto& [name, count] : classes_) text += " " + name + " " + std::to_string(count) + ",";
+    std::printf("%s: %d plans on both sides:%s %lld packed blocks\n", std::string(name(isa())).c_str(),
+                plans_, text.c_str(), static_cast<long long>(test::guarded_blocks()));
+  }
+
+  std::map<std::string, int> classes_;
+  int plans_ = 0;
+};
+
+/// A legal tiling of direct, worth trying or not: quicker to find than the best one.
+std::optional<Tiling> any_direct(const Problem& p, const Kernel& geometry, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  for (int tries = 0; tries < 200; tries++) {
+    Tiling t{"direct", {}};
+    t.set("rows", 1 + static_cast<int>(random() % 6)).set("columns", 1 + static_cast<int>(random() % 30));
+    t.set("ring", static_cast<int>(random() % 2)).set("blocks", 1 + static_cast<int>(random() % 6));
+    if (find_algorithm("direct")->legal(p, geometry, t, isa())) return t;
+  }
+  return std::nullopt;
+}
+
+TEST_F(Guard, SeededShapes) {
+  const Sweep s = sweep();
+  int shapes = 0;
+  for (std::uint64_t seed = 0; shapes < s.shapes; seed++) {
+    Problem p = random_problem(seed, std::min(17, s.most_side), s.most_side);
     p.numerics = Numerics::fast;
+    p.channels = 1 + static_cast<int>(seed % 49);  // every tail of every vector
     const Case c(p, seed);
     const Kernel geometry = merged_geometry(p);
-    for (const Algorithm* algorithm : algorithms()) {
-      const auto candidates = algorithm->candidates(p, geometry, isa, 1);
-      if (candidates.empty()) continue;
-      const Candidate& candidate = candidates[seed % candidates.size()];
-      SCOPED_TRACE(to_string(p) + ": " + candidate.tiling.to_string());
-      run_guarded(c, candidate, isa, Guarded::begin);
-      run_guarded(c, candidate, isa, Guarded::end);
-      runs += 2;
+    const Wanted expected = wanted(c);
+    const int gap = 1 + static_cast<int>(seed % 15);
+    if (const auto direct = any_direct(p, geometry, seed)) {
+      both_sides(c, expected, *direct, gap);
+    } else {
+      both_sides(c, expected, Tiling::parse("portable"), gap);
     }
+    for (const Algorithm* algorithm : algorithms()) {
+      if (!s.every_algorithm || algorithm->exact()) continue;
+      const auto candidates = algorithm->candidates(p, geometry, isa(), 1);
+      if (!candidates.empty()) both_sides(c, expected, candidates[seed % candidates.size()].tiling, gap);
+    }
+    shapes++;
+    if (HasFatalFailure() || HasFailure()) break;
   }
-  EXPECT_GE(runs, 300);
+  EXPECT_GE(plans_, s.shapes);
+}
+
+/// Every kind of code that transforms emit, each for three kinds of channels.
+TEST_F(Guard, EveryKindOfTransform) {
+  struct Named {
+    const char *shape, *tiling;
+  };
+  static constexpr std::array named{
+      Named{"h9w10k7", "row-spectral n=14 factors=2x7 axis=w rows=8 karatsuba=0 gauss=1 blocks=1"},
+      Named{"h9w10k7+relu", "row-spectral n=15 factors=3x5 axis=w rows=4 karatsuba=1 gauss=1 blocks=2"},
+      Named{"h16w12k5x9+gelu+residual",
+            "row-spectral n=16 factors=4x4 axis=w rows=10 karatsuba=0 gauss=0 blocks=1"},
+      Named{"h12w11k13x3", "row-spectral n=18 factors=2x9 axis=h rows=8 karatsuba=0 gauss=1 blocks=4"},
+      Named{"h12w11k9x7+relu+residual",
+            "row-spectral n=16 factors=16 axis=h rows=14 karatsuba=2 gauss=1 blocks=1"},
+      Named{"h14w14k13s2", "row-spectral n=27 factors=27 axis=w rows=7 karatsuba=0 gauss=1 blocks=2"},
+      Named{"h14w15k9nchw+residual",
+            "row-spectral n=20 factors=4x5 axis=w rows=8 karatsuba=1 gauss=1 blocks=2"},
+      Named{"h13w13k9bf16+relu", "row-spectral n=18 factors=18 axis=w rows=8 karatsuba=0 gauss=1 blocks=2"},
+      Named{"h13w13k9fp16+gelu", "row-spectral n=18 factors=2x9 axis=h rows=8 karatsuba=1 gauss=1 blocks=1"},
+      Named{"h16w16k7",
+            "row-spectral n=12 factors=3x4 axis=w rows=8 karatsuba=0 gauss=1 blocks=1 along=6 across=5"},
+      Named{"h12w12k11x3,3x11", "row-spectral n=18 factors=2x9 axis=w rows=8 karatsuba=0 gauss=1 blocks=1"},
+      Named{"h10w10k3d3+relu", "row-spectral n=14 factors=2x7 axis=w rows=8 karatsuba=0 gauss=1 blocks=1"},
+      Named{"h14w14k13", "spectral n=20 factors=4x5 axis=w columns=20 column-factors=4x5 blocks=1"},
+      Named{"h13w14k11x13+gelu", "spectral n=20 factors=4x5 axis=w columns=18 column-factors=2x9 blocks=2"},
+      Named{"h14w14k13nchw+residual",
+            "spectral n=21 factors=3x7 axis=h columns=20 column-factors=4x5 blocks=1"},
+      Named{
+          "h14w14k13x3,3x13",
+          "stripes v=row-spectral v.n=20 v.factors=4x5 v.axis=h v.rows=8 v.karatsuba=0 v.gauss=1 v.blocks=1 "
+          "h=direct h.rows=2 h.columns=4 h.ring=1 h.blocks=1"},
+  };
+  if (isa() == Isa::portable) GTEST_SKIP() << "no code is generated here";
+  std::uint64_t seed = 0;
+  for (const Named& each : named)
+    for (const int channels : {9, 16, 35}) {
+      const Case c("n1c" + std::to_string(channels) + each.shape, ++seed, 1);
+      const Tiling tiling = Tiling::parse(each.tiling);
+      ASSERT_TRUE(
+          find_algorithm(tiling.algorithm)->legal(c.problem, merged_geometry(c.problem), tiling, isa()))
+          << each.shape << ": " << each.tiling;
+      both_sides(c, wanted(c), tiling, 1 + static_cast<int>(seed % 15));
+    }
+  EXPECT_EQ(plans_, 48);
 }
 
 }  // namespace

@@ -1,0 +1,300 @@
+// Problems that no convolution can be: each is refused by name, before anything is allocated for it.
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <climits>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <string>
+
+#include "depthwise/algorithm.hpp"
+#include "depthwise/choice.hpp"
+#include "replk/replk.h"
+
+namespace {
+
+std::atomic<bool> counting{false};
+std::atomic<std::size_t> bytes_asked{0};
+
+void count(std::size_t bytes) {
+  if (counting.load(std::memory_order_relaxed)) bytes_asked += bytes;
+}
+
+}  // namespace
+
+// Under a sanitizer malloc is its own; the counts are then zero and the statuses are what is tested.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+void* malloc(std::size_t size) {
+  count(size);
+  return __libc_malloc(size);
+}
+void* calloc(std::size_t n, std::size_t size) {
+  count(n * size);
+  return __libc_calloc(n, size);
+}
+void* realloc(void* old, std::size_t size) {
+  count(size);
+  return __libc_realloc(old, size);
+}
+void* aligned_alloc(std::size_t align, std::size_t size) {
+  count(size);
+  return __libc_memalign(align, size);
+}
+void* mmap(void* address, std::size_t length, int protection, int flags, int file, off_t offset) {
+  count(length);
+  return reinterpret_cast<void*>(syscall(SYS_mmap, address, length, protection, flags, file, offset));
+}
+}
+#endif
+
+namespace {
+
+/// The message, the branches and the exception itself: all that an error may take.
+constexpr std::size_t most_for_an_error = 4096;
+
+struct Refusal {
+  replk_status status;
+  std::string message;
+  std::size_t bytes;
+};
+
+Refusal refusal(const replk_depthwise_problem& problem, const char* shape = nullptr) {
+  // No weights: they would be as long as the problem says, and are looked at when the problem has passed.
+  const float* weights[16] = {};
+  replk_depthwise* plan = nullptr;
+  bytes_asked = 0;
+  counting = true;
+  const replk_status status = shape
+                                  ? replk_depthwise_create_from_shape(shape, weights, nullptr, nullptr, &plan)
+                                  : replk_depthwise_create(&problem, weights, nullptr, nullptr, &plan);
+  counting = false;
+  EXPECT_EQ(plan, nullptr);
+  return {status, replk_last_error(), bytes_asked};
+}
+
+TEST(Hostile, EachFieldIsRefusedByName) {
+  struct Field {
+    const char* name;
+    std::int64_t value;
+    const char* message;
+  };
+  static constexpr Field fields[] = {
+      {"batch", 0, "batch"},
+      {"batch", -1, "batch"},
+      {"batch", INT64_MIN, "batch"},
+      {"batch", INT64_MAX, "batch"},
+      {"batch", std::int64_t{1} << 32, "batch"},
+      {"channels", 0, "channels"},
+      {"channels", -3, "channels"},
+      {"channels", INT32_MAX, "channels"},
+      {"height", 0, "height"},
+      {"height", INT32_MIN, "height"},
+      {"height", 65537, "height"},
+      {"width", -1, "width"},
+      {"width", INT32_MAX, "width"},
+      {"kernel", 0, "kernel size or dilation of branch 0 is 0"},
+      {"kernel", 64, "kernel size or dilation of branch 0 is 64"},
+      {"kernel", INT32_MIN, "kernel size or dilation"},
+      {"dilation", 0, "kernel size or dilation"},
+      {"dilation", INT32_MAX, "kernel size or dilation"},
+      {"extent", 64, "dilated kernel"},
+      {"branches", 0, "branch_count"},
+      {"branches", -1, "branch_count"},
+      {"branches", INT32_MAX, "branch_count"},
+      {"pad", -2, "padding"},
+      {"pad", 3, "padding"},
+      {"pad", INT32_MAX, "padding"},
+      {"stride", 0, "stride"},
+      {"stride", INT32_MAX, "stride"},
+      {"layout", 2, "layout"},
+      {"type", -1, "type"},
+      {"numerics", 7, "numerics"},
+      {"activation", INT32_MIN, "activation"},
+      {"none", 0, "weights"},  // nothing wrong but the weights
+  };
+  std::size_t all_bytes = 0;
+  for (const Field& field : fields) {
+    replk_branch branch = {3, 3, 1, 1};
+    replk_depthwise_problem p = replk_depthwise_problem_default();
+    p.channels = 8;
+    p.height = p.width = 16;
+    p.branches = &branch;
+    p.branch_count = 1;
+    const std::string name = field.name;
+    const auto value = static_cast<std::int32_t>(field.value);
+    if (name == "batch") p.batch = field.value;
+    if (name == "channels") p.channels = value;
+    if (name == "height") p.height = value;
+    if (name == "width") p.width = value;
+    if (name == "kernel") branch.kernel_h = value;
+    if (name == "dilation") branch.dilation_w = value;
+    if (name == "extent") branch.kernel_h = 63, branch.dilation_h = value;
+    if (name == "branches") p.branch_count = value;
+    if (name == "pad") p.pad_w = value;
+    if (name == "stride") p.stride_h = value;
+    if (name == "layout") p.layout = static_cast<replk_layout>(value);
+    if (name == "type") p.type = static_cast<replk_type>(value);
+    if (name == "numerics") p.numerics = static_cast<replk_numerics>(value);
+    if (name == "activation") p.activation = static_cast<replk_activation>(value);
+    const Refusal r = refusal(p);
+    EXPECT_EQ(r.status, REPLK_INVALID_ARGUMENT) << name << " " << field.value;
+    EXPECT_NE(r.message.find(field.message), std::string::npos)
+        << name << " " << field.value << ": " << r.message;
+    EXPECT_LE(r.bytes, most_for_an_error) << name << " " << field.value;
+    all_bytes += r.bytes;
+  }
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_GT(all_bytes, 0u) << "the counting itself: messages take some";
+#endif
+}
+
+TEST(Hostile, ProductsNearThePowersOfTwo) {
+  struct Product {
+    const char *shape, *message;  // what is wrong with it: "weights" where the product is allowed
+  };
+  static constexpr Product products[] = {
+      {"n1c1h46341w46341k3", "weights"},      // 2^31 elements and a few more
+      {"n1c2h32768w32768k3", "weights"},      // 2^31
+      {"n1c4h32768w32768k3", "weights"},      // 2^32
+      {"n1c32768h65536w65536k3", "weights"},  // 2^47: the most
+      {"n1c32769h65536w65536k3", "elements of the input"},
+      {"n1048576c1048576h1w1k1", "weights"},                        // 2^40
+      {"n1048576c1048576h65536w65536k1", "elements of the input"},  // 2^72
+      {"n1048576c1048576h4096w2k1", "elements of the input"},       // 2^53
+      {"n524288c524288h8192w16384k63", "elements of the input"},    // 2^65
+      {"n2c2h65536w65536k63p62", "weights"},
+      {"n1c1h65536w65537k3", "width"},
+      {"n1c1h1w1k63p0", "padded height"},  // a kernel beyond the padded map
+      {"n1c1h2w2k63p30", "padded height"},
+      {"n1c1h9w9k63d64", "dilated kernel"},
+      {"n1048577c1h1w1k1", "batch"},
+  };
+  for (const Product& p : products) {
+    const Refusal r = refusal({}, p.shape);
+    EXPECT_EQ(r.status, REPLK_INVALID_ARGUMENT) << p.shape;
+    EXPECT_NE(r.message.find(p.message), std::string::npos) << p.shape << ": " << r.message;
+    EXPECT_LE(r.bytes, most_for_an_error) << p.shape;
+  }
+}
+
+TEST(Hostile, AThousandRandomOnes) {
+  std::mt19937_64 random(8);
+  static constexpr std::int64_t edges[] = {INT32_MIN,
+                                           -65536,
+                                           -2,
+                                           -1,
+                                           0,
+                                           1,
+                                           2,
+                                           3,
+                                           4,
+                                           7,
+                                           31,
+                                           62,
+                                           63,
+                                           64,
+                                           65,
+                                           255,
+                                           1024,
+                                           46341,
+                                           65535,
+                                           65536,
+                                           65537,
+                                           1 << 20,
+                                           (1 << 20) + 1,
+                                           1 << 30,
+                                           INT32_MAX};
+  const auto any = [&] { return static_cast<std::int32_t>(edges[random() % std::size(edges)]); };
+  const auto mostly = [&](std::int32_t usual) { return random() % 3 == 0 ? any() : usual; };
+  int refused = 0;
+  for (int i = 0; i < 1000; i++) {
+    replk_branch branches[16];
+    for (replk_branch& b : branches)
+      b = {mostly(static_cast<int>(1 + random() % 63)), mostly(3), mostly(1), mostly(1)};
+    replk_depthwise_problem p = replk_depthwise_problem_default();
+    p.batch = random() % 4 == 0 ? static_cast<std::int64_t>(random()) : mostly(1);
+    p.channels = any();
+    p.height = any();
+    p.width = any();
+    p.branches = branches;
+    p.branch_count = std::min(mostly(1), 16);
+    p.pad_h = mostly(-1);
+    p.pad_w = mostly(-1);
+    p.stride_h = mostly(1);
+    p.stride_w = mostly(2);
+    const Refusal r = refusal(p);
+    ASSERT_EQ(r.status, REPLK_INVALID_ARGUMENT) << i;
+    ASSERT_FALSE(r.message.empty());
+    ASSERT_LE(r.bytes, most_for_an_error) << i << ": " << r.message;
+    refused += r.message.find("weights") == std::string::npos;
+  }
+  EXPECT_GE(refused, 900);
+}
+
+TEST(Hostile, AWorkspaceThatIsTooSmallOrCrookedIsRefused) {
+  const std::vector<float> ones(9 * 40, 1.0f), src(40 * 196, 1.0f);
+  const float* weights[] = {ones.data()};
+  replk_depthwise* plan = nullptr;
+  ASSERT_EQ(replk_depthwise_create_from_shape("n1c40h14w14k3", weights, nullptr, nullptr, &plan), REPLK_OK);
+  std::size_t bytes = 0;
+  ASSERT_EQ(replk_depthwise_workspace_bytes(plan, &bytes), REPLK_OK);
+  std::vector<float> dst(src.size(), -1.0f);
+  alignas(64) static char memory[1 << 20];
+  ASSERT_LE(bytes, sizeof memory);
+  if (bytes > 0) {
+    EXPECT_EQ(replk_depthwise_run(plan, src.data(), dst.data(), nullptr, memory, bytes - 1),
+              REPLK_INVALID_ARGUMENT);
+  }
+  EXPECT_EQ(replk_depthwise_run(plan, src.data(), dst.data(), nullptr, memory + 4, sizeof memory - 64),
+            REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_depthwise_run(plan, nullptr, dst.data(), nullptr, nullptr, 0), REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_depthwise_run(plan, src.data(), nullptr, nullptr, nullptr, 0), REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(dst, std::vector<float>(src.size(), -1.0f));
+  replk_depthwise_destroy(plan);
+}
+
+}  // namespace
+
+namespace replk::depthwise {
+namespace {
+
+/// The largest problems that are allowed: whatever an algorithm says about them is finite, and what it offers
+/// it can do. Nothing is run.
+TEST(Hostile, TheLargestProblemsOverflowNoAlgorithm) {
+  const Isa isa = plan_isa({});
+  for (const char* shape :
+       {"n1c1h46341w46341k3", "n1c1048576h1w2048k1x3", "n1c1048576h2048w1k3x1", "n1c32768h65536w65536k3",
+        "n1048576c1h8192w8192k7s2", "n1c65536h2048w2048k13nchw", "n1c65536h2048w2048k7bf16+gelu+residual"}) {
+    const Problem p = parse(shape);
+    const Kernel geometry = merged_geometry(p);
+    for (const Algorithm* algorithm : algorithms())
+      for (const Candidate& c : algorithm->candidates(p, geometry, isa, 2)) {
+        EXPECT_TRUE(algorithm->legal(p, geometry, c.tiling, isa)) << shape << ": " << c.tiling.to_string();
+        EXPECT_TRUE(std::isfinite(c.predicted_seconds) && c.predicted_seconds > 0)
+            << shape << ": " << c.tiling.to_string();
+      }
+    if (static_cast<std::int64_t>(p.channels) * geometry.height * geometry.width > 1 << 22) continue;
+    Kernel kernel = geometry;
+    kernel.weights.assign(static_cast<std::size_t>(kernel.height) * kernel.width * kernel.channels, 0.5f);
+    kernel.bias.assign(kernel.channels, 0.0f);
+    for (const Algorithm* algorithm : algorithms()) {
+      const auto candidates = algorithm->candidates(p, geometry, isa, 2);
+      if (candidates.empty()) continue;
+      const auto executor = algorithm->prepare(p, kernel, candidates.front().tiling, isa);
+      EXPECT_LE(executor->workspace_bytes(2), std::size_t{2} << 30)
+          << shape << ": " << candidates.front().tiling.to_string();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace replk::depthwise

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Breaks the code generator in one place at a time and runs the tests: run.py [--build DIR] [--jobs N] [--only N,N...]
+
+The mutants are a table (table.py). All are built into one copy of the tree, each behind a switch that the environment
+throws (REPLK_MUTANT=N), so that sixty need one build. A mutant is caught where a test fails, crashes or does not end. Exit
+code 0: the tests pass without a mutant, and at least 95 of 100 mutants are caught.
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import time
+
+from table import MUTANTS
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REQUIRED = 0.95
+CPU_SECONDS = 90  # of one program: more, and it hangs. Not the clock's, so that a busy machine catches no mutant
+CLOCK_SECONDS = 1800
+
+# Quick ones first: most mutants die there.
+PROGRAMS = [
+    ("dft_test", "*"),
+    ("assembler_test", "*"),
+    ("guard_test", "Guard.EveryKindOfTransform"),
+    ("dense_test", "Linear.EveryBlocking*"),
+    ("stripes_test", "*"),
+    ("propagation_test", "Propagation.*"),
+    ("direct_test", "*"),
+    ("guard_test", "Guard.SeededShapes"),
+    ("row_spectral_test", "*"),
+]
+
+SWITCH = """#pragma once
+#include <cstdlib>
+inline int mutant() {
+  static const int number = std::getenv("REPLK_MUTANT") ? std::atoi(std::getenv("REPLK_MUTANT")) : 0;
+  return number;
+}
+"""
+
+
+def mutated(text, file, mutants):
+    """The text with every mutant of the file in it, each behind its number."""
+    for number, original, changed in mutants:
+        if text.count(original) != 1:
+            sys.exit(f"mutant {number} is out of step: {file} has {text.count(original)} of: {original}")
+        if original.endswith(";"):
+            new = f"if (mutant() == {number}) {{ {changed} }} else {{ {original} }}"
+        else:
+            new = f"(mutant() == {number} ? ({changed}) : ({original}))"
+        text = text.replace(original, new)
+    return '#include "core/mutant.hpp"\n' + text
+
+
+def copy_tree(to):
+    """Writes what differs only, so that a second build is short."""
+    files = {}
+    for name in subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0"):
+        path = ROOT / name
+        if name and path.is_file():
+            files[name] = (path.read_bytes(), path.stat().st_mode)
+    by_file = {}
+    for number, (file, original, changed, _) in enumerate(MUTANTS, 1):
+        by_file.setdefault(file, []).append((number, original, changed))
+    for file, mutants in by_file.items():
+        content, mode = files[file]
+        files[file] = (mutated(content.decode(), file, mutants).encode(), mode)
+    files["lib/core/mutant.hpp"] = (SWITCH.encode(), 0o644)
+    for name, (content, mode) in files.items():
+        path = to / name
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(mode & 0o777)
+
+
+def build(tree, directory, jobs):
+    onednn = ROOT / "build/onednn/lib/cmake/dnnl"  # where ./run test has unpacked it already
+    configure = ["cmake", "-S", tree, "-B", directory, "-G", "Ninja", "-DREPLK_BUILD_BENCH=OFF", "-DREPLK_BUILD_CLI=OFF"]
+    if onednn.exists():
+        configure.append(f"-Ddnnl_DIR={onednn}")
+    targets = sorted({program for program, _ in PROGRAMS})
+    for command in (configure, ["ninja", "-C", directory, f"-j{jobs}", *targets]):
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{done.stdout}\n{command[0]} failed")
+
+
+def limit():
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def run(directory, number):
+    """What caught it, or None; what that printed; seconds."""
+    begin = time.monotonic()
+    environment = {**os.environ, "REPLK_MUTANT": str(number), "REPLK_CACHE_DIR": str(directory / "cache"),
+                   "OMP_WAIT_POLICY": "passive"}
+    for program, tests in PROGRAMS:
+        command = [directory / "tests" / program, "--gtest_brief=1", "--gtest_fail_fast", f"--gtest_filter={tests}"]
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=limit,
+                                  env=environment, timeout=CLOCK_SECONDS, text=True, errors="replace")
+            code, output = done.returncode, done.stdout
+        except subprocess.TimeoutExpired:
+            code, output = None, ""
+        if code != 0:
+            how = "hangs" if code in (None, -24, -9) else "fails" if code == 1 else f"ends with signal {-code}"
+            return f"{program} {how}", output, time.monotonic() - begin
+    return None, "", time.monotonic() - begin
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "mutants")
+    parser.add_argument("--built", action="store_true", help="build nothing: the programs are there from the last time")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--only", type=lambda text: [int(n) for n in text.split(",")])
+    arguments = parser.parse_args()
+    tree, directory = arguments.build.resolve() / "tree", arguments.build.resolve() / "build"
+    if not arguments.built:
+        copy_tree(tree)
+        build(tree, directory, max(arguments.jobs, 2))
+
+    caught_by, output, seconds = run(directory, 0)
+    if caught_by:
+        sys.exit(f"{output}\nwithout any mutant {caught_by}")
+    print(f"without a mutant all pass ({seconds:.0f} s)", flush=True)
+    numbers = arguments.only or range(1, len(MUTANTS) + 1)
+    survivors = []
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        for number, (caught_by, _, seconds) in zip(numbers, pool.map(lambda n: run(directory, n), numbers)):
+            file, _, _, why = MUTANTS[number - 1]
+            print(f"{number:3} {caught_by or 'SURVIVES'} ({seconds:.0f} s): {file}: {why}", flush=True)
+            if not caught_by:
+                survivors.append(number)
+    caught = len(numbers) - len(survivors)
+    print(f"{caught} of {len(numbers)} mutants caught" + (f"; survivors: {survivors}" if survivors else ""))
+    return 0 if caught >= REQUIRED * len(numbers) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
