@@ -1,5 +1,5 @@
-// No page that this library maps is ever writable and executable at once: seen in the process's own map while the library
-// is at work, and in every call that maps or protects.
+// No page that this library maps is ever writable and executable at once: seen in the process's own map while
+// the library is at work, and in every call that maps or protects.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -86,7 +86,8 @@ TEST(Protection, DepthwiseIsNeverWritableAndExecutable) {
     replk_depthwise_options options = replk_depthwise_options_default();
     options.algorithm = algorithm;
     replk_depthwise* plan = nullptr;
-    ASSERT_EQ(replk_depthwise_create_from_shape("n1c16h24w24k31", weights, nullptr, &options, &plan), REPLK_OK)
+    ASSERT_EQ(replk_depthwise_create_from_shape("n1c16h24w24k31", weights, nullptr, &options, &plan),
+              REPLK_OK)
         << replk_last_error();
     EXPECT_EQ(writable_code(), std::vector<std::string>{}) << "after create, " << algorithm;
     EXPECT_TRUE(std::string(algorithm) == "portable" || executable_mappings() > mappings) << algorithm;
@@ -121,7 +122,8 @@ TEST(Protection, OfANetworkOneDnnAloneMapsSuchPages) {
   replk_model_destroy(model);
   recording = false;
   EXPECT_EQ(ours, std::vector<std::string>{});
-  std::printf("oneDNN: %zu calls for writable and executable pages, %zu such mappings at once\n", onednns.size(), pages);
+  std::printf("oneDNN: %zu calls for writable and executable pages, %zu such mappings at once\n",
+              onednns.size(), pages);
 }
 
 }  // namespace
@@ -129,8 +131,8 @@ TEST(Protection, OfANetworkOneDnnAloneMapsSuchPages) {
 #if REPLK_WATCHES_CALLS
 // In front of the C library's: what this program and its libraries map passes here.
 extern "C" {
-[[gnu::visibility("default")]] void* mmap(void* address, std::size_t bytes, int protection, int flags, int file,
-                                          off_t offset) noexcept {
+[[gnu::visibility("default")]] void* mmap(void* address, std::size_t bytes, int protection, int flags,
+                                          int file, off_t offset) noexcept {
   record("mmap", __builtin_return_address(0), protection);
   return reinterpret_cast<void*>(syscall(SYS_mmap, address, bytes, protection, flags, file, offset));
 }

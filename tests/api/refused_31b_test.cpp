@@ -52,7 +52,8 @@ TEST(Refused31B, GivesTheSameLogits) {
   close(ends[1]);
   std::vector<float> found(classes);
   std::size_t got = 0;
-  for (ssize_t n = 1; n > 0 && got < classes * sizeof(float); got += static_cast<std::size_t>(std::max<ssize_t>(n, 0)))
+  for (ssize_t n = 1; n > 0 && got < classes * sizeof(float);
+       got += static_cast<std::size_t>(std::max<ssize_t>(n, 0)))
     n = read(ends[0], reinterpret_cast<char*>(found.data()) + got, classes * sizeof(float) - got);
   close(ends[0]);
   int status = 0;

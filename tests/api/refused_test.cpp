@@ -11,9 +11,9 @@
 
 #include "core/memory.hpp"
 #include "dense/dense.hpp"
-#include "tests/depthwise/case.hpp"
 #include "jit/code.hpp"
 #include "replk/replk.h"
+#include "tests/depthwise/case.hpp"
 #include "tests/support/refuse_code.hpp"
 
 namespace replk {
@@ -60,14 +60,14 @@ TEST_F(Refused, IsWhatThisProcessSees) {
 
 TEST_F(Refused, DepthwiseIsPortableAndRight) {
   using namespace depthwise;
-  for (const char* shape :
-       {"n1c12h20w17k13", "n2c9h14w14k31", "n1c5h30w9k51x5,5x51,5x5+gelu+residual", "n1c7h18w18k5d2s2+relu",
-        "n1c6h15w23k9nchw", "n1c8h12w12k7bf16exact"}) {
+  for (const char* shape : {"n1c12h20w17k13", "n2c9h14w14k31", "n1c5h30w9k51x5,5x51,5x5+gelu+residual",
+                            "n1c7h18w18k5d2s2+relu", "n1c6h15w23k9nchw", "n1c8h12w12k7bf16exact"}) {
     const Case c(shape);
     std::vector<const float*> weights;
     for (const auto& w : c.branch_weights) weights.push_back(w.data());
     replk_depthwise* plan = nullptr;
-    ASSERT_EQ(replk_depthwise_create_from_shape(shape, weights.data(), c.bias.data(), nullptr, &plan), REPLK_OK)
+    ASSERT_EQ(replk_depthwise_create_from_shape(shape, weights.data(), c.bias.data(), nullptr, &plan),
+              REPLK_OK)
         << replk_last_error();
     EXPECT_TRUE(std::string(replk_depthwise_tiling(plan)).starts_with("portable"));
     Storage dst(c.problem.type, c.problem.output_elements());
