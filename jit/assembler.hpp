@@ -4,8 +4,10 @@
 #include <xbyak/xbyak.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "core/cpu.hpp"
@@ -13,8 +15,14 @@
 namespace replk::jit {
 
 namespace detail {
+/// Code is generated in plain memory and sealed later (Code), so xbyak must change no protection. Its own allocator maps
+/// memory, and loses it where a list of what was mapped cannot grow.
 struct HeapAllocator : Xbyak::Allocator {
-  // Code is generated in plain memory and sealed later (Code), so xbyak must change no protection.
+  std::uint8_t* alloc(std::size_t bytes) override {
+    if (void* memory = std::malloc(bytes)) return static_cast<std::uint8_t*>(memory);
+    throw std::bad_alloc();  // xbyak's own error would not say what it was
+  }
+  void free(std::uint8_t* memory) override { std::free(memory); }
   bool useProtect() const override { return false; }
 };
 struct AllocatorHolder {

@@ -28,6 +28,7 @@ Code::Code(std::span<const std::uint8_t> bytes) : size_(bytes.size()) {
   if (mprotect(memory, mapped_, PROT_READ | PROT_EXEC) != 0) {
     const int reason = errno;
     munmap(memory, mapped_);
+    if (reason == ENOMEM) core::fail(Status::out_of_memory, "no memory for {} bytes of code", mapped_);
     core::fail(Status::unsupported, "this system forbids executable memory: {}", std::strerror(reason));
   }
   memory_ = memory;
@@ -42,6 +43,7 @@ bool code_allowed() {
       Code{{&ret, 1}};
       return true;
     } catch (const core::Error& e) {
+      if (e.status() != Status::unsupported) throw;  // no answer: asked again next time
       core::warn_once("jit", std::string(e.what()) + "; portable code runs instead");
       return false;
     }
@@ -66,23 +68,24 @@ class Cache {
       done_.wait(lock);  // another thread is generating it; if that fails, the entry goes and this thread tries
     }
     misses_++;
-    order_.push_front(spec);
-    entries_[spec] = {nullptr, order_.begin()};
+    std::list<std::string> place{spec};  // joins the order only when nothing can fail any more
+    entries_.try_emplace(spec, Entry{nullptr, place.begin()});
+    order_.splice(order_.begin(), place);
     lock.unlock();
     std::shared_ptr<const Code> code;
     try {
       code = std::make_shared<const Code>(generate());
+      dump(spec, *code);
     } catch (...) {
       lock.lock();
-      order_.erase(entries_[spec].place);
+      order_.erase(entries_.at(spec).place);
       entries_.erase(spec);
       done_.notify_all();
       throw;
     }
-    dump(spec, *code);
     lock.lock();
-    entries_[spec].code = code;
-    bytes_ += code->bytes().size();
+    entries_.at(spec).code = code;
+    bytes_ += code->mapped_bytes();
     evict();
     done_.notify_all();
     return code;
@@ -110,7 +113,7 @@ class Cache {
       --last;
       auto entry = entries_.find(*last);
       if (!entry->second.code || entry->second.code.use_count() > 1) continue;
-      bytes_ -= entry->second.code->bytes().size();
+      bytes_ -= entry->second.code->mapped_bytes();
       entries_.erase(entry);
       last = order_.erase(last);
     }

@@ -1,21 +1,11 @@
 #include "tuner/key.hpp"
 
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 
 #include "core/cpu.hpp"
+#include "tuner/json_text.hpp"
 
 namespace replk::tuner {
-namespace {
-
-using Json = nlohmann::ordered_json;
-
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', true, Json::error_handler_t::replace);
-}
-
-}  // namespace
-
 KeyField word(std::string_view name, std::string_view value) {
   return {std::string(name), std::string(value), 0};
 }
@@ -25,30 +15,27 @@ KeyField number(std::string_view name, std::int64_t value, double weight) {
 }
 
 std::string Key::json() const {
-  Json json = Json::object();
-  for (const KeyField& field : fields) {
-    if (field.numeric())
-      json[field.name] = std::strtoll(field.value.c_str(), nullptr, 10);
-    else
-      json[field.name] = field.value;
-  }
-  return dump(json);
+  JsonObject object;
+  for (const KeyField& field : fields)
+    object.add(field.name, field.numeric() ? std::to_string(std::strtoll(field.value.c_str(), nullptr, 10))
+                                           : quoted(field.value));
+  return object.text();
 }
 
 const std::string& machine_json() {
   static const std::string text = [] {
     const core::Cpu& cpu = core::cpu();
-    Json json;
-    json["vendor"] = cpu.vendor;
-    json["family"] = cpu.family;
-    json["model"] = cpu.model;
-    json["stepping"] = cpu.stepping;
-    json["isa"] = std::string(name(cpu.isa));
-    json["l1d"] = cpu.l1d_bytes;
-    json["l2"] = cpu.l2_bytes;
-    json["l3"] = cpu.l3_bytes;
-    json["cores"] = cpu.cores;
-    return dump(json);
+    JsonObject object;
+    object.add("vendor", quoted(cpu.vendor));
+    object.add("family", std::to_string(cpu.family));
+    object.add("model", std::to_string(cpu.model));
+    object.add("stepping", std::to_string(cpu.stepping));
+    object.add("isa", quoted(std::string(name(cpu.isa))));
+    object.add("l1d", std::to_string(cpu.l1d_bytes));
+    object.add("l2", std::to_string(cpu.l2_bytes));
+    object.add("l3", std::to_string(cpu.l3_bytes));
+    object.add("cores", std::to_string(cpu.cores));
+    return object.text();
   }();
   return text;
 }

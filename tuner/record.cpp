@@ -7,10 +7,24 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "tuner/json_text.hpp"
+
 namespace replk::tuner {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+/// The library's destructor of an object asks for memory, and a lack of it would end the process: this one
+/// empties the tree before, from the leaves up, which asks for none.
+struct Tree {
+  Json json;
+  ~Tree() { empty(json); }
+  static void empty(Json& json) noexcept {
+    if (!json.is_structured()) return;
+    for (Json& child : json) empty(child);
+    json.clear();
+  }
+};
 
 constexpr std::string_view kCheckField = ",\"check\":\"";
 constexpr std::size_t kCheckBytes = kCheckField.size() + 16 + 2;  // the field, 16 hexadecimal digits, "}
@@ -28,8 +42,8 @@ std::uint64_t checksum(std::string_view text) {
 }
 
 /// {"a":1} becomes {"a":1,"check":"..."}.
-std::string sealed(const Json& json) {
-  std::string text = dump(json);
+std::string sealed(const JsonObject& json) {
+  std::string text = json.text();
   text.pop_back();
   return text + fmt::format("{}{:016x}\"}}", kCheckField, checksum(text));
 }
@@ -100,36 +114,39 @@ bool read_record(const Json& json, Record& record) {
 }  // namespace
 
 std::string to_line(const Record& record) {
-  Json json;
-  json["v"] = kCacheVersion;
-  json["shape"] = record.shape;
-  json["pick"] = record.pick;
-  json["ns"] = nanoseconds(record.seconds);
-  json["rounds"] = record.rounds;
-  json["confidence_permille"] = std::llround(record.confidence * 1000);
-  json["tainted"] = record.tainted;
-  json["date"] = record.date;
-  json["key"] = Json::parse(record.key);
-  json["machine"] = Json::parse(record.machine);
-  Json& measured = json["measured_ns"] = Json::object();
+  JsonObject json;
+  json.add("v", std::to_string(kCacheVersion));
+  json.add("shape", quoted(record.shape));
+  json.add("pick", quoted(record.pick));
+  json.add("ns", std::to_string(nanoseconds(record.seconds)));
+  json.add("rounds", std::to_string(record.rounds));
+  json.add("confidence_permille", std::to_string(std::llround(record.confidence * 1000)));
+  json.add("tainted", record.tainted ? "true" : "false");
+  json.add("date", quoted(record.date));
+  json.add("key", record.key);
+  json.add("machine", record.machine);
+  const std::string name = "measured_ns";
   std::size_t room = kMostLineBytes - kCheckBytes;
-  const std::size_t used = dump(json).size();
+  const std::size_t used = json.text().size() + name.size() + 6;  // quotes, comma, colon and braces
   room = room > used ? room - used : 0;
+  JsonObject measured;
   for (const auto& [text, seconds] : record.measured) {
-    const std::size_t needed =
-        dump(text).size() + std::to_string(nanoseconds(seconds)).size() + 2;  // : and ,
+    const std::string time = std::to_string(nanoseconds(seconds));
+    const std::size_t needed = quoted(text).size() + time.size() + 2;  // : and ,
     if (needed > room) break;
     room -= needed;
-    measured[text] = nanoseconds(seconds);
+    measured.add(text, time);
   }
+  json.add(name, measured.text());
   return sealed(json);
 }
 
 Line read_line(std::string_view text) {
   Line line;
   if (!intact(text)) return line;
-  const Json json =
-      Json::parse(text, nullptr, false);  // no exceptions; not recursive; at most kMostLineBytes
+  // No exceptions; not recursive; at most kMostLineBytes.
+  const Tree tree{Json::parse(text, nullptr, false)};
+  const Json& json = tree.json;
   if (!json.is_object()) return line;
   std::int64_t version;
   const bool header = take(json, "replk_tune_cache", 1, 1'000'000, version);
@@ -146,14 +163,15 @@ Line read_line(std::string_view text) {
 }
 
 std::string header_line() {
-  Json json;
-  json["replk_tune_cache"] = kCacheVersion;
-  json["about"] = "one choice a line; safe to delete; see replk cache --help";
+  JsonObject json;
+  json.add("replk_tune_cache", std::to_string(kCacheVersion));
+  json.add("about", quoted("one choice a line; safe to delete; see replk cache --help"));
   return sealed(json);
 }
 
 std::optional<double> distance(const Key& key, const std::string& record_key) {
-  const Json other = Json::parse(record_key, nullptr, false);
+  const Tree tree{Json::parse(record_key, nullptr, false)};
+  const Json& other = tree.json;
   if (!other.is_object() || other.size() != key.fields.size()) return std::nullopt;
   double sum = 0;
   for (const KeyField& field : key.fields) {

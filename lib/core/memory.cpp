@@ -7,6 +7,11 @@
 namespace replk::core {
 namespace {
 
+#if defined(__has_feature)  // Clang's way to say it
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool sanitized = true;  // the sanitizer sees overruns of heap blocks only
 #else

@@ -1,8 +1,10 @@
 #include "core/threads.hpp"
 
 #include <omp.h>
+#include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -19,6 +21,10 @@ PoolRun& pool() {
   static PoolRun* run = new PoolRun;
   return *run;
 }
+
+// A forked child has the one thread that forked; libgomp and a user's pool would wait for the others for ever.
+std::atomic<bool> forked{false};
+[[maybe_unused]] const int watching_forks = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
 thread_local bool inside = false;  // this thread is already running a share of a parallel_for
 
@@ -42,7 +48,7 @@ void run_threads(int count, const std::function<void(int)>& body) {
 int default_threads() { return cpu().cores; }
 
 int effective_threads(int requested) {
-  if (inside || omp_in_parallel()) return 1;
+  if (inside || forked.load(std::memory_order_relaxed) || omp_in_parallel()) return 1;
   return requested > 0 ? requested : default_threads();
 }
 
@@ -75,7 +81,11 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
   if (error) std::rethrow_exception(error);
 }
 
-TeamSize::TeamSize(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(effective_threads(threads)); }
+TeamSize::TeamSize(int threads) : before_(omp_get_max_threads()) {
+  omp_set_num_threads(effective_threads(threads));
+  // What was prepared before the fork asks for its own number of threads; with no level allowed it gets one.
+  if (forked.load(std::memory_order_relaxed)) omp_set_max_active_levels(0);
+}
 TeamSize::~TeamSize() { omp_set_num_threads(before_); }
 
 }  // namespace replk::core

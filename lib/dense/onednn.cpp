@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -174,9 +175,10 @@ class OnednnEngine final : public Engine {
     return a;
   }
 
-  void release(std::unique_ptr<Arguments> arguments) const {
+  void release(std::unique_ptr<Arguments> arguments) const noexcept try {
     std::lock_guard lock(mutex_);
     idle_.push_back(std::move(arguments));
+  } catch (const std::bad_alloc&) {  // no memory to remember them: they are freed instead
   }
 
   Found found_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <new>
 
 #include "core/error.hpp"
 #include "core/threads.hpp"
@@ -101,9 +102,10 @@ SizePlan::Arena SizePlan::take_arena() {
   return Arena(arena_bytes_);
 }
 
-void SizePlan::return_arena(Arena arena) {
+void SizePlan::return_arena(Arena arena) noexcept try {
   const std::lock_guard lock(mutex_);
   free_arenas_.push_back(std::move(arena));
+} catch (const std::bad_alloc&) {  // no memory to remember it: it is freed instead
 }
 
 void SizePlan::run(const Graph& graph, const Input& input, const Output& output, const FeatureNorms& norms,

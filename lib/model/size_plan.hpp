@@ -33,7 +33,7 @@ class SizePlan {
 
   void plan_memory(const Graph& graph);
   Arena take_arena();
-  void return_arena(Arena arena);
+  void return_arena(Arena arena) noexcept;
 
   MapSize input_;
   StepOptions options_;

@@ -1,6 +1,8 @@
 #include "core/threads.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
@@ -132,6 +134,24 @@ TEST(Threads, CallersOnSeveralThreadsDoNotMix) {
     });
   for (auto& t : callers) t.join();
   for (int c = 0; c < 4; c++) EXPECT_EQ(sums[c], 50 * 2016 * c);
+}
+
+TEST(Threads, AForkedChildRunsOnItsOneThread) {
+  std::atomic<int> visits = 0;
+  parallel_for(64, 4, [&](std::int64_t, int) { visits++; });  // the parent has a team, the child will not
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);  // instead of hanging
+    bool right = effective_threads(0) == 1 && effective_threads(8) == 1;
+    parallel_for(64, 4, [&](std::int64_t, int thread) { visits += thread == 0; });
+    set_thread_pool([&](int, const std::function<void(int)>&) { right = false; });
+    parallel_for(64, 4, [&](std::int64_t, int) { visits++; });
+    _exit(right && visits == 192 ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(effective_threads(8), 8) << "the parent is what it was";
 }
 
 }  // namespace

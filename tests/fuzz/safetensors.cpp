@@ -1,4 +1,6 @@
 // A .safetensors file: its header, and every tensor it says it holds.
+#include "model/safetensors.hpp"
+
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -9,7 +11,7 @@
 #include <vector>
 
 #include "core/error.hpp"
-#include "model/safetensors.hpp"
+#include "tests/fuzz/limits.hpp"
 
 using namespace replk;
 
@@ -31,6 +33,7 @@ class MemoryFile {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const fuzz::Limits limits;
   const MemoryFile memory(data, size);
   try {
     const model::SafetensorsFile file(memory.path());

@@ -111,14 +111,14 @@ TEST_F(CodeCache, AGeneratorMayAskForOtherCode) {
 }
 
 TEST_F(CodeCache, DropsTheLeastRecentlyUsedFirst) {
-  const Bytes kilobyte = returning(0, 1018);
-  set_code_cache_capacity(3 << 10);
+  const Bytes page = returning(0, 1000);  // a page is the least that code takes
+  set_code_cache_capacity(3 * 4096);
   std::multiset<std::string> generated;
   const auto get = [&](const std::string& spec) {
-    get_code(spec, [&] { return generated.insert(spec), kilobyte; });
+    get_code(spec, [&] { return generated.insert(spec), page; });
   };
   for (const char* spec : {"lru a", "lru b", "lru c", "lru a", "lru d"}) get(spec);  // d takes b's room
-  EXPECT_EQ(code_cache_statistics().bytes, 3u << 10);
+  EXPECT_EQ(code_cache_statistics().bytes, 3u * 4096);
   for (const char* spec : {"lru a", "lru c", "lru d"}) get(spec);
   EXPECT_EQ(generated.size(), 4u);
   get("lru b");

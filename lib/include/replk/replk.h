@@ -53,6 +53,10 @@ REPLK_API replk_status replk_set_log_callback(replk_log_callback callback, void*
 /* Threads that a call uses when it asks for 0: CPUs that this process may use (affinity and cgroup quota). */
 REPLK_API int replk_default_threads(void);
 
+/* A process that was forked may use the library, and what its parent made with it, on the thread that it has: there every
+ * call runs on one. While a process forks, no other thread of it may be inside the library. A library that was unloaded
+ * (dlclose) stays in memory, once however often that is done. */
+
 /* Runs the library's work on threads of the caller instead of OpenMP's: `run` must call task(i, context) for every i in
  * [0, count), at the same time where it can, and return when all have ended. Process-wide; NULL restores OpenMP. Not to be
  * changed while another thread is inside the library. */

@@ -1,0 +1,121 @@
+// Problem descriptors of the C API, hostile ones too: what is accepted and small is run.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "replk/replk.h"
+#include "tests/fuzz/limits.hpp"
+
+namespace {
+
+// Takes values off the front of the input; zeros behind its end.
+class Reader {
+ public:
+  Reader(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
+  std::uint8_t byte() { return size_ ? size_--, *data_++ : 0; }
+  // Mostly small, at times any: the first byte says which.
+  std::int64_t number() {
+    const std::uint8_t first = byte();
+    if (first < 0xf0) return first % 64;
+    if (first < 0xf8) return std::int64_t{1} << (byte() % 64);
+    std::uint64_t value = 0;
+    for (int i = 0; i < 8; i++) value = value << 8 | byte();
+    return static_cast<std::int64_t>(value);
+  }
+  std::string rest() {
+    std::string text(reinterpret_cast<const char*>(data_), size_);
+    size_ = 0;
+    return text;
+  }
+
+ private:
+  const std::uint8_t* data_;
+  std::size_t size_;
+};
+
+constexpr std::int64_t small = 1 << 13;
+
+void use(const replk_depthwise_problem& p, replk_depthwise* plan) {
+  std::int32_t height = 0, width = 0;
+  std::size_t bytes = 0;
+  if (replk_depthwise_output_size(plan, &height, &width) != REPLK_OK || height < 1 || width < 1) std::abort();
+  if (replk_depthwise_workspace_bytes(plan, &bytes) != REPLK_OK) std::abort();
+  const std::int64_t most = p.batch * p.channels * std::max(p.height * p.width, height * width);
+  if (most > small || bytes > 16 << 20) return;
+  const std::size_t element = p.type == REPLK_F32 ? 4 : 2;
+  const std::vector<std::uint8_t> src(p.batch * p.channels * p.height * p.width * element, 0x3c);
+  std::vector<std::uint8_t> dst(p.batch * p.channels * height * width * element);
+  const std::vector<std::uint8_t> residual(p.residual ? dst.size() : 0, 0x3c);
+  const replk_status status =
+      replk_depthwise_run(plan, src.data(), dst.data(), p.residual ? residual.data() : nullptr, nullptr, 0);
+  if (status != REPLK_OK) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  setenv("REPLK_TUNING", "off", 1);  // no cache file, no clock
+  return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const std::vector<float> weights(1 << 16, 0.01f);
+  const replk::fuzz::Limits limits;
+  Reader in(data, size);
+  replk_depthwise_problem p = replk_depthwise_problem_default();
+  p.batch = in.number();
+  p.channels = static_cast<std::int32_t>(in.number());
+  p.height = static_cast<std::int32_t>(in.number());
+  p.width = static_cast<std::int32_t>(in.number());
+  p.branch_count = static_cast<std::int32_t>(in.number());
+  replk_branch branches[16];
+  std::int64_t needed = 0;  // weights of the largest branch
+  for (int i = 0; i < 16 && i < p.branch_count; i++) {
+    branches[i] = {static_cast<std::int32_t>(in.number()), static_cast<std::int32_t>(in.number()),
+                   static_cast<std::int32_t>(in.number()), static_cast<std::int32_t>(in.number())};
+    const std::int64_t taps = std::int64_t{branches[i].kernel_h} * branches[i].kernel_w;
+    std::int64_t here = 0;
+    if (__builtin_mul_overflow(taps, std::int64_t{p.channels}, &here)) here = INT64_MAX;
+    needed = std::max(needed, here);
+  }
+  p.branches = branches;
+  const std::uint8_t given = in.byte();
+  if (given & 1)
+    p.pad_h = static_cast<std::int32_t>(in.number()), p.pad_w = static_cast<std::int32_t>(in.number());
+  if (given & 2)
+    p.stride_h = static_cast<std::int32_t>(in.number()), p.stride_w = static_cast<std::int32_t>(in.number());
+  if (given & 4) p.layout = static_cast<replk_layout>(in.byte() % 3);
+  if (given & 8) p.type = static_cast<replk_type>(in.byte() % 4);
+  if (given & 16) p.numerics = static_cast<replk_numerics>(in.byte() % 3);
+  if (given & 32) p.activation = static_cast<replk_activation>(in.byte() % 4);
+  if (given & 64) p.residual = in.byte() & 1, p.bias = in.byte() & 1;
+  if (given & 128) p.struct_size = static_cast<std::size_t>(in.number());
+
+  replk_depthwise_options options = replk_depthwise_options_default();
+  options.threads = 1;
+  static const char* const algorithms[] = {nullptr,    "portable", "direct", "row-spectral",
+                                           "spectral", "stripes",  "none"};
+  options.algorithm = algorithms[in.byte() % 7];
+  const std::string tiling = in.rest();
+  if (!tiling.empty()) options.tiling = tiling.c_str();
+
+  // The caller vouches for the weights' length. Where there are not so many here there are none, which is an
+  // error that comes after all that is checked of the problem itself.
+  const float* pointers[16];
+  std::fill(std::begin(pointers), std::end(pointers), weights.data());
+  const bool enough = needed <= static_cast<std::int64_t>(weights.size());
+  replk_depthwise* plan = reinterpret_cast<replk_depthwise*>(&p);
+  const replk_status status =
+      replk_depthwise_create(&p, enough ? pointers : nullptr,
+                             p.bias && p.channels <= (1 << 16) ? weights.data() : nullptr, &options, &plan);
+  if ((status == REPLK_OK) != (plan != nullptr)) std::abort();
+  if (status == REPLK_INTERNAL || status == REPLK_OUT_OF_MEMORY) std::abort();
+  if (status != REPLK_OK && !*replk_last_error()) std::abort();
+  if (plan) use(p, plan);
+  replk_depthwise_destroy(plan);
+  return 0;
+}
