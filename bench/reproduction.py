@@ -1,8 +1,18 @@
 #!/usr/bin/env python3
-"""Writes docs/reproduction.md from one run of ./run bench: python3 bench/reproduction.py RUN.json > docs/reproduction.md"""
+"""Writes docs/reproduction.md from one run of ./run bench and the trainings of python/guidelines.py:
+
+    python3 bench/reproduction.py RUN.json [GUIDELINES.csv] > docs/reproduction.md
+
+The trainings are docs/bench/guidelines.csv unless another file is named.
+"""
+import csv
 import json
+import pathlib
 import re
+import statistics
 import sys
+
+GUIDELINES = pathlib.Path(__file__).resolve().parents[1] / "docs" / "bench" / "guidelines.csv"
 
 # RepLKNet (arXiv 2203.06717), table 1: ms of 24 layers, batch 64, 384 channels, GTX 2080 Ti; at kernels 3 and 31.
 TABLE1 = {16: {"pytorch": (5.6, 171.4), "theirs": (5.6, 8.4)}, 32: {"pytorch": (21.9, 734.8), "theirs": (21.9, 96.7)},
@@ -108,6 +118,39 @@ def slak(networks, rows):
     return lines
 
 
+def guidelines(runs):
+    """Tables 2 and 3 of the paper: lines of top-1 in per cent, theirs and ours."""
+    ours = {}
+    for run in runs:
+        ours.setdefault(run["configuration"], []).append(100 * float(run["top1"]))
+    paper = {"3x3": "71.76", "13x13": "73.24 (with the small branch)", "13x13 without the small branch": "72.53",
+             "3x3 without shortcuts": "68.67", "13x13 without shortcuts": "53.98 (no small branch)"}
+    for configuration, theirs in paper.items():
+        accuracies = ours.get(configuration)
+        if accuracies:
+            spread = f"{min(accuracies):.2f} to {max(accuracies):.2f}"
+            yield configuration.replace("x", " × ", 1), theirs, f"{statistics.mean(accuracies):.2f}", spread, len(accuracies)
+
+
+def print_guidelines(path):
+    if not path.exists():
+        return
+    with path.open() as file:
+        runs = list(csv.DictReader(file))
+    print("\n## The guidelines, trained\n")
+    first = runs[0]
+    seconds = [float(run["seconds_of_one_core"]) for run in runs]
+    print(f"Tables 2 and 3 of the paper are about MobileNetV2 on ImageNet, 100 epochs. Here: a narrow `replknet-nano` on "
+          f"{int(first['images']):,} images of Fashion-MNIST, {first['epochs']} epochs, the same schedule and seeds for all, "
+          f"accuracy over the 10,000 test images; `python3 python/guidelines.py`, {statistics.mean(seconds):.0f} s of one core "
+          f"a run, results in [{path.name}](bench/{path.name}).\n")
+    print("| kernels | paper, top-1 % | here, mean % | lowest to highest | seeds |\n| --- | --- | --- | --- | --- |")
+    for line in guidelines(runs):
+        print("| " + " | ".join(map(str, line)) + " |")
+    print("\nA network of this size on 28 × 28 pixels says nothing about ImageNet; differences below the spread say nothing "
+          "at all.")
+
+
 def main():
     with open(sys.argv[1]) as file:
         run = json.load(file)
@@ -124,6 +167,7 @@ def main():
     print("\n## What a CPU cannot show\n")
     for claim in CANNOT:
         print(f"- {claim}")
+    print_guidelines(pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else GUIDELINES)
 
 
 if __name__ == "__main__":

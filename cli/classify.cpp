@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -28,6 +29,7 @@ struct Arguments {
   std::optional<Size> size;
   std::string labels;
   int top = 5;
+  bool times = false;
 };
 
 std::vector<std::string> labels_for(const Arguments& arguments, const LoadedNetwork& loaded) {
@@ -68,14 +70,21 @@ class Classifier {
       : network_(loaded.network),
         size_(input_size(arguments.size, network_.architecture())),
         pixels_(static_cast<std::size_t>(size_.height) * size_.width * 3),
-        logits_(network_.classes()) {}
+        logits_(network_.classes()) {
+    network_.prepare(1, size_.height, size_.width);
+  }
 
   Size size() const { return size_; }
+  /// What the network took for the last image, reading it not counted.
+  double milliseconds() const { return milliseconds_; }
 
   std::vector<Guess> classify(const std::string& path, int top) {
     const image::Image picture = image::read_image(path);
     prepare_classification(picture, network_.architecture().preprocessing, size_, pixels_.data());
+    const auto start = std::chrono::steady_clock::now();
     network_.run({pixels_.data(), 1, size_.height, size_.width}, {.logits = logits_.data()});
+    milliseconds_ =
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     if (!std::all_of(logits_.begin(), logits_.end(), [](float logit) { return std::isfinite(logit); })) {
       core::fail(core::Status::bad_file, "{}: the network's outputs are not finite; check the weights", path);
     }
@@ -86,6 +95,7 @@ class Classifier {
   model::Network& network_;
   Size size_;
   std::vector<float> pixels_, logits_;
+  double milliseconds_ = 0;
 };
 
 ExitCode run(const Arguments& arguments, bool json) {
@@ -109,13 +119,15 @@ ExitCode run(const Arguments& arguments, bool json) {
     try {
       const std::vector<Guess> guesses = classifier.classify(path, arguments.top);
       Json top = Json::array();
-      if (!json) fmt::print("\n{}\n", path);
+      const std::string time = arguments.times ? fmt::format("  ({:.2f} ms)", classifier.milliseconds()) : "";
+      if (!json) fmt::print("\n{}{}\n", path, time);
       for (const Guess& guess : guesses) {
         const std::string& label = labels[guess.index];
         top.push_back({{"class", guess.index}, {"label", label}, {"probability", guess.probability}});
         if (!json) fmt::print("  {:6.2f} %  {}\n", 100 * guess.probability, label);
       }
       rows.push_back({{"image", path}, {"top", top}});
+      if (arguments.times) rows.back()["ms"] = classifier.milliseconds();
     } catch (const core::Error& error) {
       report_failure(error.what());
       rows.push_back({{"image", path}, {"error", error.what()}});
@@ -149,6 +161,7 @@ void add_classify(CLI::App& program) {
       ->type_name("N")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
+  command.add_flag("--times", arguments->times, "Show how long the network took for each image");
   command
       .add_option("--labels", arguments->labels,
                   "Names of the classes, one a line or a JSON array (default: the weights' own, or numbers)")

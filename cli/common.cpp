@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstdio>
@@ -16,7 +17,7 @@
 namespace replk::cli {
 namespace {
 
-constexpr int min_side = 32, max_side = 16384;
+constexpr int min_side = 16, max_side = 16384;
 
 bool parse_side(std::string_view text, int& side) {
   const char* end = text.data() + text.size();
@@ -118,7 +119,12 @@ TuneFirst::~TuneFirst() {
 
 void Progress::advance(std::int64_t steps) {
   done_ += steps;
-  line_.show(fmt::format("{} of {} {}", done_, total_, what_));
+  constexpr std::int64_t width = 30;
+  const std::int64_t filled =
+      std::clamp<std::int64_t>(done_ * width / std::max<std::int64_t>(total_, 1), 0, width);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  line_.show(fmt::format("[{:#<{}}{:.<{}}] {} of {} {}, {:.1f} a second", "", filled, "", width - filled,
+                         done_, total_, what_, static_cast<double>(done_) / std::max(seconds, 1e-9)));
 }
 
 }  // namespace replk::cli

@@ -1,5 +1,6 @@
 // What the commands share: exit codes, the one JSON object, sizes, progress.
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
@@ -43,7 +44,7 @@ struct Size {
   std::string to_string() const;  // HxW
 };
 
-/// The size of a network's input: `HxW` or `S` for SxS, each 32..16384. Throws invalid_argument naming
+/// The size of a network's input: `HxW` or `S` for SxS, each 16..16384. Throws invalid_argument naming
 /// `field`.
 Size parse_size(std::string_view field, std::string_view text);
 
@@ -81,10 +82,11 @@ class TuneFirst {
   StatusLine line_;
 };
 
-/// "3 of 40 images", as a StatusLine.
+/// A bar with "3 of 40 images, 12.5 a second", as a StatusLine.
 class Progress {
  public:
-  Progress(std::int64_t total, std::string what) : total_(total), what_(std::move(what)) {}
+  Progress(std::int64_t total, std::string what)
+      : total_(total), what_(std::move(what)), start_(std::chrono::steady_clock::now()) {}
   void advance(std::int64_t steps = 1);
   /// To be called before something is printed while this stands.
   void clear() { line_.clear(); }
@@ -92,6 +94,7 @@ class Progress {
  private:
   std::int64_t total_, done_ = 0;
   std::string what_;
+  std::chrono::steady_clock::time_point start_;
   StatusLine line_;
 };
 

@@ -1,16 +1,11 @@
 #include "cli/dataset.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <span>
-#include <string_view>
 #include <vector>
 
+#include "cli/idx.hpp"
 #include "core/error.hpp"
 #include "image/decode.hpp"
 
@@ -44,6 +39,7 @@ class ImageFolder : public Dataset {
   std::int64_t size() const override { return std::ssize(items_); }
   int classes() const override { return classes_; }
   int label(std::int64_t index) const override { return items_[index].label; }
+  std::string name(std::int64_t index) const override { return items_[index].path; }
   image::Image read(std::int64_t index) const override { return image::read_image(items_[index].path); }
 
  private:
@@ -62,61 +58,6 @@ class ImageFolder : public Dataset {
   };
   std::vector<Item> items_;
   int classes_ = 0;
-};
-
-// An IDX file of bytes: 00 00 08 RANK, the dimensions as big-endian 32-bit numbers, the values.
-class IdxFile {
- public:
-  IdxFile(const std::string& path, int lowest_rank, int highest_rank) : path_(path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) core::fail(Status::not_found, "{}: {}", path, std::strerror(errno));
-    std::array<unsigned char, 4> magic{};
-    read(file, magic);
-    const int rank = magic[3];
-    if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || rank < lowest_rank || rank > highest_rank) {
-      core::fail(Status::bad_file,
-                 "{}: IDX magic is {:02x} {:02x} {:02x} {:02x}; expected 00 00 08 and a rank of {}..{}", path,
-                 magic[0], magic[1], magic[2], magic[3], lowest_rank, highest_rank);
-    }
-    std::uint64_t bytes = 1;
-    for (int i = 0; i < rank; ++i) {
-      std::array<unsigned char, 4> number{};
-      read(file, number);
-      const std::uint64_t size =
-          std::uint32_t{number[0]} << 24 | number[1] << 16 | number[2] << 8 | number[3];
-      if (size < 1 || size > max_bytes) {
-        core::fail(Status::bad_file, "{}: IDX dimension {} is {}, outside 1..{}", path, i, size, max_bytes);
-      }
-      bytes *= size;  // at most 2^32 times 32 bits: no overflow
-      if (bytes > max_bytes)
-        core::fail(Status::bad_file, "{}: IDX data of more than {} bytes", path, max_bytes);
-      sizes_.push_back(static_cast<std::int64_t>(size));
-    }
-    const std::uint64_t expected = bytes + 4 + 4 * static_cast<std::uint64_t>(rank);
-    std::error_code error;
-    const std::uint64_t actual = fs::file_size(path, error);
-    if (error || actual != expected) {
-      core::fail(Status::bad_file, "{}: file size is {} bytes; its IDX header asks for {}", path, actual,
-                 expected);
-    }
-    values_.resize(bytes);
-    read(file, values_);
-  }
-
-  const std::vector<std::int64_t>& sizes() const { return sizes_; }
-  const std::vector<unsigned char>& values() const { return values_; }
-
- private:
-  static constexpr std::uint64_t max_bytes = std::uint64_t{1} << 32;
-
-  void read(std::ifstream& file, std::span<unsigned char> destination) {
-    file.read(reinterpret_cast<char*>(destination.data()), static_cast<std::streamsize>(destination.size()));
-    if (!file) core::fail(Status::bad_file, "{}: the IDX file ends early", path_);
-  }
-
-  std::string path_;
-  std::vector<std::int64_t> sizes_;
-  std::vector<unsigned char> values_;
 };
 
 // `...images-idx3-ubyte` to `...labels-idx1-ubyte`, whatever stands between and around.
@@ -153,6 +94,7 @@ class IdxImages : public Dataset {
   std::int64_t size() const override { return images_.sizes()[0]; }
   int classes() const override { return classes_; }
   int label(std::int64_t index) const override { return labels_.values()[index]; }
+  std::string name(std::int64_t index) const override { return std::to_string(index); }
   image::Image read(std::int64_t index) const override {
     const auto& sizes = images_.sizes();
     image::Image image(static_cast<int>(sizes[1]), static_cast<int>(sizes[2]));

@@ -21,14 +21,16 @@ class Dataset {
   /// Labels are 0..classes() - 1.
   virtual int classes() const = 0;
   virtual int label(std::int64_t index) const = 0;
+  /// A file's path, or the number of an image among others in a file.
+  virtual std::string name(std::int64_t index) const = 0;
   /// Throws not_found or bad_file.
   virtual image::Image read(std::int64_t index) const = 0;
 };
 
 /// A folder (as torchvision's ImageFolder: the sub-folders in sorted order are the classes, and JPEG and PNG
 /// files at any depth below them the images, sorted too) or an IDX file of MNIST's kind (bytes, N x H x W
-/// grey or N x H x W x 3), whose labels are in the file of the same name with `labels-idx1` instead of
-/// `images-idx3`. Throws not_found, bad_file or invalid_argument.
+/// grey or N x H x W x 3, gzipped or not), whose labels are in the file of the same name with `labels-idx1`
+/// instead of `images-idx3`. Throws not_found, bad_file or invalid_argument.
 std::unique_ptr<Dataset> open_dataset(const std::string& path);
 
 }  // namespace replk::cli

@@ -15,6 +15,7 @@
 #include "cli/common.hpp"
 #include "cli/dataset.hpp"
 #include "cli/network.hpp"
+#include "cli/predictions.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
 
@@ -23,7 +24,7 @@ namespace {
 
 struct Arguments {
   NetworkOptions network;
-  std::string images;
+  std::string images, out;
   std::optional<Size> size;
   Shard shard;
   int batch = 8;
@@ -31,27 +32,36 @@ struct Arguments {
 
 struct Score {
   std::int64_t images = 0, top1 = 0, top5 = 0, failed = 0;
+
+  void add(const Prediction& prediction) {
+    ++images;
+    top1 += prediction.rank < 1;
+    top5 += prediction.rank < 5;
+  }
 };
 
 // Where the label stands among the logits, best first: 0 is a hit. Of equal logits the lower class goes
 // first; a logit that is not a number counts as a miss.
-int rank_of(const float* logits, int classes, int label) {
-  if (std::isnan(logits[label])) return classes;
-  int rank = 0;
-  for (int c = 0; c < classes; ++c) {
-    rank += logits[c] > logits[label] || (logits[c] == logits[label] && c < label);
+Prediction judge(const float* logits, int classes, int label) {
+  Prediction result;
+  result.predicted = static_cast<int>(std::max_element(logits, logits + classes) - logits);
+  if (std::isnan(logits[label])) {
+    result.rank = classes;
+    return result;
   }
-  return rank;
+  for (int c = 0; c < classes; ++c)
+    result.rank += logits[c] > logits[label] || (logits[c] == logits[label] && c < label);
+  return result;
 }
 
-// Images are read on all threads and run in batches of one size, so that one plan serves all.
-Score evaluate(model::Network& network, const Dataset& dataset, const std::vector<std::int64_t>& chosen,
-               Size size, int batch, Progress& progress) {
+// Images are read on all threads and run in batches of one size, so that one plan serves all. file: null, or
+// where each prediction is kept.
+void evaluate(model::Network& network, const Dataset& dataset, const std::vector<std::int64_t>& chosen,
+              Size size, int batch, PredictionsFile* file, Score& score, Progress& progress) {
   const std::size_t pixels_of_one = static_cast<std::size_t>(size.height) * size.width * 3;
   std::vector<float> pixels(pixels_of_one * batch);
   std::vector<float> logits(static_cast<std::size_t>(network.classes()) * batch);
   std::vector<std::string> faults(batch);
-  Score score;
   for (std::size_t begin = 0; begin < chosen.size(); begin += batch) {
     const std::size_t count = std::min<std::size_t>(batch, chosen.size() - begin);
     core::parallel_for(static_cast<std::int64_t>(count), network.threads(), [&](std::int64_t i, int) {
@@ -71,15 +81,14 @@ Score evaluate(model::Network& network, const Dataset& dataset, const std::vecto
         ++score.failed;
         continue;
       }
-      const int rank =
-          rank_of(&logits[i * network.classes()], network.classes(), dataset.label(chosen[begin + i]));
-      ++score.images;
-      score.top1 += rank < 1;
-      score.top5 += rank < 5;
+      const std::int64_t index = chosen[begin + i];
+      const Prediction prediction =
+          judge(&logits[i * network.classes()], network.classes(), dataset.label(index));
+      score.add(prediction);
+      if (file) file->add(index, prediction);
     }
     progress.advance(static_cast<std::int64_t>(count));
   }
-  return score;
 }
 
 ExitCode run(const Arguments& arguments, bool json) {
@@ -90,25 +99,43 @@ ExitCode run(const Arguments& arguments, bool json) {
     core::fail(core::Status::invalid_argument, "{}: {} classes; {} tells {} apart", arguments.images,
                dataset->classes(), loaded.weights->describe(), network.classes());
   }
-  std::vector<std::int64_t> chosen;
-  for (std::int64_t i = arguments.shard.index; i < dataset->size(); i += arguments.shard.count)
-    chosen.push_back(i);
-  if (chosen.empty()) {
+  const Size size = input_size(arguments.size, network.architecture());
+  std::unique_ptr<PredictionsFile> file;
+  if (!arguments.out.empty()) {
+    file = std::make_unique<PredictionsFile>(
+        arguments.out,
+        fmt::format("replk eval --model {} --size {} --weights {} --images {}", network.architecture().name,
+                    size.to_string(), loaded.weights->describe(), arguments.images),
+        *dataset);
+  }
+  Score score;
+  std::vector<std::int64_t> chosen;  // what is left to do of the shard
+  for (std::int64_t i = arguments.shard.index; i < dataset->size(); i += arguments.shard.count) {
+    const auto done = file ? file->done().find(i) : decltype(file->done().end()){};
+    if (file && done != file->done().end())
+      score.add(done->second);
+    else
+      chosen.push_back(i);
+  }
+  const std::int64_t kept = score.images;
+  if (chosen.empty() && kept == 0) {
     core::fail(core::Status::invalid_argument, "{}: no images in shard {} of {}", arguments.images,
                arguments.shard.index + 1, arguments.shard.count);
   }
-  const Size size = input_size(arguments.size, network.architecture());
-  const int batch = static_cast<int>(std::min<std::size_t>(arguments.batch, chosen.size()));
-  network.prepare(batch, size.height, size.width);
 
-  Progress progress(std::ssize(chosen), "images");
-  const auto start = std::chrono::steady_clock::now();
-  const Score score = evaluate(network, *dataset, chosen, size, batch, progress);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  progress.clear();
+  double seconds = 0;
+  if (!chosen.empty()) {
+    const int batch = static_cast<int>(std::min<std::size_t>(arguments.batch, chosen.size()));
+    network.prepare(batch, size.height, size.width);
+    Progress progress(std::ssize(chosen), "images");
+    const auto start = std::chrono::steady_clock::now();
+    evaluate(network, *dataset, chosen, size, batch, file.get(), score, progress);
+    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
 
   const double images = static_cast<double>(std::max<std::int64_t>(score.images, 1));
-  const double top1 = score.top1 / images, top5 = score.top5 / images, rate = score.images / seconds;
+  const double top1 = score.top1 / images, top5 = score.top5 / images;
+  const double rate = seconds > 0 ? static_cast<double>(score.images - kept) / seconds : 0;
   if (json) {
     print_json({{"images", score.images},
                 {"top1", top1},
@@ -118,9 +145,10 @@ ExitCode run(const Arguments& arguments, bool json) {
   } else {
     fmt::print("{} at {}, weights: {}\n", network.architecture().name, size.to_string(),
                loaded.weights_note());
-    fmt::print("  {} images: top-1 {:.2f} %, top-5 {:.2f} %; {:.1f} images a second", score.images,
-               100 * top1, 100 * top5, rate);
-    fmt::print("{}\n", score.failed ? fmt::format("; {} could not be read", score.failed) : "");
+    fmt::print("  {} images: top-1 {:.2f} %, top-5 {:.2f} %; {:.1f} images a second{}{}\n", score.images,
+               100 * top1, 100 * top5, rate,
+               kept ? fmt::format("; {} were in {} already", kept, arguments.out) : "",
+               score.failed ? fmt::format("; {} could not be read", score.failed) : "");
   }
   return score.failed == 0 ? exit_done : score.images > 0 ? exit_failures : exit_wrong;
 }
@@ -146,7 +174,7 @@ void add_eval(CLI::App& program) {
       .add_option(
           "--images", arguments->images,
           "A folder with one folder of images for each class, in sorted order; or an IDX file of images "
-          "(...images-idx3-ubyte) with its labels (...labels-idx1-ubyte) beside it")
+          "(...images-idx3-ubyte, .gz or not) with its labels (...labels-idx1-ubyte) beside it")
       ->type_name("DIR|IDX")
       ->required();
   command
@@ -154,6 +182,10 @@ void add_eval(CLI::App& program) {
           "--shard", [arguments](const std::string& text) { arguments->shard = parse_shard(text); },
           "Every N-th image from the I-th on, I in 1..N, so that N runs share the work")
       ->type_name("I/N");
+  command
+      .add_option("--out", arguments->out,
+                  "Keep each prediction in this CSV file; what it has already is not run again")
+      ->type_name("FILE.csv");
   add_size_option(command, arguments->size, "Input size (default: the model's)");
   command.add_option("--batch", arguments->batch, "Images a run")
       ->type_name("N")

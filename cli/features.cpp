@@ -50,7 +50,7 @@ ExitCode run(const Arguments& arguments, bool json) {
   LoadedNetwork loaded = load_network(arguments.network);
   model::Network& network = loaded.network;
   const Size size = input_size(arguments.size, network.architecture());
-  if (arguments.random) picture = random_picture(size, arguments.network.seed);
+  if (arguments.random) picture = random_picture(size, arguments.network.seed.value_or(1));
 
   std::vector<float> pixels(static_cast<std::size_t>(size.height) * size.width * 3);
   prepare_warped(picture, network.architecture().preprocessing, size, pixels.data());

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <utility>
 
+#include "cli/shipped.hpp"
+#include "core/error.hpp"
 #include "image/preprocess.hpp"
 #include "image/resize.hpp"
 
@@ -18,9 +21,12 @@ void add_model_option(CLI::App& command, std::string& model) {
 
 void add_weights_options(CLI::App& command, NetworkOptions& options) {
   CLI::Option* weights =
-      command.add_option("--weights", options.weights, "Weights (default: random ones from the seed)")
+      command
+          .add_option("--weights", options.weights, "Weights (default: those that ship; else random ones)")
           ->type_name("FILE.safetensors");
-  command.add_option("--seed", options.seed, "Seed of the random weights")->type_name("N")->excludes(weights);
+  command.add_option("--seed", options.seed, "Random weights, from this seed")
+      ->type_name("N")
+      ->excludes(weights);
   add_threads_option(command, options.threads);
 }
 
@@ -31,9 +37,11 @@ std::string LoadedNetwork::weights_note() const {
 
 LoadedNetwork load_network(const NetworkOptions& options) {
   const model::Architecture architecture = model::find_architecture(options.model);
-  const bool random = options.weights.empty();
+  std::string file = options.weights;
+  if (file.empty() && !options.seed) file = shipped_weights(architecture);
+  const bool random = file.empty();
   auto weights =
-      random ? model::seeded_weights(architecture, options.seed) : model::open_safetensors(options.weights);
+      random ? model::seeded_weights(architecture, options.seed.value_or(1)) : model::open_safetensors(file);
   StatusLine line;
   model::NetworkOptions network_options;
   network_options.threads = options.threads;
@@ -47,7 +55,12 @@ LoadedNetwork load_network(const NetworkOptions& options) {
 }
 
 Size input_size(const std::optional<Size>& size, const model::Architecture& architecture) {
-  return size.value_or(Size{architecture.preprocessing.size, architecture.preprocessing.size});
+  const Size chosen = size.value_or(Size{architecture.preprocessing.size, architecture.preprocessing.size});
+  if (std::min(chosen.height, chosen.width) < architecture.smallest_side) {
+    core::fail(core::Status::invalid_argument, "--size: '{}': sides of {} are {}..16384", chosen.to_string(),
+               architecture.name, architecture.smallest_side);
+  }
+  return chosen;
 }
 
 void prepare_classification(const image::Image& picture, const model::Preprocessing& preprocessing, Size size,

@@ -13,8 +13,8 @@
 namespace replk::cli {
 
 struct NetworkOptions {
-  std::string model, weights;  // weights: a .safetensors file; empty for random ones
-  std::uint64_t seed = 1;      // of the random ones
+  std::string model, weights;  // weights: a .safetensors file; empty for those that ship, or random ones
+  std::optional<std::uint64_t> seed;  // of random ones; given, they are wanted
   int threads = 0;
   bool norm_intermediate_features = false;
 };
@@ -36,7 +36,7 @@ struct LoadedNetwork {
 /// Throws where the name is unknown or the file is not one of this model.
 LoadedNetwork load_network(const NetworkOptions& options);
 
-/// The size asked for, or the model's own.
+/// The size asked for, or the model's own. Throws invalid_argument where it is smaller than the model takes.
 Size input_size(const std::optional<Size>& size, const model::Architecture& architecture);
 
 /// A picture as the model's own evaluation prepares it, for a square input below the size from which it

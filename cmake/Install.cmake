@@ -17,6 +17,7 @@ if(TARGET replk)
   file(RELATIVE_PATH library_from_program /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
   set_target_properties(replk PROPERTIES INSTALL_RPATH $ORIGIN/${library_from_program})
   install(TARGETS replk RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/models DESTINATION ${CMAKE_INSTALL_DATADIR}/replk)
 endif()
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/replk)

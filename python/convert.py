@@ -77,7 +77,8 @@ def load(path, ema):
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # whatever a broken file makes of the unpickler
-        raise Refused(f'{path}: not a checkpoint that can be loaded: {str(error).splitlines()[0].split('. ')[0]}') from error
+        reason = str(error).splitlines()[0].split('. ')[0]
+        raise Refused(f'{path}: not a checkpoint that can be loaded: {reason}') from error
     if not isinstance(checkpoint, dict):
         raise Refused(f'{path}: holds a {type(checkpoint).__name__}; a dict of tensors is wanted')
     order = ('model_ema', 'state_dict', 'model') if ema else CONTAINERS

@@ -34,10 +34,12 @@ struct Architecture {
   int small_kernel = 0;      // of the parallel small one (SLaK: also the short side of the stripes); 0: none
   double depthwise_ratio = 1;  // channels of RepLKNet's depthwise convolution over those of the stage
   int feedforward_ratio = 4;   // hidden channels over those of the stage
+  std::array<int, 2> stem_strides{2, 2};  // of RepLKNet's first and last layer before the first stage
   /// UniRepLKNet: in its third stage one block in so many has the large kernel, the others 3x3.
   int third_stage_period = 1;
   int stem_channels = 32, head_channels = 1280;  // of MobileNetV2
   int classes = 1000;
+  int smallest_side = 32;  // of an input
   Preprocessing preprocessing;
 };
 

@@ -130,10 +130,11 @@ class RepLKNet : Builder {
   }
   int stem() {
     const int c = row.channels[0];
-    int x = convolution("stem.0", 0, conv_bn("stem.0", {c, 3, 3, 3}), 2, 1, Activation::relu);
+    int x =
+        convolution("stem.0", 0, conv_bn("stem.0", {c, 3, 3, 3}), row.stem_strides[0], 1, Activation::relu);
     x = small_depthwise("stem.1", x, 1);
     x = linear("stem.2", x, conv_bn("stem.2", {c, c, 1, 1}), Activation::relu);
-    return small_depthwise("stem.3", x, 2);
+    return small_depthwise("stem.3", x, row.stem_strides[1]);
   }
   int transition(const std::string& prefix, int x, int c) {
     x = linear(prefix + ".0", x, conv_bn(prefix + ".0", {c, channels(x), 1, 1}), Activation::relu);

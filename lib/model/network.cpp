@@ -15,12 +15,13 @@ using core::fail;
 using core::Status;
 
 constexpr std::size_t kept_sizes = 4;
-constexpr int smallest_side = 32, largest_side = 16384;
+constexpr int largest_side = 16384;
 /// Keeps every tensor's number of elements far from overflow.
 constexpr std::int64_t largest_pixels = std::int64_t{1} << 31;
 constexpr int largest_classes = 1 << 20;
 
-void check_size(std::int64_t batch, int height, int width) {
+void check_size(const Architecture& architecture, std::int64_t batch, int height, int width) {
+  const int smallest_side = architecture.smallest_side;
   if (height < smallest_side || height > largest_side)
     fail(Status::invalid_argument, "input height {} is outside {}..{}", height, smallest_side, largest_side);
   if (width < smallest_side || width > largest_side)
@@ -176,7 +177,7 @@ std::size_t Network::weight_bytes() const {
 
 FeatureShape Network::feature_shape(int stage, int height, int width) const {
   if (stage < 0 || stage > 3) fail(Status::invalid_argument, "stage {} is outside 0..3", stage);
-  check_size(1, height, width);
+  check_size(state_->architecture, 1, height, width);
   const Graph& graph = state_->graph;
   std::vector<MapSize> sizes(graph.values.size(), MapSize{1, height, width});
   const int wanted = graph.stages[stage].value;
@@ -185,7 +186,7 @@ FeatureShape Network::feature_shape(int stage, int height, int width) const {
 }
 
 double Network::macs(int height, int width, LayerKind kind) const {
-  check_size(1, height, width);
+  check_size(state_->architecture, 1, height, width);
   const Graph& graph = state_->graph;
   std::vector<MapSize> sizes(graph.values.size(), MapSize{1, height, width});
   double sum = 0;
@@ -199,12 +200,12 @@ double Network::macs(int height, int width, LayerKind kind) const {
 }
 
 void Network::prepare(std::int64_t batch, int height, int width) {
-  check_size(batch, height, width);
+  check_size(state_->architecture, batch, height, width);
   state_->plan_of({batch, height, width});
 }
 
 void Network::run(const Input& input, const Output& output, const RunOptions& options) {
-  check_size(input.batch, input.height, input.width);
+  check_size(state_->architecture, input.batch, input.height, input.width);
   if (input.pixels == nullptr) fail(Status::invalid_argument, "input pixels are null");
   if (output.logits != nullptr && state_->graph.logits < 0)
     fail(Status::invalid_argument, "model {}: its weights have no head ('{}'), so there are no logits",

@@ -30,7 +30,8 @@ struct NetworkOptions {
   std::function<bool(double fraction)> progress;
 };
 
-/// Normalised RGB images, [batch][height][width][3], any alignment. batch >= 1, height and width 32..16384.
+/// Normalised RGB images, [batch][height][width][3], any alignment. batch >= 1, height and width from the
+/// architecture's smallest side (32; replknet-nano 16) to 16384.
 struct Input {
   const float* pixels = nullptr;
   std::int64_t batch = 1;

@@ -11,7 +11,7 @@
 
 namespace {
 
-const char nano[] = "replknet-nano";
+const char nano[] = "replknet-test";
 
 std::vector<float> image(int height, int width, float phase = 0) {
   std::vector<float> pixels(static_cast<std::size_t>(height) * width * 3);

@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """What the commands do when all is well: results, JSON and files."""
 import math
-import shutil
 import struct
 import tempfile
 import unittest
 from pathlib import Path
 
 from replk import (IMAGE, MODEL, ProgramTest, gradient, gradient_png, nano_shapes, normalised, passing_network,
-                   read_safetensors, run, safetensors)
+                   read_safetensors, safetensors)
 
 
 class Commands(ProgramTest):
@@ -118,37 +117,6 @@ class Commands(ProgramTest):
         self.assertIn("large depthwise", [kind["kind"] for kind in row["profile"]])
         depthwise = [layer for layer in row["layers"] if layer["kind"] == "large depthwise"]
         self.assertEqual(len(depthwise), 5)
-
-    def test_eval_of_a_folder(self):
-        for name, count in (("b", 2), ("a", 3)):
-            (self.folder / name).mkdir()
-            for i in range(count):
-                shutil.copy(IMAGE, self.folder / name / f"{i}.png")
-        (self.folder / "a" / "bad.jpg").write_bytes(b"no image")
-        base = ("eval", "--model", MODEL, "--size", "64", "--images", self.folder)
-        whole = self.json(*base, code=1)
-        self.assertEqual((whole["images"], whole["failed"]), (5, 1))
-        # All pictures are the same, so at most one of the two classes can be hit.
-        self.assertIn(round(whole["top1"], 6), (0, 0.4, 0.6))
-        self.assertGreaterEqual(whole["top5"], whole["top1"])
-        done = [run(*base, "--shard", f"{i}/2", "--json") for i in (1, 2)]
-        self.assertEqual(sorted(d.returncode for d in done), [0, 1])
-
-    def test_eval_of_an_idx_file(self):
-        # A network whose logits are the head's bias: 0 to 9, so class 9 comes first and 9 to 5 are the top five.
-        weights = self.folder / "weights.safetensors"
-        weights.write_bytes(safetensors(nano_shapes(), given={"head.bias": list(range(10))}))
-        labels = bytes([9, 6, 1])
-        for name, shape in (("x-images-idx3-ubyte", (3, 40, 40)), ("y-images-idx4-ubyte", (3, 40, 40, 3))):
-            header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
-            (self.folder / name).write_bytes(header + bytes(math.prod(shape)))
-            (self.folder / f"{name[0]}-labels-idx1-ubyte").write_bytes(struct.pack(">BBBBI", 0, 0, 8, 1, 3) + labels)
-            result = self.json("eval", "--model", MODEL, "--size", "64", "--weights", weights, "--batch", "2", "--images",
-                               self.folder / name)
-            self.assertEqual((result["images"], result["failed"]), (3, 0))
-            self.assertAlmostEqual(result["top1"], 1 / 3)
-            self.assertAlmostEqual(result["top5"], 2 / 3)
-            self.assertGreater(result["images_per_second"], 0)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ class Usage(ProgramTest):
         self.refuse("eval", "--model", MODEL, names=["--images"])
 
     def test_bad_sizes(self):
-        for size in ("0", "31", "16385", "x", "224x", "x224", "224x224x3", "-224", "224.5", "99999999999", "224x31", " "):
-            self.refuse("classify", IMAGE, "--model", MODEL, f"--size={size}", names=["--size", "32..16384"])
+        for size in ("0", "15", "16385", "x", "224x", "x224", "224x224x3", "-224", "224.5", "99999999999", "224x15", " "):
+            self.refuse("classify", IMAGE, "--model", MODEL, f"--size={size}", names=["--size", "16..16384"])
+        for size in ("31", "224x31", "31x224"):
+            self.refuse("classify", IMAGE, "--model", MODEL, f"--size={size}", names=["--size", "32..16384", MODEL])
 
     def test_bad_numbers(self):
         self.refuse("classify", IMAGE, "--model", MODEL, "--top", "0", names=["--top"])

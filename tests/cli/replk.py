@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else ROOT / "build" / "replk"
-MODEL = "replknet-nano"
+MODEL = "replknet-test"
 IMAGE = ROOT / "examples" / "chelsea.png"
 
 
@@ -48,7 +48,7 @@ class ProgramTest(unittest.TestCase):
 
 
 def nano_shapes(classes=10):
-    """The train-form tensors of replknet-nano by name (RepLKNet's own names)."""
+    """The train-form tensors of replknet-test by name (RepLKNet's own names)."""
     shapes = {}
     channels, kernels, depths = (16, 32, 64, 128), (31, 29, 27, 13), (1, 1, 2, 1)
 
@@ -106,7 +106,7 @@ def safetensors(shapes, metadata=None, value=0.01, given=None):
 
 
 def passing_network(classes=10):
-    """Tensors by name for safetensors(value=0) that make replknet-nano pass red, green and blue through as channels 0 to
+    """Tensors by name for safetensors(value=0) that make replknet-test pass red, green and blue through as channels 0 to
     2: every stride-2 layer keeps the pixels of even rows and columns, so stage s holds those at multiples of 2^(s+1) as
     they were normalised, and the head's first three logits are their means."""
     given = {}
@@ -129,7 +129,7 @@ def passing_network(classes=10):
 
 
 def normalised(pixel):
-    """Red, green and blue bytes as replknet-nano gets them."""
+    """Red, green and blue bytes as replknet-test gets them."""
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return [(v / 255 - m) / s for v, m, s in zip(pixel, mean, std)]
 

@@ -24,7 +24,7 @@ std::vector<float> image(std::int64_t batch, int height, int width, int seed = 0
 }
 
 Network nano(int threads = 0) {
-  const Architecture architecture = find_architecture("replknet-nano");
+  const Architecture architecture = find_architecture("replknet-test");
   NetworkOptions options;
   options.threads = threads;
   return Network(architecture, *seeded_weights(architecture, 1), options);
@@ -115,6 +115,23 @@ TEST(Network, ABatchIsItsImagesAndThreadsDoNotChangeBits) {
     EXPECT_NEAR(together[1000 + i], second[i], 1e-5 * largest);
   }
   EXPECT_EQ(first, logits_of(network, 1, 40, 50, a)) << "the same run twice";
+}
+
+TEST(Network, AStemOfStrideTwoAndItsSmallestSide) {
+  const Architecture architecture = find_architecture("replknet-nano");
+  Network network(architecture, *seeded_weights(architecture, 1));
+  EXPECT_EQ(network.classes(), 10);
+  const int sides[] = {14, 7, 4, 2};
+  for (int s = 0; s < 4; ++s) {
+    const FeatureShape shape = network.feature_shape(s, 28, 28);
+    EXPECT_EQ(shape.channels, architecture.channels[s]);
+    EXPECT_EQ(shape.height, sides[s]);
+    EXPECT_EQ(shape.width, sides[s]);
+  }
+  for (float value : logits_of(network, 1, 16, 16, image(1, 16, 16))) EXPECT_TRUE(std::isfinite(value));
+  EXPECT_THROW(network.prepare(1, 15, 28), core::Error);
+  EXPECT_THROW(network.prepare(1, 28, 15), core::Error);
+  EXPECT_THROW(nano().prepare(1, 31, 32), core::Error);
 }
 
 TEST(Network, ManySizesOneAfterAnother) {

@@ -23,7 +23,7 @@ std::set<std::string> computed(const Profile& profile, std::initializer_list<Lay
 }
 
 TEST(Workload, IsWhatTheNetworkRuns) {
-  for (const char* name : {"replknet-nano", "convnext-t:k=3,3,3,3", "mobilenetv2:k=5"}) {
+  for (const char* name : {"replknet-test", "convnext-t:k=3,3,3,3", "mobilenetv2:k=5"}) {
     const Architecture architecture = find_architecture(name);
     Network network(architecture, *seeded_weights(architecture, 1));
     const Workload all = workload(architecture, {1, 64, 96}, network.classes());

@@ -69,12 +69,12 @@ class ConvFFN(nn.Module):
 
 
 class RepLKNetStage(nn.Module):
-    def __init__(self, channels, depth, kernel, small, ratio, merged, norm):
+    def __init__(self, channels, depth, kernel, small, ratio, feedforward, merged, norm):
         super().__init__()
         blocks = []
         for _ in range(depth):
             blocks += [RepLKBlock(channels, int(channels * ratio), kernel, small, merged),
-                       ConvFFN(channels, 4 * channels)]
+                       ConvFFN(channels, feedforward * channels)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
 
@@ -85,13 +85,14 @@ class RepLKNetStage(nn.Module):
 
 
 class RepLKNet(nn.Module):
-    def __init__(self, depths, channels, kernels, small_kernel, ratio=1.0, classes=1000, merged=False, norm=False):
+    def __init__(self, depths, channels, kernels, small_kernel, ratio=1.0, classes=1000, merged=False, norm=False,
+                 feedforward=4, stem_strides=(2, 2)):
         super().__init__()
         c = channels[0]
-        self.stem = nn.ModuleList([conv_bn(3, c, 3, 2, 1), conv_bn(c, c, 3, 1, 1, c), conv_bn(c, c, 1),
-                                   conv_bn(c, c, 3, 2, 1, c)])
-        self.stages = nn.ModuleList([RepLKNetStage(channels[s], depths[s], kernels[s], small_kernel, ratio, merged,
-                                                   norm) for s in range(4)])
+        self.stem = nn.ModuleList([conv_bn(3, c, 3, stem_strides[0], 1), conv_bn(c, c, 3, 1, 1, c), conv_bn(c, c, 1),
+                                   conv_bn(c, c, 3, stem_strides[1], 1, c)])
+        self.stages = nn.ModuleList([RepLKNetStage(channels[s], depths[s], kernels[s], small_kernel, ratio,
+                                                   feedforward, merged, norm) for s in range(4)])
         self.transitions = nn.ModuleList([nn.ModuleList([
             conv_bn(channels[s], channels[s + 1], 1),
             conv_bn(channels[s + 1], channels[s + 1], 3, 2, 1, channels[s + 1])]) for s in range(3)])

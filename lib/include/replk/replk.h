@@ -219,9 +219,9 @@ REPLK_API void replk_cancel_destroy(replk_cancel* cancel);
 /* requested: 1 stops runs that are given this, now and from now on; 0 lets them run again. */
 REPLK_API void replk_cancel_request(replk_cancel* cancel, int requested);
 
-/* pixels: normalised RGB, [batch][height][width][3]; height and width 32 to 16384. logits: [batch][classes], or NULL.
- * features: NULL, or four pointers, each NULL or [batch][channels][height][width] of that stage, before any norm. cancel:
- * NULL, or what may stop the run. */
+/* pixels: normalised RGB, [batch][height][width][3]; height and width 32 (replknet-nano: 16) to 16384. logits:
+ * [batch][classes], or NULL. features: NULL, or four pointers, each NULL or [batch][channels][height][width] of that
+ * stage, before any norm. cancel: NULL, or what may stop the run. */
 REPLK_API replk_status replk_model_run(replk_model* model, const float* pixels, int64_t batch, int32_t height,
                                        int32_t width, float* logits, float* const* features,
                                        const replk_cancel* cancel);

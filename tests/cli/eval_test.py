@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""replk eval: folders, IDX files, predictions that a later run goes on from; and the network that ships."""
+import csv
+import gzip
+import json
+import math
+import shutil
+import struct
+import tempfile
+import unittest
+from pathlib import Path
+
+from replk import IMAGE, MODEL, ROOT, ProgramTest, nano_shapes, png, run, safetensors
+
+CLOTHES = ROOT / "examples" / "fashion-mnist"
+# A layer of it takes microseconds: two threads would spend the time waiting for each other on a busy machine.
+NANO = "--model", "replknet-nano", "--threads", "1"
+
+
+def idx(*shape, data=None):
+    """An IDX file of bytes; zeros without data."""
+    header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+    return header + (bytes(math.prod(shape)) if data is None else data)
+
+
+class EvalTest(ProgramTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def file(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content)
+        return path
+
+
+class Datasets(EvalTest):
+    def test_a_folder(self):
+        for name, count in (("b", 2), ("a", 3)):
+            (self.folder / name).mkdir()
+            for i in range(count):
+                shutil.copy(IMAGE, self.folder / name / f"{i}.png")
+        (self.folder / "a" / "bad.jpg").write_bytes(b"no image")
+        base = ("eval", "--model", MODEL, "--size", "64", "--images", self.folder)
+        whole = self.json(*base, code=1)
+        self.assertEqual((whole["images"], whole["failed"]), (5, 1))
+        # All pictures are the same, so at most one of the two classes can be hit.
+        self.assertIn(round(whole["top1"], 6), (0, 0.4, 0.6))
+        self.assertGreaterEqual(whole["top5"], whole["top1"])
+        done = [run(*base, "--shard", f"{i}/2", "--json") for i in (1, 2)]
+        self.assertEqual(sorted(d.returncode for d in done), [0, 1])
+
+    def test_one_broken_image_of_a_thousand(self):
+        (self.folder / "shirts").mkdir()
+        picture = png(28, 28, [bytes(range(84))] * 28)
+        for i in range(999):
+            (self.folder / "shirts" / f"{i:03}.png").write_bytes(picture)
+        broken = self.folder / "shirts" / "500 broken.png"
+        broken.write_bytes(picture[:100])
+        out = self.folder / "predictions.csv"
+        done = run("eval", *NANO, "--images", self.folder, "--out", out, "--json")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual((result["images"], result["failed"]), (999, 1))
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertIn(str(broken), done.stderr)
+        self.assertEqual(len(out.read_text().splitlines()), 2 + 999)
+
+    def test_idx_files(self):
+        # A network whose logits are the head's bias: 0 to 9, so class 9 comes first and 9 to 5 are the top five.
+        weights = self.file("weights.safetensors", safetensors(nano_shapes(), given={"head.bias": list(range(10))}))
+        labels = idx(3, data=bytes([9, 6, 1]))
+        for name, shape, pack in (("x-images-idx3-ubyte", (3, 40, 40), bytes), ("y-images-idx4-ubyte", (3, 40, 40, 3), bytes),
+                                  ("z-images-idx3-ubyte.gz", (3, 40, 40), gzip.compress)):
+            self.file(name, pack(idx(*shape)))
+            self.file(name.replace("images-idx3", "labels-idx1").replace("images-idx4", "labels-idx1"), pack(labels))
+            result = self.json("eval", "--model", MODEL, "--size", "64", "--weights", weights, "--batch", "2", "--images",
+                               self.folder / name)
+            self.assertEqual((result["images"], result["failed"]), (3, 0))
+            self.assertAlmostEqual(result["top1"], 1 / 3)
+            self.assertAlmostEqual(result["top5"], 2 / 3)
+            self.assertGreater(result["images_per_second"], 0)
+
+    def test_hostile_compressed_idx_files(self):
+        self.file("a-labels-idx1-ubyte.gz", gzip.compress(idx(3)))
+        whole = gzip.compress(idx(3, 28, 28, data=bytes(range(196)) * 12))
+        for content, names in ((whole[:-12], ()), (whole[:40], ()), (whole[:3], ("IDX",)),
+                               (whole[:-8] + bytes(8), ()),  # another checksum
+                               (gzip.compress(idx(3, 28, 28) + b"more"), ("more data",)),
+                               (gzip.compress(idx(3, 28, 28)[:-1]), ("ends early",)),
+                               (gzip.compress(idx(*[0xFFFFFFFF] * 3, data=b"")), ("IDX",)),
+                               (gzip.compress(idx(3, 65535, 16384, data=b"")), ("ends early",))):
+            images = self.file("a-images-idx3-ubyte.gz", content)
+            self.refuse("eval", "--model", MODEL, "--size", "64", "--images", images, names=[images, *names])
+
+
+class Predictions(EvalTest):
+    def setUp(self):
+        super().setUp()
+        self.out = self.folder / "predictions.csv"
+        self.base = ("eval", *NANO, "--images", CLOTHES / "first200-images-idx3-ubyte.gz")
+
+    def rows(self):
+        with self.out.open(newline="") as file:
+            self.assertTrue(file.readline().startswith("# replk eval --model replknet-nano"))
+            return list(csv.DictReader(file))
+
+    def test_a_run_goes_on_where_another_ended(self):
+        plain = self.json(*self.base)
+        whole = self.json(*self.base, "--out", self.out)
+        self.assertEqual([whole[key] for key in ("images", "top1", "top5", "failed")],
+                         [plain[key] for key in ("images", "top1", "top5", "failed")])
+        content = self.out.read_bytes()
+        self.assertEqual([int(row["index"]) for row in self.rows()], list(range(200)))
+        # As a run that was killed leaves it: 100 images, and a line that was not finished.
+        lines = content.splitlines(keepends=True)
+        self.out.write_bytes(b"".join(lines[:102]) + lines[102][:-3])
+        again = self.json(*self.base, "--out", self.out)
+        self.assertEqual(self.out.read_bytes(), content)
+        self.assertEqual((again["top1"], again["images"]), (whole["top1"], 200))
+        # Nothing is left to do, and nothing changes.
+        again = self.json(*self.base, "--out", self.out)
+        self.assertEqual((again["top1"], again["images"], again["images_per_second"]), (whole["top1"], 200, 0))
+        self.assertEqual(self.out.read_bytes(), content)
+
+    def test_shards_make_the_whole(self):
+        self.succeed(*self.base, "--out", self.out)
+        whole = {row["index"]: row for row in self.rows()}
+        self.out.unlink()
+        parts = [self.json(*self.base, "--out", self.out, "--shard", f"{i}/3") for i in (1, 2, 3)]
+        self.assertEqual([part["images"] for part in parts], [67, 67, 66])
+        self.assertEqual({row["index"]: row for row in self.rows()}, whole)
+
+    def test_predictions_of_something_else_are_refused(self):
+        self.succeed(*self.base, "--shard", "1/100", "--out", self.out)
+        good = self.out.read_text()
+        self.refuse(*self.base, "--size", "32", "--out", self.out, names=[self.out, "another run", "32x32"])
+        for line in ("200,200,0,0,0", "0,0,5,9,0", "0,1,9,9,0", "x", "1,1,2,2,-1", "1,1,2,2", "1,1,2,2,0,0", "-1,-1,2,2,0"):
+            self.out.write_text(good + line + "\n")
+            self.refuse(*self.base, "--out", self.out, names=[self.out, "line 5", line])
+        self.refuse(*self.base, "--out", self.folder / "no" / "such.csv", names=["such.csv"])
+
+    def test_names_with_commas_and_quotes(self):
+        (self.folder / "set" / "a").mkdir(parents=True)
+        name = 'one, "two".png'
+        (self.folder / "set" / "a" / name).write_bytes(png(28, 28, [bytes(84)] * 28))
+        base = ("eval", *NANO, "--images", self.folder / "set", "--out", self.out)
+        self.succeed(*base)
+        (row,) = self.rows()
+        self.assertEqual(Path(row["image"]).name, name)
+        self.assertEqual(self.json(*base)["images_per_second"], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
