@@ -1,6 +1,6 @@
 #!/bin/bash
-# RepLKNet-31B on a photograph: what it sees, how long it takes, and how long oneDNN takes for the same depthwise layers.
-# `./run demo` builds the program and calls this.
+# A small trained network on clothes it has never seen, then RepLKNet-31B: how long it takes, and how long oneDNN takes for
+# the same depthwise layers. `./run demo` builds the program and calls this.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -8,10 +8,11 @@ usage() {
   cat << 'END'
 usage: examples/demo.sh [--weights FILE.safetensors] [--model NAME] [--size HxW] [IMAGE]
 
-  --weights FILE   a real checkpoint; see python/convert.py. Without it, weights are random.
+The first part runs replknet-nano, which is trained and ships with the program. Of the second:
+  --weights FILE   a real checkpoint; see python/convert.py. Without it, weights are random, and only speed is shown.
   --model NAME     another network (default: replknet-31b)
   --size HxW       another input size (default: 224)
-  IMAGE            another photograph (default: examples/chelsea.png)
+  IMAGE            another photograph (default: examples/chelsea.png); classified where there are weights
 END
 }
 
@@ -45,15 +46,29 @@ title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 title "This machine"
 build/replk info
 
-title "What the network sees in $image"
-build/replk classify "$image" --model "$model" --size "$size" "${weights[@]}"
+title "replknet-nano, trained on Fashion-MNIST, on images of its test set"
+build/replk classify examples/fashion-mnist/*.png --model replknet-nano --threads 1 --top 1 --times
+
+title "Its accuracy"
+test_set=/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz
+if [[ -e $test_set ]]; then
+  echo "All 10,000 test images:"
+else
+  echo "Debian's package dataset-fashion-mnist is not here; the first 200 test images instead of all 10,000:"
+  test_set=examples/fashion-mnist/first200-images-idx3-ubyte.gz
+fi
+build/replk eval --model replknet-nano --threads 1 --images "$test_set"
+
+if ((${#weights[@]})); then
+  title "What $model sees in $image"
+  build/replk classify "$image" --model "$model" --size "$size" "${weights[@]}"
+fi
+
+title "How long $model takes, and where the time goes"
 ((${#weights[@]})) || cat << 'END'
-
-  Checkpoints cannot be shipped with the library. With a real one:
-    python3 python/convert.py RepLKNet-31B_ImageNet-1K_224.pth 31b.safetensors
-    ./run demo --weights 31b.safetensors
+Its weights are random numbers here: right for timing, no use for seeing. Checkpoints cannot be shipped; with a real one:
+  python3 python/convert.py RepLKNet-31B_ImageNet-1K_224.pth 31b.safetensors
+  ./run demo --weights 31b.safetensors
 END
-
-title "How long it takes, and where the time goes"
 echo "The kernels are generated now, for this CPU; choices that this machine has not made before are measured first."
 build/replk bench model "$model" --size "$size" "${weights[@]}" --profile --peers

@@ -15,6 +15,7 @@ from replk import IMAGE, MODEL, ROOT, ProgramTest, nano_shapes, png, run, safete
 CLOTHES = ROOT / "examples" / "fashion-mnist"
 # A layer of it takes microseconds: two threads would spend the time waiting for each other on a busy machine.
 NANO = "--model", "replknet-nano", "--threads", "1"
+GOLDEN = ROOT / "tests" / "cli" / "goldens" / "replknet-nano.json"
 
 
 def idx(*shape, data=None):
@@ -150,6 +151,43 @@ class Predictions(EvalTest):
         (row,) = self.rows()
         self.assertEqual(Path(row["image"]).name, name)
         self.assertEqual(self.json(*base)["images_per_second"], 0)
+
+
+class Shipped(EvalTest):
+    """The predictions of PyTorch on the same weights, written by tests/parity/nano.py."""
+
+    def setUp(self):
+        super().setUp()
+        self.golden = json.loads(GOLDEN.read_text())
+
+    def test_the_first_200_predictions_are_pytorchs(self):
+        for model in ("replknet-nano", "replknet-nano:k=3"):
+            out = self.folder / f"{len(model)}.csv"
+            result = self.json("eval", "--model", model, "--threads", "1", "--images", CLOTHES / "first200-images-idx3-ubyte.gz", "--out", out)
+            golden = self.golden[model]
+            with out.open() as file:
+                file.readline()
+                self.assertEqual([int(row["predicted"]) for row in csv.DictReader(file)], golden["predicted"])
+            self.assertAlmostEqual(result["top1"], golden["top1_of_200"])
+
+    def test_pictures_without_any_other_file(self):
+        for model in ("replknet-nano", "replknet-nano:k=3"):
+            pictures = sorted(CLOTHES.glob("*.png"))
+            result = self.json("classify", *pictures, "--model", model, "--threads", "1", "--top", "10", "--times")
+            self.assertFalse(result["random_weights"])
+            self.assertEqual(result["size"], "28x28")
+            for row in result["images"]:
+                index = int(Path(row["image"]).name[:4])
+                wanted = self.golden[model]["probabilities"][str(index)]
+                for guess in row["top"]:
+                    self.assertAlmostEqual(guess["probability"], wanted[guess["class"]], delta=2e-5)
+                self.assertEqual(row["top"][0]["class"], self.golden[model]["predicted"][index])
+                self.assertIn(row["top"][0]["label"], self.golden["labels"])
+                self.assertGreater(row["ms"], 0)
+
+    def test_random_weights_where_they_are_asked_for(self):
+        self.assertTrue(self.json("classify", IMAGE, "--model", "replknet-nano", "--seed", "1")["random_weights"])
+        self.assertTrue(self.json("classify", IMAGE, "--model", "replknet-nano:k=5")["random_weights"])
 
 
 if __name__ == "__main__":

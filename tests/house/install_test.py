@@ -4,6 +4,7 @@
 install_test.py BUILD VERSION SOVERSION CMAKE GENERATOR CC CXX   (BUILD: a configured and built tree of a shared library)
 """
 import ctypes
+import json
 import os
 import pathlib
 import re
@@ -89,6 +90,11 @@ class Installed(unittest.TestCase):
     def test_the_program_runs(self):
         program = self.prefix / "bin" / "replk"
         self.assertIn(VERSION, run(program, "--version", LD_LIBRARY_PATH=""))
+
+    def test_the_program_finds_the_networks_that_ship(self):
+        picture = EXAMPLES / "fashion-mnist" / "0000-ankle-boot.png"
+        result = json.loads(run(self.prefix / "bin" / "replk", "classify", picture, "--model", "replknet-nano", "--json"))
+        self.assertEqual(result["weights"], str(self.prefix / "share" / "replk" / "models" / "replknet-nano.safetensors"))
 
     def test_installs_no_private_header(self):
         headers = {p.relative_to(self.prefix).parts[:2] for p in self.prefix.rglob("*.h*")}
