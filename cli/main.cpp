@@ -57,6 +57,7 @@ int run(int argc, char** argv) {
   cli::add_classify(program);
   cli::add_features(program);
   cli::add_eval(program);
+  cli::add_erf(program);
   cli::add_tune(program);
   cli::add_explain(program);
   cli::add_cache(program);
