@@ -65,7 +65,8 @@ void write_gradient(const Network& network, Images images, const char* path) {
   for (std::int64_t n = 0; n < images.shape[0]; ++n)
     gradient.of_centre(&images.pixels[n * 3 * images.area()], &slopes[n * 3 * images.area()]);
   for_numbers(images, [&](auto plane, auto pixel) { images.planes[plane] = slopes[pixel]; });
-  write_safetensors(path, {{"gradient", images.shape, images.planes.data()}});
+  const TensorToWrite result{"gradient", images.shape, images.planes.data()};
+  write_safetensors(path, {&result, 1});
 }
 
 }  // namespace
