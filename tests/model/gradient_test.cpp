@@ -109,9 +109,9 @@ TEST(Gradient, AWrongSizeIsNamed) {
 }
 
 TEST(Gradient, MemoryIsPlannedForActivationsThatAreKept) {
-  const Architecture small = find_architecture("replknet-nano");
+  const Architecture small = find_architecture("replknet-test");
   const Network network(small, *seeded_weights(small, 1));
-  // Every GELU keeps its input: nano's five feed-forward layers have 4C channels at strides 4, 8, 16, 16
+  // Every GELU keeps its input: the five feed-forward layers have 4C channels at strides 4, 8, 16, 16
   // and 32.
   std::size_t floats = 0;
   const int pixels[] = {64 * 64, 32 * 32, 16 * 16, 16 * 16, 8 * 8}, channels[] = {16, 32, 64, 64, 128};

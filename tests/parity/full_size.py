@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Networks at full size against PyTorch in float64.
 
-    python3 tests/parity/full_size.py [--build build] [--merged] [--gradient] [MODEL@HxW...]
+    python3 tests/parity/full_size.py [--build build] [--merged] [--gradient] [--weights FILE] [MODEL@HxW...]
 
 Each network gets random tensors (BN statistics far from identity), which both sides read from one .safetensors file. One
 line a network: the largest difference over the largest output, of the logits and of each stage, and whether the five
@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 import definitions as d
 
 REPLK = (2, 2, 18, 2), (128, 256, 512, 1024), (31, 29, 27, 13), 5
+NANO = {'classes': 10, 'feedforward': 2, 'stem_strides': (2, 1)}
 T, S = (3, 3, 9, 3), (3, 3, 27, 3)
 
 
@@ -39,6 +40,8 @@ def convnext(depths, channels, kernels, small=0):
 MODELS = {
     'replknet-31b': lambda **form: d.RepLKNet(*REPLK, **form),
     'replknet-31b:k=3,3,3,3': lambda **form: d.RepLKNet(REPLK[0], REPLK[1], (3, 3, 3, 3), 5, **form),
+    'replknet-nano': lambda **form: d.RepLKNet((1, 2, 1, 1), (24, 48, 96, 128), (13, 13, 7, 3), 5, **NANO, **form),
+    'replknet-nano:k=3': lambda **form: d.RepLKNet((1, 2, 1, 1), (24, 48, 96, 128), (3, 3, 3, 3), 5, **NANO, **form),
     'replknet-31l': lambda **form: d.RepLKNet(REPLK[0], widths(192), *REPLK[2:], **form),
     'replknet-xl': lambda **form: d.RepLKNet(REPLK[0], widths(256), (27, 27, 27, 13), 0, 1.5, **form),
     'slak-t': convnext(T, (124, 249, 499, 998), (51, 49, 47, 13), 5),
@@ -67,6 +70,8 @@ def difference(ours, wanted):
 def compare(name, size, folder, options):
     height, width = (int(side) for side in (size.split('x') if 'x' in size else (size, size)))
     network = d.randomise(MODELS[name](), 7)
+    if options.weights:
+        network.load_state_dict(load_file(options.weights))
     pixels = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1))
     save_file({'pixels': pixels}, folder / 'input')
     if not options.merged:
@@ -98,6 +103,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--build', default='build', type=pathlib.Path, help='the build folder (default: build)')
     parser.add_argument('--merged', action='store_true', help='hand over merged-form tensors')
+    parser.add_argument('--weights', type=pathlib.Path, help='train-form tensors of this .safetensors file, not random ones')
     parser.add_argument('--gradient', action='store_true', help="compare the gradient of the last map's centre instead")
     parser.add_argument('networks', nargs='*', metavar='MODEL@SIZE', default=DEFAULT)
     options = parser.parse_args()
