@@ -21,7 +21,7 @@ CANNOT = [
     "ImageNet accuracies (83.5 % and so on): they need the released weights and ImageNet; `replk eval` computes them where both are at hand.",
     "ADE20K, Cityscapes and COCO results: they need training and those data sets; `replk features` gives the backbone's maps.",
     "Throughput on a 2080 Ti, V100 or A100, batch 64 and 128: GPU figures; here the same ratios are taken on this CPU at batch 1.",
-    "Effective receptive fields (table 10): they need released weights.",
+    "Effective receptive fields of RepLKNet-31B (table 10): they need released weights; [`replk erf`](erf.md) measures them, and those of the small network that ships.",
     "SLaK's FLOPs after sparsity: its paper calls them theoretical, and a dense runtime does all of them.",
 ]
 

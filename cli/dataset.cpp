@@ -44,12 +44,7 @@ class ImageFolder : public Dataset {
 
  private:
   void add_folder(const fs::path& folder, int label) {
-    std::vector<std::string> paths;
-    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
-      if (entry.is_regular_file() && is_image(entry.path())) paths.push_back(entry.path().string());
-    }
-    std::sort(paths.begin(), paths.end());
-    for (std::string& path : paths) items_.push_back({std::move(path), label});
+    for (std::string& path : image_files(folder.string())) items_.push_back({std::move(path), label});
   }
 
   struct Item {
@@ -112,6 +107,17 @@ class IdxImages : public Dataset {
 };
 
 }  // namespace
+
+std::vector<std::string> image_files(const std::string& folder) try {
+  std::vector<std::string> paths;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file() && is_image(entry.path())) paths.push_back(entry.path().string());
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+} catch (const fs::filesystem_error& error) {
+  core::fail(Status::bad_file, "{}: {}", folder, error.code().message());
+}
 
 std::unique_ptr<Dataset> open_dataset(const std::string& path) try {
   if (fs::is_directory(path)) return std::make_unique<ImageFolder>(path);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "image/image.hpp"
 
@@ -26,6 +27,9 @@ class Dataset {
   /// Throws not_found or bad_file.
   virtual image::Image read(std::int64_t index) const = 0;
 };
+
+/// The JPEG and PNG files in a folder, at any depth, sorted. Throws bad_file where it cannot be read.
+std::vector<std::string> image_files(const std::string& folder);
 
 /// A folder (as torchvision's ImageFolder: the sub-folders in sorted order are the classes, and JPEG and PNG
 /// files at any depth below them the images, sorted too) or an IDX file of MNIST's kind (bytes, N x H x W

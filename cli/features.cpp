@@ -28,17 +28,6 @@ struct Arguments {
   std::optional<Size> size;
 };
 
-// Bytes of a linear congruential generator as a picture: the same on every machine.
-image::Image random_picture(Size size, std::uint64_t seed) {
-  image::Image picture(size.height, size.width);
-  std::uint32_t state = static_cast<std::uint32_t>(seed);
-  for (std::uint8_t& value : picture.pixels) {
-    state = state * 1664525u + 1013904223u;
-    value = static_cast<std::uint8_t>(state >> 24);
-  }
-  return picture;
-}
-
 ExitCode run(const Arguments& arguments, bool json) {
   if (arguments.random == !arguments.image.empty()) {
     core::fail(core::Status::invalid_argument,

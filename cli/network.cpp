@@ -80,4 +80,14 @@ void prepare_warped(const image::Image& picture, const model::Preprocessing& pre
                    {preprocessing.mean, preprocessing.std}, destination);
 }
 
+image::Image random_picture(Size size, std::uint64_t seed) {
+  image::Image picture(size.height, size.width);
+  std::uint32_t state = static_cast<std::uint32_t>(seed);
+  for (std::uint8_t& value : picture.pixels) {
+    state = state * 1664525u + 1013904223u;
+    value = static_cast<std::uint8_t>(state >> 24);
+  }
+  return picture;
+}
+
 }  // namespace replk::cli

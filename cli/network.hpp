@@ -49,4 +49,7 @@ void prepare_classification(const image::Image& picture, const model::Preprocess
 void prepare_warped(const image::Image& picture, const model::Preprocessing& preprocessing, Size size,
                     float* destination);
 
+/// Bytes of a linear congruential generator as a picture: the same on every machine.
+image::Image random_picture(Size size, std::uint64_t seed);
+
 }  // namespace replk::cli

@@ -35,6 +35,7 @@ void describe(CLI::App& program) {
   add_classify(program);
   add_features(program);
   add_eval(program);
+  add_erf(program);
   add_tune(program);
   add_explain(program);
   add_cache(program);

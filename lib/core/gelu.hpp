@@ -37,6 +37,22 @@ inline float gelu(float x, Fma fma) {
   return max_second(0.0f, x) - (t * (gelu_limit - t)) * p;
 }
 
+/// The derivative of gelu(): that of the polynomial, within 1e-6 of gelu's own. At 0 it is 0.5; from 6 on 1
+/// or 0.
+template <class Fma>
+inline float gelu_slope(float x, Fma fma) {
+  const float t = min_second(gelu_limit, __builtin_fabsf(x));
+  const float u = fma(t, gelu_scale, -1.0f);
+  float p = gelu_coefficients[gelu_degree], slope = 0.0f;  // of P, and by u
+  for (int i = gelu_degree - 1; i >= 0; i--) {
+    slope = fma(slope, u, p);
+    p = fma(p, u, gelu_coefficients[i]);
+  }
+  const float bump = (gelu_limit - 2.0f * t) * p + (t * (gelu_limit - t)) * (slope * gelu_scale);
+  const float inner = t < gelu_limit ? bump : t - gelu_limit;  // the difference is 0, or NaN
+  return x > 0.0f ? 1.0f - inner : inner;
+}
+
 /// ReLU that passes NaN on.
 inline float relu(float x) {
   return max_second(0.0f, x);

@@ -73,7 +73,8 @@ std::vector<std::string> list(const Layer& layer, int threads) {
 }
 
 template <class Layer>
-void pick(const Layer& layer, int threads, const PlanOptions& options, std::string& choice, std::string& source) {
+void pick(const Layer& layer, int threads, const PlanOptions& options, std::string& choice,
+          std::string& source) {
   if (options.choice) {
     choice = *options.choice;
     source = "forced";
@@ -82,6 +83,17 @@ void pick(const Layer& layer, int threads, const PlanOptions& options, std::stri
     choice = std::move(chosen.text);
     source = std::move(chosen.source);
   }
+}
+
+std::shared_ptr<LinearWeights> transposed(PackedWeights& packed) {
+  const PackedWeights::Form plain = packed.plain();  // [outputs][columns]
+  const std::size_t outputs = packed.outputs(),
+                    columns = std::size_t(packed.kernel_h()) * packed.kernel_w() * packed.inputs();
+  core::Buffer<float> matrix(plain->size());
+  for (std::size_t o = 0; o < outputs; o++)
+    for (std::size_t c = 0; c < columns; c++) matrix[c * outputs + o] = (*plain)[o * columns + c];
+  return std::make_shared<LinearWeights>(int(outputs), int(columns), std::span(matrix.begin(), matrix.end()),
+                                         std::span<const float>{});
 }
 
 }  // namespace
@@ -109,6 +121,13 @@ ConvolutionWeights::ConvolutionWeights(int inputs, int outputs, int kernel_h, in
 ConvolutionWeights::~ConvolutionWeights() = default;
 std::size_t ConvolutionWeights::bytes() const {
   return packed_->bytes();
+}
+
+std::shared_ptr<LinearWeights> transposed(const LinearWeights& weights) {
+  return transposed(*weights.packed());
+}
+std::shared_ptr<LinearWeights> transposed(const ConvolutionWeights& weights) {
+  return transposed(*weights.packed());
 }
 
 std::vector<std::string> candidates(const Linear& linear, int threads) {

@@ -4,6 +4,7 @@
 #include "core/threads.hpp"
 #include "elementwise/dispatch.hpp"
 #include "elementwise/elementwise.hpp"
+#include "elementwise/gradient.hpp"
 
 namespace replk::elementwise {
 namespace {
@@ -56,14 +57,67 @@ REPLK_DISPATCH(normalise,
                 std::int64_t rows),
                (norm, weight, bias, src, dst, rows))
 
+/// With n = (x - mean) * scale and h the gradient of n: scale * (h - mean(h) - n * mean(h * n)).
+template <class Fma>
+REPLK_INLINE void gradient_rows_body(const LayerNorm& norm, const float* weight, const float* bias,
+                                     const float* src, float* gradient, std::int64_t rows) {
+  const int channels = norm.channels;
+  for (std::int64_t r = 0; r < rows; r++, src += channels, gradient += channels) {
+    const float mean = sum(
+                           channels, [&](int c) __attribute__((always_inline)) { return src[c]; }) /
+                       float(channels);
+    const float squares = sum(
+        channels, [&](int c) __attribute__((always_inline)) {
+          const float d = src[c] - mean;
+          return d * d;
+        });
+    const float scale = 1.0f / std::sqrt(squares / float(channels) + norm.epsilon);
+    if (norm.activation == Activation::gelu)
+      for (int c = 0; c < channels; c++)
+        gradient[c] *= core::gelu_slope((src[c] - mean) * scale * weight[c] + bias[c], Fma());
+    else if (norm.activation == Activation::relu)
+      for (int c = 0; c < channels; c++)
+        gradient[c] = (src[c] - mean) * scale * weight[c] + bias[c] <= 0.0f ? 0.0f : gradient[c];
+    const float mean_h =
+        sum(
+            channels, [&](int c) __attribute__((always_inline)) { return gradient[c] * weight[c]; }) /
+        float(channels);
+    const float mean_hn =
+        sum(
+            channels, [&](int c) __attribute__((
+                          always_inline)) { return gradient[c] * weight[c] * ((src[c] - mean) * scale); }) /
+        float(channels);
+    for (int c = 0; c < channels; c++)
+      gradient[c] = scale * (gradient[c] * weight[c] - mean_h - (src[c] - mean) * scale * mean_hn);
+  }
+}
+
+REPLK_DISPATCH(gradient_rows,
+               (const LayerNorm& norm, const float* weight, const float* bias, const float* src,
+                float* gradient, std::int64_t rows),
+               (norm, weight, bias, src, gradient, rows))
+
+/// body(first row, rows) over blocks of rows.
+template <class Body>
+void for_row_blocks(std::int64_t rows, int threads, Body body) {
+  constexpr std::int64_t block = 16;
+  core::parallel_for((rows + block - 1) / block, threads,
+                     [&](std::int64_t i, int) { body(i * block, std::min(block, rows - i * block)); });
+}
+
 }  // namespace
 
 void layer_norm(const LayerNorm& norm, const float* weight, const float* bias, const float* src, float* dst,
                 int threads) {
-  constexpr std::int64_t block = 16;
-  core::parallel_for((norm.rows + block - 1) / block, threads, [&](std::int64_t i, int) {
-    const std::int64_t first = i * block, rows = std::min(block, norm.rows - first);
+  for_row_blocks(norm.rows, threads, [&](std::int64_t first, std::int64_t rows) {
     normalise(norm, weight, bias, src + first * norm.channels, dst + first * norm.channels, rows);
+  });
+}
+
+void layer_norm_gradient(const LayerNorm& norm, const float* weight, const float* bias, const float* src,
+                         float* gradient, int threads) {
+  for_row_blocks(norm.rows, threads, [&](std::int64_t first, std::int64_t rows) {
+    gradient_rows(norm, weight, bias, src + first * norm.channels, gradient + first * norm.channels, rows);
   });
 }
 

@@ -1,10 +1,11 @@
-// What looks at a whole map: means and norms over pixels, gates.
+// What looks at a whole map: means and norms over pixels, gates; forwards and backwards.
 #include <algorithm>
 #include <cmath>
 
 #include "core/threads.hpp"
 #include "elementwise/dispatch.hpp"
 #include "elementwise/elementwise.hpp"
+#include "elementwise/gradient.hpp"
 
 namespace replk::elementwise {
 namespace {
@@ -14,12 +15,11 @@ constexpr int channel_block = 64;
 // Single precision over so many pixels, then double: exact enough for maps of any size.
 constexpr std::int64_t pixel_run = 64;
 
-enum class Power { one, two };
-
-/// sums[c] = sum over pixels of src[p][c] or its square, for `count` channels out of `stride`.
+/// sums[c] = sum over pixels of src[p][c], times other[p][c] unless null, for `count` channels out of
+/// `stride`.
 template <class Fma>
-REPLK_INLINE void sum_pixels_body(const float* src, std::int64_t pixels, int stride, int count, Power power,
-                                  double* sums) {
+REPLK_INLINE void sum_pixels_body(const float* src, const float* other, std::int64_t pixels, int stride,
+                                  int count, double* sums) {
   for (int c = 0; c < count; c++) sums[c] = 0;
   float part[channel_block];
   for (std::int64_t first = 0; first < pixels; first += pixel_run) {
@@ -27,27 +27,31 @@ REPLK_INLINE void sum_pixels_body(const float* src, std::int64_t pixels, int str
     const std::int64_t last = std::min(pixels, first + pixel_run);
     for (std::int64_t p = first; p < last; p++) {
       const float* x = src + p * stride;
-      if (power == Power::one)
+      if (other == nullptr) {
         for (int c = 0; c < count; c++) part[c] += x[c];
-      else
-        for (int c = 0; c < count; c++) part[c] += x[c] * x[c];
+      } else {
+        const float* y = other + p * stride;
+        for (int c = 0; c < count; c++) part[c] += x[c] * y[c];
+      }
     }
     for (int c = 0; c < count; c++) sums[c] += part[c];
   }
 }
 REPLK_DISPATCH(sum_pixels,
-               (const float* src, std::int64_t pixels, int stride, int count, Power power, double* sums),
-               (src, pixels, stride, count, power, sums))
+               (const float* src, const float* other, std::int64_t pixels, int stride, int count,
+                double* sums),
+               (src, other, pixels, stride, count, sums))
 
 template <class Finish>
-void reduce(const Map& map, Power power, const float* src, float* dst, int threads, Finish finish) {
+void reduce(const Map& map, const float* src, const float* other, float* dst, int threads, Finish finish) {
   const int blocks = (map.channels + channel_block - 1) / channel_block;
   core::parallel_for(map.images * blocks, threads, [&](std::int64_t task, int) {
     const std::int64_t image = task / blocks;
     const int first = int(task % blocks) * channel_block,
               count = std::min(channel_block, map.channels - first);
+    const std::int64_t at = image * map.pixels * map.channels + first;
     double sums[channel_block];
-    sum_pixels(src + image * map.pixels * map.channels + first, map.pixels, map.channels, count, power, sums);
+    sum_pixels(src + at, other ? other + at : nullptr, map.pixels, map.channels, count, sums);
     for (int c = 0; c < count; c++) dst[image * map.channels + first + c] = finish(sums[c]);
   });
 }
@@ -82,6 +86,17 @@ REPLK_DISPATCH(add,
                 int channels),
                (scale, a, b, dst, pixels, channels))
 
+template <class Fma>
+REPLK_INLINE void mix_body(const float* factors, const float* weights, const float* src, float* dst,
+                           std::int64_t pixels, int channels) {
+  for (std::int64_t p = 0; p < pixels; p++, src += channels, dst += channels)
+    for (int c = 0; c < channels; c++) dst[c] = dst[c] * factors[c] + src[c] * weights[c];
+}
+REPLK_DISPATCH(mix,
+               (const float* factors, const float* weights, const float* src, float* dst, std::int64_t pixels,
+                int channels),
+               (factors, weights, src, dst, pixels, channels))
+
 /// body(image, first element, pixels) over runs of pixels of every image.
 template <class Body>
 void for_pixel_runs(const Map& map, int threads, Body body) {
@@ -95,12 +110,12 @@ void for_pixel_runs(const Map& map, int threads, Body body) {
 }  // namespace
 
 void global_mean(const Map& map, const float* src, float* dst, int threads) {
-  reduce(map, Power::one, src, dst, threads, [&](double sum) { return float(sum / double(map.pixels)); });
+  reduce(map, src, nullptr, dst, threads, [&](double sum) { return float(sum / double(map.pixels)); });
 }
 
 void global_response_norm(const Map& map, const float* gamma, const float* beta, float epsilon,
                           const float* src, float* dst, float* scratch, int threads) {
-  reduce(map, Power::two, src, scratch, threads, [](double sum) { return float(std::sqrt(sum)); });
+  reduce(map, src, src, scratch, threads, [](double sum) { return float(std::sqrt(sum)); });
   for (std::int64_t n = 0; n < map.images; n++) {
     float* norms = scratch + n * map.channels;
     double mean = 0;
@@ -133,6 +148,46 @@ void gate(const Map& map, const float* logits, const float* src, float* dst, int
 void add_scaled(const Map& map, const float* scale, const float* a, const float* b, float* dst, int threads) {
   for_pixel_runs(map, threads, [&](std::int64_t, std::int64_t at, std::int64_t pixels) {
     add(scale, a + at, b + at, dst + at, pixels, map.channels);
+  });
+}
+
+// y = x * (gamma * n / m + 1), n = |x|_2 over pixels, m the mean of n over channels + epsilon. With s the sum
+// over pixels of g * x: dL/dn = gamma * s / m - (sum over channels of gamma * s * n) / (m * m * channels),
+// and dn/dx = x / n.
+void global_response_norm_gradient(const Map& map, const float* gamma, float epsilon, const float* src,
+                                   float* gradient, float* scratch, int threads) {
+  float *norms = scratch, *products = scratch + map.images * map.channels;
+  reduce(map, src, src, norms, threads, [](double sum) { return float(std::sqrt(sum)); });
+  channel_products(map, gradient, src, products, threads);
+  for (std::int64_t n = 0; n < map.images; n++, norms += map.channels, products += map.channels) {
+    double mean = 0, weighted = 0;
+    for (int c = 0; c < map.channels; c++) {
+      mean += norms[c];
+      weighted += double(gamma[c]) * products[c] * norms[c];
+    }
+    mean = mean / map.channels + epsilon;
+    weighted /= mean * mean * map.channels;
+    for (int c = 0; c < map.channels; c++) {
+      const double norm = norms[c];
+      products[c] = norm > 0 ? float((gamma[c] * products[c] / mean - weighted) / norm) : 0.0f;
+      norms[c] = float(gamma[c] * norm / mean) + 1.0f;
+    }
+  }
+  for_pixel_runs(map, threads, [&](std::int64_t image, std::int64_t at, std::int64_t pixels) {
+    const float* factors = scratch + image * map.channels;
+    mix(factors, factors + map.images * map.channels, src + at, gradient + at, pixels, map.channels);
+  });
+}
+
+void channel_products(const Map& map, const float* a, const float* b, float* dst, int threads) {
+  reduce(map, a, b, dst, threads, [](double sum) { return float(sum); });
+}
+
+void scale_channels(const Map& map, const float* factors, const float* offsets, const float* src, float* dst,
+                    int threads) {
+  for_pixel_runs(map, threads, [&](std::int64_t image, std::int64_t at, std::int64_t pixels) {
+    multiply(factors + image * map.channels, offsets + image * map.channels, src + at, dst + at, pixels,
+             map.channels);
   });
 }
 

@@ -160,18 +160,21 @@ class RepLKNet : Builder {
   }
 };
 
-// ConvNeXt, arXiv 2201.03545, and SLaK, arXiv 2207.03620, which puts three BN branches in the place of its
-// 7x7.
-class ConvNeXt : Builder {
+// What ConvNeXt drew and UniRepLKNet kept: four stages, each of a downsampling and residual blocks, then a
+// head with a norm behind its pooling.
+class StagedNetwork : protected Builder {
  public:
   using Builder::Builder;
+  virtual ~StagedNetwork() = default;
 
   Graph build(int classes) {
     int x = 0;
     for (int s = 0; s < 4; ++s) {
       x = downsample(format("downsample_layers.{}", s), x, s);
-      for (int block = 0; block < row.depths[s]; ++block)
-        x = residual_block(format("stages.{}.{}", s, block), x, row.kernels[s]);
+      for (int block = 0; block < row.depths[s]; ++block) {
+        const bool large = s != 2 || block % row.third_stage_period == 0;
+        x = residual_block(format("stages.{}.{}", s, block), x, large ? row.kernels[s] : 3);
+      }
       end_stage(s, x);
     }
     begin_head();
@@ -183,7 +186,16 @@ class ConvNeXt : Builder {
   }
 
  private:
-  int downsample(const std::string& prefix, int x, int stage) {
+  virtual int downsample(const std::string& prefix, int x, int stage) = 0;
+  virtual int residual_block(const std::string& prefix, int x, int kernel) = 0;
+};
+
+// ConvNeXt, arXiv 2201.03545, and SLaK, arXiv 2207.03620, which puts three BN branches in the place of its
+// 7x7.
+class ConvNeXt : public StagedNetwork {
+  using StagedNetwork::StagedNetwork;
+
+  int downsample(const std::string& prefix, int x, int stage) override {
     const int c = row.channels[stage];
     if (stage == 0) {
       x = convolution(prefix + ".0", x, plain(prefix + ".0", {c, 3, 4, 4}), 4, 0, Activation::none);
@@ -193,7 +205,7 @@ class ConvNeXt : Builder {
     return convolution(prefix + ".1", x, plain(prefix + ".1", {c, channels(x), 2, 2}), 2, 0,
                        Activation::none);
   }
-  int residual_block(const std::string& prefix, int x, int kernel) {
+  int residual_block(const std::string& prefix, int x, int kernel) override {
     const int c = channels(x);
     int y =
         row.family == Family::slak ? stripes(prefix + ".large_kernel", x, kernel) : single(prefix, x, kernel);
@@ -219,30 +231,10 @@ class ConvNeXt : Builder {
 };
 
 // UniRepLKNet, arXiv 2311.15599: names as in the official unireplknet.py; train and deploy form.
-class UniRepLKNet : Builder {
- public:
-  using Builder::Builder;
+class UniRepLKNet : public StagedNetwork {
+  using StagedNetwork::StagedNetwork;
 
-  Graph build(int classes) {
-    int x = 0;
-    for (int s = 0; s < 4; ++s) {
-      x = downsample(format("downsample_layers.{}", s), x, s);
-      for (int block = 0; block < row.depths[s]; ++block) {
-        const bool large = s != 2 || block % row.third_stage_period == 0;
-        x = residual_block(format("stages.{}.{}", s, block), x, large ? row.kernels[s] : 3);
-      }
-      end_stage(s, x);
-    }
-    begin_head();
-    if (classes > 0) {
-      x = layer_norm("norm", mean("pool", x));
-      graph.logits = linear("head", x, plain("head", {classes, channels(x)}), Activation::none);
-    }
-    return std::move(graph);
-  }
-
- private:
-  int downsample(const std::string& prefix, int x, int stage) {
+  int downsample(const std::string& prefix, int x, int stage) override {
     const int c = row.channels[stage];
     if (stage == 0) {
       x = convolution(prefix + ".0", x, plain(prefix + ".0", {c / 2, 3, 3, 3}), 2, 1, Activation::none);
@@ -253,7 +245,7 @@ class UniRepLKNet : Builder {
     x = convolution(prefix + ".0", x, plain(prefix + ".0", {c, channels(x), 3, 3}), 2, 1, Activation::none);
     return layer_norm(prefix + ".1", x);
   }
-  int residual_block(const std::string& prefix, int x, int kernel) {
+  int residual_block(const std::string& prefix, int x, int kernel) override {
     const int c = channels(x), hidden = 4 * c;
     int y = kernel >= 7 ? dilated(prefix, x, kernel) : single(prefix, x, kernel);
     squeeze_excite(prefix + ".se", y);

@@ -175,6 +175,13 @@ std::size_t Network::weight_bytes() const {
   return state_->weight_bytes;
 }
 
+const Graph& Network::graph() const {
+  return state_->graph;
+}
+const std::vector<Parameters>& Network::parameters() const {
+  return state_->parameters;
+}
+
 FeatureShape Network::feature_shape(int stage, int height, int width) const {
   if (stage < 0 || stage > 3) fail(Status::invalid_argument, "stage {} is outside 0..3", stage);
   check_size(state_->architecture, 1, height, width);

@@ -74,6 +74,9 @@ struct FeatureShape {
   int channels = 0, height = 0, width = 0;
 };
 
+struct Graph;
+struct Parameters;
+
 /// Thread-safe: any number of threads may run at once, each run with an arena of its own that is kept for the
 /// next. Plans are made at the first run of a size (batch, height, width) and kept for the four sizes used
 /// last; a later run of a kept size allocates nothing.
@@ -97,6 +100,10 @@ class Network {
   double macs(int height, int width, LayerKind kind) const;
   /// Bytes of weights as fp32: what memory figures are measured against.
   std::size_t weight_bytes() const;
+
+  /// What it is made of, for other ways to run it (gradient.hpp): parameters are those of graph.layers.
+  const Graph& graph() const;
+  const std::vector<Parameters>& parameters() const;
 
   /// Makes the plans of a size now rather than at its first run.
   void prepare(std::int64_t batch, int height, int width);

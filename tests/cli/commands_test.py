@@ -109,6 +109,61 @@ class Commands(ProgramTest):
             for guess in guesses:
                 self.assertAlmostEqual(guess["probability"], math.exp(logits[guess["class"]]) / total, delta=1e-4)
 
+    def test_erf_of_a_network_that_sees_one_pixel(self):
+        # The central pixel of the last map is the pixel of the input at 32, 32, in every colour and with the slope 1.
+        picture, out = self.folder / "gradient.png", self.folder / "out" / "erf.png"
+        out.parent.mkdir()
+        for height, width, side in ((64, 64, 3), (64, 96, 2 * 16 + 1), (64, 40, 2 * 12 + 1)):
+            picture.write_bytes(gradient_png(height, width))
+            result = self.json("erf", "--model", MODEL, "--weights", self.passing_weights(), "--images", self.folder,
+                               "--size", f"{height}x{width}", "--out", out, "--count", "1")
+            self.assertEqual((result["model"], result["size"], result["images"], result["failed"]),
+                             (MODEL, f"{height}x{width}", 1, 0))
+            self.assertGreater(result["memory_bytes"], height * width * 3 * 4)
+            self.assertEqual([area["t"] for area in result["areas"]], [0.2, 0.3, 0.5, 0.99])
+            for area in result["areas"]:
+                self.assertEqual(area["side"], side)
+                # Of 64 x 40, columns from 8 on are within 12 of the centre.
+                inside = side * min(side, width // 2 + side // 2 + 1, width)
+                self.assertAlmostEqual(area["ratio"], inside / (height * width))
+            written = out.read_bytes()
+            self.assertTrue(written.startswith(b"\x89PNG"))
+            wide, high = struct.unpack(">II", written[16:24])
+            self.assertGreater(min(wide, high), 100)
+            # The program reads what it wrote.
+            self.succeed("features", out, "--model", MODEL, "--size", "64", "--out", self.folder / "f.safetensors")
+            (self.folder / "f.safetensors").unlink()
+            out.unlink()
+
+    def test_erf_of_noise_and_of_an_idx_file(self):
+        (self.folder / "x-images-idx3-ubyte").write_bytes(
+            struct.pack(">BBBBIII", 0, 0, 8, 3, 3, 28, 28) + bytes(i % 251 for i in range(3 * 28 * 28)))
+        (self.folder / "x-labels-idx1-ubyte").write_bytes(struct.pack(">BBBBI", 0, 0, 8, 1, 3) + bytes(3))
+        for source in (("--random", "--seed", "3"), ("--images", self.folder / "x-images-idx3-ubyte")):
+            base = ("erf", *source, "--model", MODEL, "--size", "64", "--out", self.folder / "erf.png", "--count", "2")
+            result = self.json(*base)
+            self.assertEqual((result["images"], result["random_weights"]), (2, True))
+            sides = [area["side"] for area in result["areas"]]
+            self.assertEqual(sides, sorted(sides))
+            self.assertTrue(all(0 < area["ratio"] <= 1 for area in result["areas"]))
+            self.assertEqual(self.json(*base), result, "the same again")
+            text = self.succeed(*base)
+            for part in ("random", "memory", "50%", "99%", "erf.png"):
+                self.assertIn(part, text)
+
+    def test_erf_of_a_folder_with_a_broken_image(self):
+        (self.folder / "deep" / "deeper").mkdir(parents=True)
+        for name in ("b.png", "deep/a.png", "deep/deeper/c.png"):
+            shutil.copy(IMAGE, self.folder / name)
+        (self.folder / "deep" / "bad.jpg").write_bytes(b"no image")
+        base = ("erf", "--model", MODEL, "--size", "64", "--images", self.folder, "--out", self.folder / "erf.out")
+        done = run(*base)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertIn("bad.jpg", done.stderr)
+        result = self.json(*base, code=1)
+        self.assertEqual((result["images"], result["failed"]), (3, 1))
+
     def test_bench_model(self):
         row = self.json("bench", "model", MODEL, "--size", "64", "--rounds", "3", "--profile", "--layers")
         for key in ("ms", "images_per_second", "large_depthwise_ms", "other_gmac", "peak_gflops"):

@@ -24,6 +24,9 @@ class Usage(ProgramTest):
         self.refuse("features", "--random", "--model", MODEL, names=["--out"])
         self.refuse("features", "--model", MODEL, "--out", "x", names=["--random"])
         self.refuse("eval", "--model", MODEL, names=["--images"])
+        self.refuse("erf", "--model", MODEL, "--images", ".", names=["--out", "replk erf --help"])
+        self.refuse("erf", "--model", MODEL, "--out", "x", names=["--images", "--random"])
+        self.refuse("erf", "--model", MODEL, "--out", "x", "--images", ".", "--random", names=["--images", "--random"])
 
     def test_bad_sizes(self):
         for size in ("0", "15", "16385", "x", "224x", "x224", "224x224x3", "-224", "224.5", "99999999999", "224x15", " "):
@@ -36,6 +39,7 @@ class Usage(ProgramTest):
         self.refuse("classify", IMAGE, "--model", MODEL, "--threads", "-1", names=["--threads"])
         self.refuse("bench", "model", MODEL, "--batch", "0", names=["--batch"])
         self.refuse("bench", "model", MODEL, "--batch", "many", names=["--batch"])
+        self.refuse("erf", "--model", MODEL, "--random", "--out", "x", "--count", "0", names=["--count"])
         for shard in ("0/4", "5/4", "1/0", "1", "1/2/3", "a/b"):
             self.refuse("eval", "--model", MODEL, "--images", ".", "--shard", shard, names=["--shard", "I/N"])
 
@@ -44,7 +48,7 @@ class Usage(ProgramTest):
         self.refuse("bench", "model", "replknet-31b:k=2,2,2,2", names=["k=2,2,2,2"])
 
     def test_help_everywhere(self):
-        for command in ((), ("info",), ("classify",), ("features",), ("eval",), ("bench",), ("bench", "model")):
+        for command in ((), ("info",), ("classify",), ("features",), ("eval",), ("erf",), ("bench",), ("bench", "model")):
             text = self.succeed(*command, "--help")
             self.assertIn("Usage: replk", text)
             self.assertTrue(command in ((), ("bench",)) or "--json" in text, command)
@@ -136,6 +140,22 @@ class BadFiles(ProgramTest):
     def test_output_that_cannot_be_written(self):
         out = self.folder / "no" / "such" / "folder.safetensors"
         self.refuse("features", "--random", "--model", MODEL, "--size", "64", "--out", out, names=[out])
+
+    def test_erf(self):
+        base = ("erf", "--model", MODEL, "--size", "64")
+        out = self.folder / "erf.png"
+        self.refuse(*base, "--out", out, "--images", self.folder / "none", names=["none"])
+        self.refuse(*base, "--out", out, "--images", self.folder, names=[self.folder, ".png"])
+        nowhere = self.folder / "no" / "such" / "folder.png"
+        self.refuse(*base, "--out", nowhere, "--random", "--count", "1", names=[nowhere])
+        nan = self.file("nan.safetensors", safetensors(nano_shapes(), value=float("nan")))
+        done = run(*base, "--out", out, "--random", "--count", "1", "--weights", nan)
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn("finite", done.stderr)
+        # All zero: the centre depends on nothing.
+        zero = self.file("zero.safetensors", safetensors(nano_shapes(), value=0.0))
+        self.refuse(*base, "--out", out, "--random", "--count", "1", "--weights", zero, names=["depends on no pixel"])
+        self.assertFalse(out.exists())
 
     def test_datasets(self):
         base = ("eval", "--model", MODEL, "--size", "64", "--images")

@@ -306,6 +306,16 @@ class MobileNetV2(nn.Module):
 
 
 # -----------------------------------------------------------------------------------------------------------------------
+def centre_gradient(network, pixels):
+    """The gradient by the pixels (float64) of ReLU of the last map's centre, summed over channels, as in the RepLKNet
+    repository's erf/visualize_erf.py."""
+    network.requires_grad_(False)  # autograd would take minutes for large kernels' own gradients
+    pixels = pixels.double().requires_grad_()
+    last = network(pixels)[1][-1]
+    F.relu(last[:, :, last.shape[2] // 2, last.shape[3] // 2]).sum().backward()
+    return pixels.grad
+
+
 def randomise(model, seed):
     """Random fp32 tensors in every place, BN statistics far from identity, steps on the residual path small."""
     random = np.random.default_rng(seed)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Networks at full size against PyTorch in float64.
 
-    python3 tests/parity/full_size.py [--build build] [--merged] [MODEL@HxW...]
+    python3 tests/parity/full_size.py [--build build] [--merged] [--gradient] [--weights FILE] [MODEL@HxW...]
 
 Each network gets random tensors (BN statistics far from identity), which both sides read from one .safetensors file. One
 line a network: the largest difference over the largest output, of the logits and of each stage, and whether the five
-best classes agree. Exits with 1 where a figure is above 1e-5. Needs torch, numpy and safetensors; 31B takes about 3 GB
+best classes agree. Exits with 1 where a figure is above 1e-5. With --gradient: the gradient of the last map's centre by
+the pixels (what `replk erf` draws), whose figure may be 1e-4. Needs torch, numpy and safetensors; 31B takes about 3 GB
 of memory, XL 8.
 """
 import argparse
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 import definitions as d
 
 REPLK = (2, 2, 18, 2), (128, 256, 512, 1024), (31, 29, 27, 13), 5
+NANO = {'classes': 10, 'feedforward': 2, 'stem_strides': (2, 1)}
 T, S = (3, 3, 9, 3), (3, 3, 27, 3)
 
 
@@ -38,6 +40,8 @@ def convnext(depths, channels, kernels, small=0):
 MODELS = {
     'replknet-31b': lambda **form: d.RepLKNet(*REPLK, **form),
     'replknet-31b:k=3,3,3,3': lambda **form: d.RepLKNet(REPLK[0], REPLK[1], (3, 3, 3, 3), 5, **form),
+    'replknet-nano': lambda **form: d.RepLKNet((1, 2, 1, 1), (24, 48, 96, 128), (13, 13, 7, 3), 5, **NANO, **form),
+    'replknet-nano:k=3': lambda **form: d.RepLKNet((1, 2, 1, 1), (24, 48, 96, 128), (3, 3, 3, 3), 5, **NANO, **form),
     'replknet-31l': lambda **form: d.RepLKNet(REPLK[0], widths(192), *REPLK[2:], **form),
     'replknet-xl': lambda **form: d.RepLKNet(REPLK[0], widths(256), (27, 27, 27, 13), 0, 1.5, **form),
     'slak-t': convnext(T, (124, 249, 499, 998), (51, 49, 47, 13), 5),
@@ -59,27 +63,39 @@ MODELS = {
 DEFAULT = 'replknet-31b@224', 'replknet-xl@224', 'replknet-31b@384'
 
 
-def compare(name, size, folder, program, is_merged):
+def difference(ours, wanted):
+    return ((ours.double() - wanted).abs().max() / wanted.abs().max()).item()
+
+
+def compare(name, size, folder, options):
     height, width = (int(side) for side in (size.split('x') if 'x' in size else (size, size)))
     network = d.randomise(MODELS[name](), 7)
+    if options.weights:
+        network.load_state_dict(load_file(options.weights))
     pixels = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1))
     save_file({'pixels': pixels}, folder / 'input')
-    if not is_merged:
+    if not options.merged:
         save_file({key: tensor.contiguous() for key, tensor in network.state_dict().items()}, folder / 'weights')
     network.double()
-    if is_merged:
+    if options.merged:
         state = d.merged(network.state_dict())
         save_file({key: tensor.float().contiguous() for key, tensor in state.items()}, folder / 'weights')
-    subprocess.run([program, name, folder / 'weights', folder / 'input', folder / 'output'], check=True)
+    title = f'{name}@{size}{" merged" if options.merged else ""}'
+    program = [options.build / 'tests' / 'replk_parity', name, *(folder / file for file in ('weights', 'input', 'output'))]
+    if options.gradient:
+        subprocess.run([*program, 'gradient'], check=True)
+        figure = difference(load_file(folder / 'output')['gradient'], d.centre_gradient(network, pixels))
+        print(title, f'gradient {figure:.2e}', flush=True)
+        return figure <= 1e-4
+    subprocess.run(program, check=True)
     with torch.no_grad():
         logits, features = network(pixels.double())
     ours = load_file(folder / 'output')
     wanted = {'logits': logits} | {f'stage{s + 1}': feature for s, feature in enumerate(features)}
-    figures = {key: ((ours[key].double() - value).abs().max() / value.abs().max()).item()
-               for key, value in wanted.items()}
+    figures = {key: difference(ours[key], value) for key, value in wanted.items()}
     top5 = torch.equal(ours['logits'].topk(5).indices, logits.topk(5).indices)
-    print(f'{name}@{size}{" merged" if is_merged else ""}',
-          *(f'{key} {figure:.2e}' for key, figure in figures.items()), f'top5 {"equal" if top5 else "DIFFERS"}', flush=True)
+    print(title, *(f'{key} {figure:.2e}' for key, figure in figures.items()), f'top5 {"equal" if top5 else "DIFFERS"}',
+          flush=True)
     return top5 and max(figures.values()) <= 1e-5
 
 
@@ -87,6 +103,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--build', default='build', type=pathlib.Path, help='the build folder (default: build)')
     parser.add_argument('--merged', action='store_true', help='hand over merged-form tensors')
+    parser.add_argument('--weights', type=pathlib.Path, help='train-form tensors of this .safetensors file, not random ones')
+    parser.add_argument('--gradient', action='store_true', help="compare the gradient of the last map's centre instead")
     parser.add_argument('networks', nargs='*', metavar='MODEL@SIZE', default=DEFAULT)
     options = parser.parse_args()
     good = True
@@ -95,8 +113,7 @@ def main():
             name, _, size = network.partition('@')
             if name not in MODELS:
                 parser.error(f'{name}: unknown; there are {", ".join(MODELS)}')
-            good &= compare(name, size or '224', pathlib.Path(folder), options.build / 'tests' / 'replk_parity',
-                            options.merged)
+            good &= compare(name, size or '224', pathlib.Path(folder), options)
     return 0 if good else 1
 
 

@@ -4,7 +4,8 @@
     python3 tests/parity/goldens.py [CASE...]
 
 input.safetensors holds `pixels` (2 x 3 x H x W); CASE.safetensors a network's tensors; CASE.expected.safetensors its
-`logits` and `stage1`..`stage4`. The widths are repeated in tests/model/parity_test.cpp. Needs torch and safetensors.
+`logits` and `stage1`..`stage4`; CASE.gradient.safetensors the `gradient` of its centre by the first picture's upper left
+corner (definitions.centre_gradient). The widths are repeated in tests/model/parity_test.cpp. Needs torch and safetensors.
 """
 import pathlib
 import sys
@@ -16,6 +17,7 @@ import definitions
 
 GOLDENS = pathlib.Path(__file__).resolve().parent.parent / 'model' / 'goldens'
 SIZE = 75, 98  # neither side a multiple of any stride
+CORNER = 51, 66  # of the gradients
 CLASSES = 10
 KERNELS = 31, 29, 27, 13
 
@@ -71,6 +73,9 @@ def main():
         state = network.double().state_dict()
         result = expected(network, pixels)
         save(name + '.expected', result, torch.float32)
+        if name != 'replknet_xl':  # its stages give what their norms make of them
+            gradient = definitions.centre_gradient(network, pixels[:1, :, :CORNER[0], :CORNER[1]])
+            save(name + '.gradient', {'gradient': gradient}, torch.float32)
         print(name, 'rms of logits', result['logits'].pow(2).mean().sqrt().item(),
               'of stages', [round(result[f'stage{s}'].pow(2).mean().sqrt().item(), 3) for s in (1, 2, 3, 4)])
         if name in MERGED:
