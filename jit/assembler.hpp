@@ -19,7 +19,10 @@ namespace detail {
 /// memory, and loses it where a list of what was mapped cannot grow.
 struct HeapAllocator : Xbyak::Allocator {
   std::uint8_t* alloc(std::size_t bytes) override {
-    if (void* memory = std::malloc(bytes)) return static_cast<std::uint8_t*>(memory);
+    // Whole pages: align() pads by the address, and the same spec must give the same bytes.
+    constexpr std::size_t page = 4096;
+    if (void* memory = std::aligned_alloc(page, (bytes + page - 1) / page * page))
+      return static_cast<std::uint8_t*>(memory);
     throw std::bad_alloc();  // xbyak's own error would not say what it was
   }
   void free(std::uint8_t* memory) override { std::free(memory); }

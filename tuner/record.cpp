@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "tuner/json_text.hpp"
 
@@ -19,6 +20,17 @@ using Json = nlohmann::ordered_json;
 struct Tree {
   Json json;
   ~Tree() { empty(json); }
+  /// Null where the text is no JSON. Json::parse() would destroy an unfinished tree before we can.
+  void read(std::string_view text) {
+    std::istringstream stream{std::string(text)};
+    try {
+      stream >> json;
+      if (stream.peek() == std::istringstream::traits_type::eof()) return;
+    } catch (const Json::exception&) {
+    }
+    empty(json);
+    json = nullptr;
+  }
   static void empty(Json& json) noexcept {
     if (!json.is_structured()) return;
     for (Json& child : json) empty(child);
@@ -144,8 +156,8 @@ std::string to_line(const Record& record) {
 Line read_line(std::string_view text) {
   Line line;
   if (!intact(text)) return line;
-  // No exceptions; not recursive; at most kMostLineBytes.
-  const Tree tree{Json::parse(text, nullptr, false)};
+  Tree tree;
+  tree.read(text);  // not recursive; at most kMostLineBytes
   const Json& json = tree.json;
   if (!json.is_object()) return line;
   std::int64_t version;
@@ -170,7 +182,8 @@ std::string header_line() {
 }
 
 std::optional<double> distance(const Key& key, const std::string& record_key) {
-  const Tree tree{Json::parse(record_key, nullptr, false)};
+  Tree tree;
+  tree.read(record_key);
   const Json& other = tree.json;
   if (!other.is_object() || other.size() != key.fields.size()) return std::nullopt;
   double sum = 0;

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What the commands do when all is well: results, JSON and files."""
 import math
+import shutil
 import struct
 import tempfile
 import unittest
 from pathlib import Path
 
 from replk import (IMAGE, MODEL, ProgramTest, gradient, gradient_png, nano_shapes, normalised, passing_network,
-                   read_safetensors, safetensors)
+                   read_safetensors, run, safetensors)
 
 
 class Commands(ProgramTest):
