@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <deque>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -23,7 +24,7 @@ using nlohmann::ordered_json;
 
 struct Options {
   std::string suites = "replknet,slak,convnext,table1,sizes,ragged", out;
-  int threads = 1;
+  int threads = 1, visits = 3;
   bool quick = false;
   bool spoil = false;
 };
@@ -61,6 +62,9 @@ ordered_json row_json(const Suite& suite, const std::string& shape, const Depthw
   const Bound bound = nearest_limit(row, limits, row.peak_gflops / (limits.fma_gflops * row.threads));
   ordered_json peers = ordered_json::array();
   for (const PeerTime& peer : row.peers) peers.push_back(peer_json(peer));
+  ordered_json visits = ordered_json::array();
+  for (const Visit& visit : row.visits)
+    visits.push_back({{"ms", visit.ms}, {"best_peer_ms", or_null(visit.best_peer_ms)}});
   return {{"suite", suite.name},
           {"shape", shape},
           {"algorithm", row.algorithm},
@@ -68,6 +72,7 @@ ordered_json row_json(const Suite& suite, const std::string& shape, const Depthw
           {"source", row.source},
           {"ms", row.ms},
           {"ms_cold", row.ms_cold},
+          {"visits", visits},
           {"rounds", row.samples_ms},
           {"peers", peers},
           {"best_peer", or_null(row.best_peer)},
@@ -87,8 +92,8 @@ ordered_json row_json(const Suite& suite, const std::string& shape, const Depthw
           {"note", row.note}};
 }
 
-/// Measures a row and gives its rounds to Google Benchmark.
-void run_row(benchmark::State& state, const DepthwiseRow& row) {
+/// Gives a row's rounds to Google Benchmark.
+void give_rounds(benchmark::State& state, const DepthwiseRow& row) {
   std::size_t round = 0;
   for (auto _ : state) state.SetIterationTime(1e-3 * row.samples_ms[round++ % row.samples_ms.size()]);
   if (row.ratio) state.counters["ratio"] = *row.ratio;
@@ -111,28 +116,37 @@ int run(const Options& options) {
   const Limits limits = measure_limits();
   DepthwiseOptions measure;
   measure.threads = options.threads;
-  measure.cold_rounds = options.quick ? 5 : 9;
-  measure.race.seconds = options.quick ? 0.3 : 0.8;
-  if (options.spoil) measure.spoil = [](float* dst, std::size_t) { dst[0] += 1.0f; };
-  ordered_json rows = ordered_json::array();
+  measure.cold_rounds = 5;
+  measure.race.seconds = 0.3;
+  if (options.spoil) measure.spoil = [](std::span<std::byte> dst) { dst.back() ^= std::byte{0x40}; };  // an exponent
+  // Google Benchmark comes back to a row in random order: on other pages, and after whatever disturbed it before.
+  struct Visited {
+    const Suite* suite;
+    std::string shape;
+    std::vector<DepthwiseRow> visits;
+  };
+  std::deque<Visited> visited;  // does not move its elements
   bool wrong = false;
   for (const Suite& suite : suites()) {
     if (list.find(fmt::format(",{},", suite.name)) == std::string::npos) continue;
     for (const std::string& shape : suite.shapes) {
+      Visited& row = visited.emplace_back(Visited{&suite, shape, {}});
       const std::string name = fmt::format("{}/{}", suite.name, shape);
-      benchmark::RegisterBenchmark(name.c_str(), [&, shape](benchmark::State& state) {
+      benchmark::RegisterBenchmark(name.c_str(), [&](benchmark::State& state) {
         try {
-          const DepthwiseRow row = measure_depthwise(depthwise::parse(shape), measure);
-          rows.push_back(row_json(suite, shape, row, limits));
-          run_row(state, row);
+          row.visits.push_back(measure_depthwise(depthwise::parse(row.shape), measure));
+          give_rounds(state, row.visits.back());
         } catch (const core::Error& e) {
           wrong = true;
           state.SkipWithError(e.what());
         }
-      })->UseManualTime()->Iterations(15)->Unit(benchmark::kMillisecond);
+      })->UseManualTime()->Iterations(15)->Repetitions(options.visits)->Unit(benchmark::kMillisecond);
     }
   }
   benchmark::RunSpecifiedBenchmarks();
+  ordered_json rows = ordered_json::array();
+  for (Visited& row : visited)
+    if (!row.visits.empty()) rows.push_back(row_json(*row.suite, row.shape, middle_of(std::move(row.visits)), limits));
   if (!options.out.empty()) {
     const core::Cpu& cpu = core::cpu();
     ordered_json run{{"cpu", cpu.brand}, {"isa", name(cpu.isa)}, {"cores", cpu.cores}, {"threads", options.threads},
@@ -166,12 +180,14 @@ int main(int argc, char** argv) {
   app.add_option("--suites", options.suites, "of replknet,slak,convnext,table1,sizes,ragged")->capture_default_str();
   app.add_option("--threads", options.threads, "for both sides")->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--out", options.out, "write the rows there, as JSON");
-  app.add_flag("--quick", options.quick, "fewer rounds");
+  app.add_option("--visits", options.visits, "of each row, in random order")->check(CLI::Range(1, 100))->capture_default_str();
+  app.add_flag("--quick", options.quick, "said in the file");
   app.add_flag("--spoil", options.spoil, "change one output of every kernel of ours, to show that the check sees it");
   CLI11_PARSE(app, argc, argv);
   replk::tuner::tune_unless_told();
   std::vector<std::string> rest = app.remaining();
-  std::vector<char*> arguments{argv[0]};
+  std::string interleaved = "--benchmark_enable_random_interleaving=true";
+  std::vector<char*> arguments{argv[0], interleaved.data()};
   for (std::string& word : rest) arguments.push_back(word.data());
   int count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());

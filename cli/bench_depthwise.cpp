@@ -95,7 +95,8 @@ ExitCode run(const Arguments& arguments, bool json) {
   tuner::tune_unless_told();
   bench::DepthwiseOptions options;
   options.threads = arguments.threads;
-  options.race.seconds = arguments.seconds;
+  options.visits = 3;
+  options.race.seconds = arguments.seconds / options.visits;
   options.peers = !arguments.no_peers;
   if (!arguments.algorithm.empty()) options.plan.algorithm = arguments.algorithm;
   if (!arguments.tiling.empty()) options.plan.tiling = depthwise::Tiling::parse(arguments.tiling);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,12 @@ struct PeerTime {
   std::string name, implementation;  // as OnednnDepthwise has them; those of several branches joined by +
   std::optional<double> ms;          // none where it is reference code or missing, and so was not run
   std::optional<double> create_ms;
+};
+
+/// One of a row's visits: medians of its rounds.
+struct Visit {
+  double ms = 0;
+  std::optional<double> best_peer_ms;
 };
 
 struct DepthwiseRow {
@@ -41,6 +48,7 @@ struct DepthwiseRow {
   std::size_t workspace_bytes = 0, prepared_bytes = 0;
   std::string note;                // what a reader must know about this row; often empty
   std::vector<double> samples_ms;  // ours, a round each
+  std::vector<Visit> visits;
 };
 
 struct DepthwiseOptions {
@@ -50,10 +58,16 @@ struct DepthwiseOptions {
   std::int64_t checked_outputs = 4096;  // at least; all where there are fewer
   std::uint64_t seed = 1;               // of weights and tensors
   bool peers = true;
+  /// Times that all is made anew, on other pages, and measured; the middle visit counts.
+  int visits = 1;
   int cold_rounds = 0;  // runs of ours after the caches were filled with something else
   /// For tests of the check: called on the result of ours before it is compared.
-  std::function<void(float* dst, std::size_t elements)> spoil;
+  std::function<void(std::span<std::byte> dst)> spoil;
 };
+
+/// The visit whose ratio (or time, where there is none) is the middle one, all of its figures together, and
+/// `visits` of all. Not empty.
+DepthwiseRow middle_of(std::vector<DepthwiseRow> visits);
 
 /// Plans, checks every candidate's result against the double reference, and only then times. Throws
 /// core::Error(internal) naming the shape and the error where ours is outside its numerics class or a peer is

@@ -33,17 +33,21 @@ std::vector<Times> race(const std::vector<std::function<void()>>& candidates, co
   std::vector<double> first;
   for (const auto& run : candidates) first.push_back(time(run, 1));
   const double best = first.empty() ? 0 : *std::min_element(first.begin(), first.end());
+  const double rival = first.size() < 2 ? 0 : *std::min_element(first.begin() + 1, first.end());
 
-  std::vector<std::size_t> order;
+  std::vector<int> turns(candidates.size(), options.max_rounds);
   for (std::size_t i = 0; i < candidates.size(); i++) {
-    if (first[i] > options.slow * best)
-      times[i].seconds.push_back(first[i]);
-    else
-      order.push_back(i);
+    if (first[i] <= options.slow * best) continue;
+    times[i].seconds.push_back(first[i]);
+    const double affordable = options.seconds / 2 / (2 * first[i]);
+    turns[i] = first[i] > 2 * rival ? 0 : std::min(options.slow_turns - 1, static_cast<int>(affordable));
   }
   std::mt19937_64 random(options.seed);
   const double end = now() + options.seconds;
   for (int round = 0; round < options.rounds || (round < options.max_rounds && now() < end); round++) {
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < candidates.size(); i++)
+      if (round < turns[i]) order.push_back(i);
     std::shuffle(order.begin(), order.end(), random);
     for (const std::size_t i : order) {
       const double warm = time(candidates[i], 1);

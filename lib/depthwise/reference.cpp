@@ -125,17 +125,20 @@ std::vector<double> reference(const Problem& p, std::span<const std::span<const 
   set_default_padding(bounding);
   const Reader source(p, tensors.src, p.height, p.width);
   const Reader residual(p, tensors.residual, p.out_height(), p.out_width());
+  std::vector<std::pair<int, int>> corners;  // of each branch, from the sample's place times the stride
+  for (const Branch& b : p.branches) {
+    Problem alone = p;
+    alone.branches = {b};
+    set_default_padding(alone);
+    corners.emplace_back(bounding.pad_h - alone.pad_h - p.pad_h, bounding.pad_w - alone.pad_w - p.pad_w);
+  }
   std::vector<double> results;
   results.reserve(samples.size());
   for (const Sample& s : samples) {
     double sum = p.epilogue.bias && !bias.empty() ? bias[s.channel] : 0;
     for (std::size_t i = 0; i < p.branches.size(); i++) {
       const Branch& b = p.branches[i];
-      Problem alone = p;
-      alone.branches = {b};
-      set_default_padding(alone);
-      const int top = s.row * p.stride_h - p.pad_h + bounding.pad_h - alone.pad_h;
-      const int left = s.column * p.stride_w - p.pad_w + bounding.pad_w - alone.pad_w;
+      const int top = s.row * p.stride_h + corners[i].first, left = s.column * p.stride_w + corners[i].second;
       const float* w = weights[i].data() + static_cast<std::size_t>(s.channel) * b.taps();
       for (int y = 0; y < b.kernel_h; y++) {
         const int row = top + y * b.dilation_h;

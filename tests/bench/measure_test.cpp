@@ -16,7 +16,8 @@ namespace {
 DepthwiseOptions quick() {
   DepthwiseOptions options;
   options.threads = 1;
-  options.race = {.rounds = 2, .max_rounds = 2, .seconds = 0, .slow = 3, .slot_seconds = 0, .seed = 1};
+  options.race = {
+      .rounds = 2, .max_rounds = 2, .seconds = 0, .slow = 3, .slow_turns = 1, .slot_seconds = 0, .seed = 1};
   return options;
 }
 
@@ -30,7 +31,13 @@ TEST(Race, InterleavesAndTimesTheSlowOnce) {
   };
   const auto times =
       race({work('a', 5), work('b', 5), work('s', 400)},  // far apart, for a machine that is busy otherwise
-           {.rounds = 15, .max_rounds = 15, .seconds = 0, .slow = 20, .slot_seconds = 0, .seed = 1});
+           {.rounds = 15,
+            .max_rounds = 15,
+            .seconds = 0,
+            .slow = 20,
+            .slow_turns = 5,
+            .slot_seconds = 0,
+            .seed = 1});
   ASSERT_EQ(times.size(), 3u);
   EXPECT_EQ(times[0].seconds.size(), 15u);
   EXPECT_EQ(times[1].seconds.size(), 15u);
@@ -39,6 +46,23 @@ TEST(Race, InterleavesAndTimesTheSlowOnce) {
   // A turn is a warm and a timed run; both orders of a and b occur.
   EXPECT_NE(calls.find("aabb"), std::string::npos);
   EXPECT_NE(calls.find("bbaa"), std::string::npos);
+}
+
+TEST(Race, ASlowRivalThatMayBeTheBestGetsAFewTurns) {
+  const auto sleep = [](int ms) {
+    return [ms] { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); };
+  };
+  const auto times = race({sleep(1), sleep(20), sleep(200)}, {.rounds = 15,
+                                                              .max_rounds = 15,
+                                                              .seconds = 2,
+                                                              .slow = 5,
+                                                              .slow_turns = 4,
+                                                              .slot_seconds = 0,
+                                                              .seed = 1});
+  EXPECT_EQ(times[0].seconds.size(), 15u);
+  EXPECT_GE(times[1].seconds.size(), 2u);
+  EXPECT_LE(times[1].seconds.size(), 4u);
+  EXPECT_EQ(times[2].seconds.size(), 1u);
 }
 
 TEST(Race, MedianOfEvenAndOddCounts) {
@@ -81,10 +105,51 @@ TEST(MeasureDepthwise, BranchesAreMergedAndSummed) {
   EXPECT_TRUE(best.ends_with("merged") || best == "onednn sum of branches") << best;
 }
 
+TEST(MeasureDepthwise, ShortTypesAreCheckedAndComparedInTheirOwn) {
+  for (const std::string shape :
+       {"n1c16h14w14k7bf16", "n1c16h14w14k7fp16+relu", "n1c16h14w14k5x3,3x5bf16nchw"}) {
+    const DepthwiseRow row = measure_depthwise(depthwise::parse(shape), quick());
+    EXPECT_LE(row.max_of_allowed, 1) << shape;
+    EXPECT_GT(row.max_relative_error, 1e-6) << shape << ": the type's own rounding shows";
+    ASSERT_GE(row.peers.size(), 3u) << shape;
+    if (row.ratio) continue;  // a CPU for which oneDNN has code
+    EXPECT_FALSE(row.best_peer.has_value());
+    EXPECT_NE(row.note.find("fp32"), std::string::npos) << row.note;
+    EXPECT_TRUE(std::any_of(row.peers.begin(), row.peers.end(), [](const PeerTime& p) {
+      return p.ms && p.name.ends_with(" fp32");
+    })) << shape;
+  }
+}
+
+TEST(MeasureDepthwise, AWrongShortResultIsRefused) {
+  DepthwiseOptions options = quick();
+  options.peers = false;
+  options.spoil = [](std::span<std::byte> dst) {
+    dst[dst.size() - 2] ^= std::byte{0x04};
+  };  // 4 units in the last place
+  EXPECT_THROW(measure_depthwise(depthwise::parse("n1c16h14w14k7bf16"), options), core::Error);
+}
+
+TEST(MeasureDepthwise, TheMiddleVisitCounts) {
+  std::vector<DepthwiseRow> visits(3);
+  for (std::size_t i = 0; i < visits.size(); i++) {
+    visits[i].ratio = std::vector<double>{2.0, 5.0, 3.0}[i];
+    visits[i].ms = 10 * *visits[i].ratio;
+  }
+  visits[0].source = "measured";
+  const DepthwiseRow row = middle_of(std::move(visits));
+  EXPECT_EQ(*row.ratio, 3.0);
+  EXPECT_EQ(row.ms, 30.0);
+  EXPECT_EQ(row.source, "measured");
+  EXPECT_EQ(row.visits, (std::vector<double>{2.0, 5.0, 3.0}));
+}
+
 TEST(MeasureDepthwise, AWrongResultIsNeverTimed) {
   DepthwiseOptions options = quick();
   for (const float wrong : {1e-3f, std::numeric_limits<float>::quiet_NaN()}) {
-    options.spoil = [wrong](float* dst, std::size_t elements) { dst[elements - 1] += wrong; };
+    options.spoil = [wrong](std::span<std::byte> dst) {
+      reinterpret_cast<float*>(dst.data() + dst.size())[-1] += wrong;
+    };
     try {
       measure_depthwise(depthwise::parse("n1c16h14w14k7"), options);
       ADD_FAILURE() << "a result off by " << wrong << " was accepted";
