@@ -78,6 +78,16 @@ TEST_P(Direct, EveryCandidateOfTypicalShapes) {
   }
 }
 
+// The code cache must tell them apart: their code differs in the epilogue alone.
+TEST_P(Direct, EveryEpilogueOfOneShapeInOneProcess) {
+  const Tiling tiling = Tiling::parse("direct rows=2 columns=3 ring=1 blocks=1");
+  for (const char* epilogue :
+       {"", "+residual", "+relu", "+relu+residual", "+gelu", "+gelu+residual", "nobias"}) {
+    const Case c(std::string("n1c21h9w9k3exact") + epilogue);
+    EXPECT_EQ(differing(c.run(portable_options()), c.run(forced(tiling))), 0) << epilogue;
+  }
+}
+
 TEST_P(Direct, ThreadsDoNotChangeBits) {
   for (std::uint64_t seed = 0; seed < 60; seed++) {
     const Case c(random_problem(seed), seed);

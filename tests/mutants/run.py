@@ -23,6 +23,7 @@ CLOCK_SECONDS = 1800
 
 # Quick ones first: most mutants die there.
 PROGRAMS = [
+    ("program_test", "*"),
     ("dft_test", "*"),
     ("assembler_test", "*"),
     ("guard_test", "Guard.EveryKindOfTransform"),

@@ -92,10 +92,10 @@ MUTANTS = [
     ("jit/row_transform.cpp", "register_count(isa) - relu", "register_count(isa)", "the register that holds zero is given to a value"),
 
     # Orchestration
-    ("lib/depthwise/direct.cpp", "std::min(p.height, k.height + (t.rows - 1) * p.stride_h)",
+    ("lib/depthwise/direct_geometry.cpp", "std::min(p.height, k.height + (t.rows - 1) * p.stride_h)",
      "std::min(p.height, k.height + (t.rows - 1) * p.stride_h - 1)", "the ring holds a row too few"),
-    ("lib/depthwise/direct.cpp", "arguments.bias += whole * l.lanes;", "{}", "left-over channels have the first ones' bias"),
-    ("lib/depthwise/direct.cpp", "scratch_.bytes * threads", "scratch_.bytes", "threads share one thread's workspace"),
+    ("lib/depthwise/direct_executor.cpp", "arguments.bias += whole * l.lanes;", "{}", "left-over channels have the first ones' bias"),
+    ("lib/depthwise/direct_executor.hpp", "scratch_.bytes * threads", "scratch_.bytes", "threads share one thread's workspace"),
     ("lib/depthwise/row_spectral_weights.cpp", "(t - g_.shift)", "t", "spectra ignore the shift of the map"),
     ("lib/depthwise/row_spectral_weights.cpp", "signs_[j] * signs_[j + 1]", "1", "spectra ignore the planes' signs"),
     ("lib/depthwise/row_spectral_geometry.cpp", "last_output + axis.taps - s.first", "last_output + axis.taps - s.first - 1",
