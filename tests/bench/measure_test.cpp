@@ -135,13 +135,18 @@ TEST(MeasureDepthwise, TheMiddleVisitCounts) {
   for (std::size_t i = 0; i < visits.size(); i++) {
     visits[i].ratio = std::vector<double>{2.0, 5.0, 3.0}[i];
     visits[i].ms = 10 * *visits[i].ratio;
+    visits[i].best_peer_ms = visits[i].ms * *visits[i].ratio;
   }
   visits[0].source = "measured";
   const DepthwiseRow row = middle_of(std::move(visits));
   EXPECT_EQ(*row.ratio, 3.0);
   EXPECT_EQ(row.ms, 30.0);
   EXPECT_EQ(row.source, "measured");
-  EXPECT_EQ(row.visits, (std::vector<double>{2.0, 5.0, 3.0}));
+  ASSERT_EQ(row.visits.size(), 3u);
+  for (std::size_t i = 0; i < 3; i++) {
+    EXPECT_EQ(row.visits[i].ms, (std::vector<double>{20, 50, 30})[i]);
+    EXPECT_EQ(row.visits[i].best_peer_ms, (std::vector<double>{40, 250, 90})[i]);
+  }
 }
 
 TEST(MeasureDepthwise, AWrongResultIsNeverTimed) {
