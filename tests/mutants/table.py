@@ -98,6 +98,8 @@ MUTANTS = [
     ("lib/depthwise/direct_executor.hpp", "scratch_.bytes * threads", "scratch_.bytes", "threads share one thread's workspace"),
     ("lib/depthwise/row_spectral_weights.cpp", "(t - g_.shift)", "t", "spectra ignore the shift of the map"),
     ("lib/depthwise/row_spectral_weights.cpp", "signs_[j] * signs_[j + 1]", "1", "spectra ignore the planes' signs"),
-    ("lib/depthwise/row_spectral_geometry.cpp", "last_output + axis.taps - s.first", "last_output + axis.taps - s.first - 1",
+    ("lib/depthwise/row_spectral_geometry.cpp",
+     "least = std::max({least, s.first + s.ins, last_output + axis.taps - s.first});",
+     "least = std::max({least, s.first + s.ins - 1, last_output + axis.taps - s.first - 1});",
      "a transform one too short wraps around"),
 ]
