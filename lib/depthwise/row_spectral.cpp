@@ -152,17 +152,12 @@ class RowSpectral final : public Algorithm {
            RowSpectralGeometry(problem, geometry, *parameters, isa).feasible();
   }
 
-  std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa isa,
-                                    int threads) const override {
+  std::vector<Candidate> every_candidate(const Problem& problem, const Kernel& geometry, Isa isa,
+                                         int threads) const override {
     std::vector<Candidate> found;
     if (isa == Isa::portable || problem.numerics == Numerics::exact) return found;
     // The transform goes along the longer side of the kernel.
     add_axis(found, problem, geometry, isa, threads, geometry.height > geometry.width);
-    std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
-      return a.predicted_seconds < b.predicted_seconds;
-    });
-    constexpr std::size_t most = 24;
-    if (found.size() > most) found.resize(most);
     return found;
   }
 
