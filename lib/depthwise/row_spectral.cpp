@@ -66,7 +66,7 @@ class Costs {
       spec.plane_stride = 0;  // changes no count
       // A level's dependent sums delay small products, which have nothing else to do meanwhile.
       const double delay = spec.karatsuba > 0 ? 1 + 3.0 * spec.karatsuba / std::max(spec.outputs, 1) : 1;
-      const double weights = 4.0 * g.lanes * static_cast<double>(jit::toeplitz_weights(spec).size()) / 82;
+      const double weights = 4.0 * g.lanes * static_cast<double>(spec.taps.size()) / 82;
       const double real = remember("r" + spec.text(), [&] { return column_cycles(jit::count_real(spec)); });
       cycles += g.parameters.transform.reals() * (real * delay + weights);
       if (g.parameters.two_dimensional()) {
@@ -74,8 +74,7 @@ class Costs {
         continue;
       }
       const double pair = remember("p" + spec.text(), [&] { return column_cycles(jit::count_pair(spec)); });
-      cycles += g.parameters.transform.pairs() *
-                (pair * delay + weights * static_cast<double>(jit::pair_parts(spec.gauss).size()));
+      cycles += g.parameters.transform.pairs() * (pair * delay + 2 * weights);
     }
     return cycles;
   }
