@@ -316,8 +316,9 @@ class ToeplitzKernel : public CodeletKernel {
     test(pairs_, pairs_);
     jz(done, T_NEAR);
     L(pair);
+    lea(ahead_, ptr[weights_ + 2 * taps() * vector_bytes()]);
     if (whole_)
-      put(pair_);
+      put(pair_, 0, 2 * taps());
     else
       pair_by_calls();
     advance(2);
@@ -328,19 +329,24 @@ class ToeplitzKernel : public CodeletKernel {
     epilogue();
     if (!whole_) {
       L(product_);
-      put(real_, 8);
+      put(real_, 8, taps_ahead());
+      add(ahead_, taps_ahead() * vector_bytes());
       ret();
     }
   }
 
-  void put(const Allocation& code, int pushed = 0) {
-    emit(code, [this, pushed](const Operand& o) { return address(o, pushed); });
+  /// Calls up lines of the next pair's weights on the way.
+  void put(const Allocation& code, int pushed = 0, int vectors_ahead = 0) {
+    Ahead ahead;
+    for (int i = 0; i < vectors_ahead * vector_bytes(); i += 64) ahead.lines.push_back(ptr[ahead_ + i]);
+    emit(code, [this, pushed](const Operand& o) { return address(o, pushed); }, ahead);
   }
 
   void real_by_call() {
     lea(products_, ptr[rsp + products()]);
     put(spread_real_);
     lea(initial_, ptr[rsp + zeros()]);
+    mov(ahead_, weights_);
     call(product_);
   }
 
@@ -373,7 +379,7 @@ class ToeplitzKernel : public CodeletKernel {
   void advance(int planes) {
     add(in_, planes * spec_.plane_stride);
     add(out_, planes * spec_.plane_stride);
-    add(weights_, planes * static_cast<int>(spec_.taps.size()) * vector_bytes());
+    add(weights_, planes * taps() * vector_bytes());
   }
 
   void clear(int at) {
@@ -402,6 +408,9 @@ class ToeplitzKernel : public CodeletKernel {
     }
   }
 
+  int taps() const { return static_cast<int>(spec_.taps.size()); }
+  int taps_ahead() const { return (2 * taps() + 2) / 3; }  // of the pair, in each of its three products
+
   // The frame: slots, then for products by calls the inputs' difference, the shared product, zeros and the
   // weights of three products.
   int differences() const { return slots_ * vector_bytes(); }
@@ -417,7 +426,7 @@ class ToeplitzKernel : public CodeletKernel {
   int slots_ = 0;
   Xbyak::Label product_;
   const Xbyak::Reg64 in_ = rdi, out_ = rsi, weights_ = rdx, reals_ = rcx, pairs_ = r8, initial_ = r9,
-                     saved_in_ = r10, saved_out_ = r11, products_ = r12;
+                     saved_in_ = r10, saved_out_ = r11, products_ = r12, ahead_ = r13;
 };
 
 }  // namespace

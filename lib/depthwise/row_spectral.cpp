@@ -255,10 +255,12 @@ class RowSpectral final : public Algorithm {
 
   static void add_candidate(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry,
                             Isa isa, int threads, RowSpectralParameters p) {
-    for (const bool packed : {false, true}) {
-      p.packed = packed;
+    enum { as_they_are, ahead, packed };
+    for (const int rows : {as_they_are, ahead, packed}) {
+      p.ahead = rows == ahead;
+      p.packed = rows == packed;
       const RowSpectralGeometry g(problem, geometry, p, isa);
-      if (packed && !g.pixels_collide()) continue;
+      if (p.packed && !g.pixels_collide()) continue;
       if (g.feasible()) found.push_back({p.tiling(), predicted_seconds(g, threads)});
     }
   }

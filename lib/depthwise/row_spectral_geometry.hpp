@@ -44,6 +44,7 @@ struct RowSpectralParameters {
   int blocks = 2;                             // vectors of channels that share scratch
   int segment_along = 0, segment_across = 0;  // outputs a segment; 0: the whole axis
   bool packed = false;                        // rows go through a window even where they need not
+  bool ahead = false;                         // the next row's lines are called up while a row is transformed
 
   bool two_dimensional() const { return columns > 0; }
   Tiling tiling() const;
