@@ -51,7 +51,9 @@ Listing inverse_listing(const RowInverseSpec& spec) {
   return lower(program, {spec.transform.order, 0});
 }
 
-int register_count(Isa isa) { return isa == Isa::avx512 ? 32 : 16; }
+int register_count(Isa isa) {
+  return isa == Isa::avx512 ? 32 : 16;
+}
 
 RegisterOptions register_options(Isa isa, bool relu) {
   RegisterOptions options;
@@ -107,7 +109,8 @@ class RowKernel : public CodeletKernel {
     lea(ahead_, ptr[pixels_ + strides_.row]);
     Xbyak::Label next_block;
     L(next_block);
-    emit(code_, [this](const Operand& o) { return address(o); }, ahead());
+    emit(
+        code_, [this](const Operand& o) { return address(o); }, ahead());
     if (strides_.ahead) add(ahead_, pixels_ahead() * strides_.pixel);
     add(pixels_, strides_.tensor_block);
     add(planes_, strides_.plane_block);

@@ -42,7 +42,7 @@ struct RowForwardSpec {
   RowTransform transform;
   int first = 0, count = 0;  // pixels 0..count-1 of a row are inputs first..first+count-1 of the transform
   RowStrides strides;
-  bool free_signs = true;    // planes may be stored negated (row_signs)
+  bool free_signs = true;  // planes may be stored negated (row_signs)
   std::string text() const;
 };
 

@@ -206,8 +206,8 @@ Listing spread_listing(const ToeplitzSpec& spec, bool pair) {
   Program program;
   const PlaneTaps from(program, spec);
   int number = 0;
-  for (const Taps& taps : pair ? std::vector<Taps>{from.im(), from.difference(), from.sum()}
-                               : std::vector<Taps>{from.real()}) {
+  for (const Taps& taps :
+       pair ? std::vector<Taps>{from.im(), from.difference(), from.sum()} : std::vector<Taps>{from.real()}) {
     const Values all = Product(spec).spread(taps);
     store(program, spread, number, all);
     number += static_cast<int>(all.size());
@@ -232,11 +232,13 @@ void record_pair(Program& program, const ToeplitzSpec& spec, int begin, int end)
                 im = [&](int i) { return im_plane(i + shift); };
   const auto start = [](const Values& v) { return [&v](int o) { return v[o]; }; };
   if (spec.gauss) {
-    const Values shared = product.record(from.im(), [&](int i) { return re(i) - im(i); }, Product::nothing);
+    const Values shared = product.record(
+        from.im(), [&](int i) { return re(i) - im(i); }, Product::nothing);
     store(program, output_plane, begin, product.record(from.difference(), re, start(shared)));
     store(program, second_output, begin, product.record(from.sum(), im, start(shared)));
   } else {
-    const Values minus = product.record(from.im(), [&](int i) { return -im(i); }, Product::nothing);
+    const Values minus = product.record(
+        from.im(), [&](int i) { return -im(i); }, Product::nothing);
     store(program, output_plane, begin, product.record(from.re(), re, start(minus)));
     const Values cross = product.record(from.re(), im, Product::nothing);
     store(program, second_output, begin, product.record(from.im(), re, start(cross)));
@@ -339,7 +341,8 @@ class ToeplitzKernel : public CodeletKernel {
   void put(const Allocation& code, int pushed = 0, int vectors_ahead = 0) {
     Ahead ahead;
     for (int i = 0; i < vectors_ahead * vector_bytes(); i += 64) ahead.lines.push_back(ptr[ahead_ + i]);
-    emit(code, [this, pushed](const Operand& o) { return address(o, pushed); }, ahead);
+    emit(
+        code, [this, pushed](const Operand& o) { return address(o, pushed); }, ahead);
   }
 
   void real_by_call() {
@@ -355,7 +358,8 @@ class ToeplitzKernel : public CodeletKernel {
     lea(products_, ptr[rsp + products()]);
     put(spread_pair_);
     emit(differences_, [this](const Operand& o) {
-      return o.kind == Operand::Kind::output ? ptr[rsp + differences() + o.index * vector_bytes()] : address(o);
+      return o.kind == Operand::Kind::output ? ptr[rsp + differences() + o.index * vector_bytes()]
+                                             : address(o);
     });
     mov(saved_in_, in_);
     mov(saved_out_, out_);
@@ -459,8 +463,8 @@ Counts count_real(const ToeplitzSpec& spec) {
 Counts count_pair(const ToeplitzSpec& spec) {
   if (whole_pair(spec)) return counted(spec, pair_listing(spec));
   const Counts product = counted(spec, product_listing(spec));
-  return counted(spec, spread_listing(spec, true)) + counted(spec, difference_listing(spec)) + product + product +
-         product;
+  return counted(spec, spread_listing(spec, true)) + counted(spec, difference_listing(spec)) + product +
+         product + product;
 }
 
 }  // namespace replk::jit
