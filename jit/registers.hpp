@@ -35,6 +35,10 @@ struct RegisterOptions {
 /// What a processor spends on a list: each is a count of instructions, memory operands included in loads.
 struct Counts {
   int instructions = 0, multiplies = 0, adds = 0, loads = 0, stores = 0;
+  friend Counts operator+(const Counts& a, const Counts& b) {
+    return {a.instructions + b.instructions, a.multiplies + b.multiplies, a.adds + b.adds, a.loads + b.loads,
+            a.stores + b.stores};
+  }
 };
 
 struct Allocation {

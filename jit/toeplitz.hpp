@@ -4,7 +4,6 @@
 #pragma once
 #include <cstdint>
 #include <string>
-#include <span>
 #include <vector>
 
 #include "core/cpu.hpp"
@@ -28,25 +27,11 @@ struct ToeplitzSpec {
   std::string text() const;
 };
 
-/// One packed weight of a plane: a signed sum of taps (one term without Karatsuba).
-struct TapTerm {
-  int tap = 0;  // index into ToeplitzSpec::taps
-  int sign = 1;
-};
-/// The packed weights of a real plane in their order: a vector each.
-std::vector<std::vector<TapTerm>> toeplitz_weights(const ToeplitzSpec& spec);
-
-/// Which combination of a complex tap's parts each packed plane of a pair holds: re * real part + im *
-/// imaginary part.
-struct PairPart {
-  int re = 0, im = 0;
-};
-/// The packed planes of weights of a pair, in their order: three with gauss, else two.
-std::span<const PairPart> pair_parts(bool gauss);
-
 /// Multiplies `reals` real planes, then `pairs` pairs of planes (real part, imaginary part), in this order in
-/// memory. Weights: for each real plane toeplitz_weights().size() vectors, for each pair that many for each
-/// of pair_parts(). Planes that are written may lie where planes that were read two planes before lay.
+/// memory. Weights, a vector each: for a real plane its taps; for a pair real and imaginary part of each tap
+/// in turn. What Karatsuba's and Gauss's products need of them is derived on the way: additions in the L1
+/// cost less than weights from memory. Planes that are written may lie where planes that were read two planes
+/// before lay.
 using Toeplitz = void (*)(const void* in, void* out, const void* weights, std::int64_t reals,
                           std::int64_t pairs);
 

@@ -53,7 +53,9 @@ struct Convolution {
 
 /// Weights and bias of one layer, copied once. The first plan packs them in the form its primitive wants and
 /// the plain copy is freed; a plan that wants another form gets it reordered from a packed one, and a form no
-/// plan uses any more is freed (one always stays), so that memory stays near one copy. Thread-safe.
+/// plan uses any more is freed (one always stays). So memory stays near one copy where plans want one form:
+/// those of `gemm` do whatever their rows, oneDNN's need not (brgconv_1x1 on AVX-512 wants blocks of 32
+/// outputs for 49 rows and of 64 for 784). Thread-safe.
 class LinearWeights {
  public:
   /// weights: [outputs][inputs]; bias: [outputs], or empty for none. Throws invalid_argument on wrong sizes.

@@ -10,8 +10,12 @@ std::vector<Candidate> Algorithm::candidates(const Problem& problem, const Kerne
   std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) {
     return a.predicted_seconds < b.predicted_seconds;
   });
-  if (all.size() > most) all.resize(most);
+  keep_best(all, most);
   return all;
+}
+
+void Algorithm::keep_best(std::vector<Candidate>& sorted, std::size_t most) const {
+  if (sorted.size() > most) sorted.resize(most);
 }
 
 }  // namespace replk::depthwise

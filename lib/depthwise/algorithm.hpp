@@ -73,6 +73,9 @@ class Algorithm {
  protected:
   /// All that candidates() picks from, in any order that is always the same.
   virtual std::vector<Candidate> every_candidate(const Problem&, const Kernel& geometry, Isa, int threads) const = 0;
+  /// Leaves at most so many of the candidates, best predicted first; an algorithm may keep a few more, unlike these,
+  /// that its prediction is not to be trusted with.
+  virtual void keep_best(std::vector<Candidate>& sorted, std::size_t most) const;
 };
 
 /// All algorithms, simplest first.

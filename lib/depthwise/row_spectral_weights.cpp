@@ -9,8 +9,6 @@
 namespace replk::depthwise {
 namespace {
 
-using Combinations = std::vector<std::vector<jit::TapTerm>>;
-
 /// Spectra of one block of channels: [taps across][planes][lanes].
 class BlockSpectra {
  public:
@@ -74,25 +72,17 @@ class BlockSpectra {
 /// Writes the packed weights of one block.
 class Packer {
  public:
-  Packer(const RowSpectralGeometry& g, const std::vector<int>& signs)
-      : g_(g), signs_(signs), combinations_(jit::toeplitz_weights(g.toeplitz(g.across_segments[0]))) {
-    const std::int64_t vectors = static_cast<std::int64_t>(combinations_.size());
-    real_ = vectors * g.lanes;
-    pair_ = real_ * static_cast<std::int64_t>(jit::pair_parts(g.parameters.gauss).size());
+  Packer(const RowSpectralGeometry& g, const std::vector<int>& signs) : g_(g), signs_(signs) {
     if (!g.parameters.two_dimensional()) return;
     const int n = g.parameters.columns;
-    pair_ = 2 * std::int64_t{n} * g.lanes;
     order_ = jit::fft_weight_order(g.column_fft(g.across_segments[0]));
     for (int i = 0; i < n; i++) cosine_.push_back(std::cos(2 * std::numbers::pi * i / n));
     for (int i = 0; i < n; i++) sine_.push_back(std::sin(2 * std::numbers::pi * i / n));
   }
 
-  std::int64_t real() const { return real_; }
-  std::int64_t pair() const { return pair_; }
-
   void pack(const BlockSpectra& spectra, float* to) const {
     const jit::RowTransform& t = g_.parameters.transform;
-    for (int j = 0; j < t.reals(); j++) to = combine(spectra, j, 1.0 / t.n, 0, to);
+    for (int j = 0; j < t.reals(); j++) to = taps(spectra, j, 1, 1.0 / t.n, 0, to);
     for (int j = t.reals(); j < t.planes(); j += 2) {
       // Where the two parts are stored with different signs, both planes are the conjugate's, up to a common
       // sign.
@@ -101,24 +91,17 @@ class Packer {
         to = transform(spectra, j, scale / g_.parameters.columns, conjugate, to);
         continue;
       }
-      for (const jit::PairPart& part : jit::pair_parts(g_.parameters.gauss))
-        to = combine(spectra, j, scale * part.re, scale * part.im * conjugate, to);
+      to = taps(spectra, j, 2, scale, scale * conjugate, to);
     }
   }
 
  private:
-  /// re * real parts + im * imaginary parts of every packed combination of taps.
-  float* combine(const BlockSpectra& spectra, int plane, double re, double im, float* to) const {
-    for (const auto& terms : combinations_)
-      for (int l = 0; l < g_.lanes; l++) {
-        double sum = 0;
-        for (const jit::TapTerm& term : terms) {
-          double value = re * spectra.plane(term.tap, plane)[l];
-          if (im != 0) value += im * spectra.plane(term.tap, plane + 1)[l];
-          sum += term.sign * value;
-        }
-        *to++ = static_cast<float>(sum);
-      }
+  /// Every tap's values on one plane, or on a pair of planes in turn, times their factors.
+  float* taps(const BlockSpectra& spectra, int plane, int planes, double re, double im, float* to) const {
+    for (int tap = 0; tap < static_cast<int>(g_.across_taps.size()); tap++)
+      for (int j = 0; j < planes; j++)
+        for (int l = 0; l < g_.lanes; l++)
+          *to++ = static_cast<float>((j == 0 ? re : im) * spectra.plane(tap, plane + j)[l]);
     return to;
   }
 
@@ -147,8 +130,6 @@ class Packer {
 
   const RowSpectralGeometry& g_;
   const std::vector<int>& signs_;
-  const Combinations combinations_;
-  std::int64_t real_ = 0, pair_ = 0;
   std::vector<int> order_;
   std::vector<double> cosine_, sine_;
 };
@@ -158,11 +139,10 @@ class Packer {
 PackedSpectra pack_spectra(const RowSpectralGeometry& g, const Kernel& kernel,
                            const std::vector<int>& signs) {
   const Packer packer(g, signs);
-  const jit::RowTransform& t = g.parameters.transform;
   PackedSpectra packed;
-  packed.real = packer.real();
-  packed.pair = packer.pair();
-  packed.block = packed.real * t.reals() + packed.pair * t.pairs();
+  packed.real = g.real_floats();
+  packed.pair = g.pair_floats();
+  packed.block = g.weights_floats();
   packed.weights = core::Buffer<float>(static_cast<std::size_t>(packed.block) * g.all_blocks());
   packed.bias = core::Buffer<float>(static_cast<std::size_t>(g.all_blocks()) * g.lanes, true);
   std::copy(kernel.bias.begin(), kernel.bias.end(), packed.bias.begin());
