@@ -25,8 +25,8 @@ QUICK_SUITES, ALL_SUITES = "replknet,slak,convnext", "replknet,slak,convnext,tab
 NETWORKS = ["replknet-31b@224", "swin-b@224", "slak-t@224", "convnext-b@224", "replknet-31b:k=3,3,3,3@224", "replknet-31b@384",
             "swin-b@384"]
 QUICK_NETWORKS = ["replknet-31b@224"]
-# Compiling takes minutes, so in the other runtimes' tables only these are compiled.
-COMPILED = ["replknet-31b@224", "swin-b@224"]
+# Compiling takes minutes, so PyTorch compiles only these.
+COMPILED = ["replknet-31b@224"]
 # README's shapes and a few more: with the oneDNN that PyTorch carries, newer than ours.
 LAYERS = ["n1c128h56w56k31", "n1c256h28w28k29", "n1c512h14w14k27", "n1c1024h7w7k13", "n1c128h96w96k31", "n1c128h56w56k51x5",
           "n1c128h56w56k9", "n1c128h56w56k5", "n1c128h56w56k3", "n1c96h56w56k7"]
@@ -107,7 +107,8 @@ def run_networks(args, python):
     rows = []
     for compiled in (True, False):
         chosen = [m for m in models if (m in COMPILED and not args.quick) == compiled]
-        rows += run_peers(args, python, chosen, args.runtimes if compiled else uncompiled, "--rounds", "3" if args.quick else "5")
+        rows += run_peers(args, python, chosen, args.runtimes if compiled else uncompiled, "--inner", "2",
+                          "--rounds", "3" if args.quick else "5")
     return sorted(rows, key=lambda row: models.index(f"{row['model']}@{row['size'].split('x')[0]}"))
 
 

@@ -28,7 +28,7 @@ def bars(rows, title, reference=1.0):
     low, high = min(values) / 1.15, max(values)
 
     def share(v):
-        return 0.78 * math.log(v / low) / math.log(high / low)  # the rest is for the note
+        return 0.62 * math.log(v / low) / math.log(high / low)  # the rest is for the note
     out = []
     for label, value, note in rows:
         colour = "var(--c1)" if value and value >= reference else "var(--bad)"
@@ -73,10 +73,10 @@ def lines(series, title, x_label, y_label, log_x=False, log_y=True, ceilings=())
         out.append(text(x(t), height - bottom + 16, f"{t:g}", "middle", 11))
     out.append(text((left + width - right) / 2, height - 8, x_label, "middle"))
     out.append(text(0, 0, y_label, "middle", 12, f'transform="translate(13 {(height - bottom) / 2:.0f}) rotate(-90)"'))
-    for name, data in ceilings:
+    for i, (name, data) in enumerate(ceilings):
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in data)
         out.append(f'<polyline points="{path}" fill="none" stroke="var(--ink)" stroke-dasharray="5 4" opacity=".6"/>')
-        out.append(text(x(data[-1][0]), y(data[-1][1]) - 5, name, "end", 11))
+        out.append(text(x(data[-1][0]), y(data[-1][1]) + (-5 if i == 0 else 13 * i), name, "end", 11))  # roofs often meet
     for i, (name, data) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in sorted(data))
@@ -91,7 +91,7 @@ def lines(series, title, x_label, y_label, log_x=False, log_y=True, ceilings=())
 def stacked(rows, kinds, title, unit="ms"):
     """Horizontal bars of parts: [(label, {kind: value})]."""
     longest = max(sum(parts.values()) for _, parts in rows)
-    out = [bar(label, [(0.85 * parts.get(kind, 0) / longest, COLOURS[k % 6]) for k, kind in enumerate(kinds)],
+    out = [bar(label, [(0.75 * parts.get(kind, 0) / longest, COLOURS[k % 6]) for k, kind in enumerate(kinds)],
                f"{sum(parts.values()):.0f} {unit}") for label, parts in rows]
     return f'<div class="bars" role="img" aria-label="{html.escape(title)}">' + "".join(out) + "</div>" + legend_html(kinds)
 

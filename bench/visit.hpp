@@ -12,7 +12,7 @@ namespace replk::bench {
 struct VisitOptions {
   int threads = 1;
   bool spoil = false;  // the last output of ours, which the check must see
-  std::vector<std::string> skipped_peers;
+  std::vector<std::string> skipped_peers = {};
   int cold_rounds = 0;
 };
 
