@@ -101,7 +101,7 @@ def run_peers(args, python, models, runtimes, *more):
 def run_networks(args, python):
     """Rows of the networks: against the other runtimes where they are installed, else ours alone."""
     models = QUICK_NETWORKS if args.quick else NETWORKS
-    if not python:
+    if not python or not args.runtimes:
         return [ours_alone(args, m) for m in models if not m.startswith("swin")]
     uncompiled = [r for r in args.runtimes if r != "torch-compiled"]
     rows = []
@@ -152,7 +152,7 @@ def main():
     run.update(schema=1, networks=[], layers=[], missing=[])
     run["context"].update(provenance(args))
     python = peers_python(args.build, args.quick)
-    if not python:
+    if not python or not args.runtimes:
         run["missing"].append("other runtimes: not installed; ./run bench without --quick installs them under build/peers")
     if not args.no_networks:
         run["networks"] = run_networks(args, python)

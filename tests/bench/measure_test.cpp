@@ -138,8 +138,11 @@ TEST(MeasureDepthwise, APeerThatIsSkippedIsListedAndGemmMayBeToo) {
   ASSERT_EQ(row.peers.size(), 3u);
   EXPECT_FALSE(row.peers[0].ms.has_value());
   EXPECT_NE(row.best_peer.value_or(""), "onednn nhwc");
-  for (const PeerTime& peer : row.peers)
-    if (peer.implementation.find("gemm") != std::string::npos) EXPECT_FALSE(peer.ms.has_value());
+  for (const PeerTime& peer : row.peers) {
+    if (peer.implementation.find("gemm") != std::string::npos) {
+      EXPECT_FALSE(peer.ms.has_value());
+    }
+  }
 }
 
 TEST(MeasureDepthwise, HopelessPeersAreFarBehindOneOfTheSameConvolution) {
