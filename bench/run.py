@@ -152,7 +152,7 @@ def main():
     run.update(schema=1, networks=[], layers=[], missing=[])
     run["context"].update(provenance(args))
     python = peers_python(args.build, args.quick)
-    if not python or not args.runtimes:
+    if not python:
         run["missing"].append("other runtimes: not installed; ./run bench without --quick installs them under build/peers")
     if not args.no_networks:
         run["networks"] = run_networks(args, python)
