@@ -127,7 +127,8 @@ void SizePlan::run(const Graph& graph, const Input& input, const Output& output,
     const Step& step = *steps_[i].step;
     const auto start = options.profile != nullptr ? Clock::now() : Clock::time_point();
     step.run(layer.src == 0 ? input.pixels : at(layer.src), at(layer.dst),
-             layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_);
+             layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_,
+             i + 1 < end ? steps_[i + 1].step->weights() : std::span<const std::byte>());
     if (options.profile != nullptr)
       options.profile->layers.push_back(
           {layer.name, step.shape(), step.choice(), kind_of(layer), seconds_since(start), steps_[i].macs});
