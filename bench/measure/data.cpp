@@ -3,7 +3,7 @@
 #include <cmath>
 #include <random>
 
-#include "bench/tensor_memory.hpp"
+#include "bench/peers_onednn/tensor_memory.hpp"
 #include "core/half.hpp"
 
 namespace replk::bench {

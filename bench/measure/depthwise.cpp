@@ -11,7 +11,7 @@
 #include "bench/measure/data.hpp"
 #include "bench/measure/peak.hpp"
 #include "bench/measure/peers.hpp"
-#include "bench/tensor_memory.hpp"
+#include "bench/peers_onednn/tensor_memory.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/memory.hpp"

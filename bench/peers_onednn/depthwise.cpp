@@ -5,7 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "bench/tensor_memory.hpp"
+#include "bench/peers_onednn/tensor_memory.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/memory.hpp"
