@@ -244,8 +244,12 @@ std::string GemmSpec::text() const {
                      end_residual ? "+residual" : "");
 }
 
+std::vector<std::uint8_t> generate(const GemmSpec& spec) {
+  return Gemm(spec).take();
+}
+
 std::shared_ptr<const Code> gemm_code(const GemmSpec& spec) {
-  return get_code(spec.text(), [&] { return Gemm(spec).take(); });
+  return get_code(spec.text(), [&] { return generate(spec); });
 }
 
 }  // namespace replk::jit

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/cpu.hpp"
 #include "core/types.hpp"
@@ -56,6 +57,7 @@ struct GemmArguments {
 };
 using GemmKernel = void (*)(GemmArguments*);
 
+std::vector<std::uint8_t> generate(const GemmSpec& spec);
 /// From the code cache. The code lives as long as the pointer.
 std::shared_ptr<const Code> gemm_code(const GemmSpec& spec);
 
