@@ -20,6 +20,7 @@
 #include "cli/common.hpp"
 #include "cli/network.hpp"
 #include "cli/table.hpp"
+#include "cli/tunable.hpp"
 #include "depthwise/problem.hpp"
 #include "tuner/tuner.hpp"
 
@@ -89,6 +90,18 @@ struct FeatureMaps {
   }
 };
 
+// Before the weights are loaded: what a race needs beside them is given back by then, so that the peak of
+// memory is that of the network.
+void tune(const Arguments& arguments, Size size, const model::Architecture& architecture) {
+  const TuneFirst tune_first;
+  if (tuner::settings().mode != tuner::Mode::now) return;
+  // A file that is none is told at once.
+  if (!arguments.network.weights.empty()) model::open_safetensors(arguments.network.weights);
+  const model::Workload workload =
+      model::workload(architecture, {arguments.batch, size.height, size.width}, architecture.classes);
+  for (const std::string& shape : shapes_of(workload)) tuner::choose(ask(shape, arguments.network.threads));
+}
+
 Measurement measure(model::Network& network, const Arguments& arguments, Size size, double start) {
   std::vector<float> pixels(static_cast<std::size_t>(arguments.batch) * size.height * size.width * 3);
   std::mt19937 generator(1);
@@ -103,10 +116,7 @@ Measurement measure(model::Network& network, const Arguments& arguments, Size si
 
   Measurement result;
   Progress progress(arguments.rounds, "rounds");
-  {
-    const TuneFirst tune_first;
-    network.prepare(arguments.batch, size.height, size.width);
-  }
+  network.prepare(arguments.batch, size.height, size.width);
   network.run(input, output);
   result.first_result_seconds = now() - start;
   result.peak_memory = peak_memory_bytes();
@@ -258,10 +268,12 @@ void print_peers(const Json& rows, double network_ms) {
 
 ExitCode run(const Arguments& arguments, bool json) {
   tuner::tune_unless_told();
+  const model::Architecture architecture = model::find_architecture(arguments.network.model);
+  const Size size = input_size(arguments.size, architecture);
+  tune(arguments, size, architecture);
   const double start = now();
   LoadedNetwork loaded = load_network(arguments.network);
   model::Network& network = loaded.network;
-  const Size size = input_size(arguments.size, network.architecture());
   const Measurement measurement = measure(network, arguments, size, start);
 
   const double seconds = median(measurement.seconds);
