@@ -34,21 +34,33 @@ double column_cycles(const jit::Counts& c) {
   return std::max({c.multiplies / 1.95, c.instructions / 3.2, c.adds / 1.8});
 }
 
+/// The sum of all segments' costs. Neighbours inside a map are alike, and a map of 65,536 pixels has a
+/// thousand of them: of each run of equal ones the cost is found once.
+template <class Cost>
+double sum_of(const std::vector<Segment>& segments, const Cost& cost) {
+  double sum = 0, last = 0;
+  const Segment* before = nullptr;
+  for (const Segment& s : segments) {
+    if (!before || s.first != before->first || s.ins != before->ins || s.outs != before->outs) last = cost(s);
+    sum += last;
+    before = &s;
+  }
+  return sum;
+}
+
 class Costs {
  public:
   /// Cycles of both row passes of a pixel row, for the segments of an axis.
   double rows(const RowSpectralGeometry& g) {
-    double cycles = 0;
     const std::vector<int> signs(g.parameters.transform.planes(), 1);
-    for (const Segment& s : g.along_segments) {
+    return sum_of(g.along_segments, [&](const Segment& s) {
       const jit::RowForwardSpec forward = g.forward(s, true);
       const jit::RowInverseSpec inverse = g.inverse(s, true, signs);
-      cycles += remember(forward.transform.text() + std::to_string(forward.first) + "+" +
-                             std::to_string(s.ins) + "," + std::to_string(s.outs) + "*" +
-                             std::to_string(inverse.step) + std::to_string(g.lanes),
-                         [&] { return row_cycles(jit::count(forward)) + row_cycles(jit::count(inverse)); });
-    }
-    return cycles;
+      return remember(forward.transform.text() + std::to_string(forward.first) + "+" + std::to_string(s.ins) +
+                          "," + std::to_string(s.outs) + "*" + std::to_string(inverse.step) +
+                          std::to_string(g.lanes),
+                      [&] { return row_cycles(jit::count(forward)) + row_cycles(jit::count(inverse)); });
+    });
   }
 
   /// Cycles of the forward pass alone.
@@ -60,23 +72,19 @@ class Costs {
   }
 
   double columns(const RowSpectralGeometry& g) {
-    double cycles = 0;
-    for (const Segment& s : g.across_segments) {
+    return sum_of(g.across_segments, [&](const Segment& s) {
       jit::ToeplitzSpec spec = g.toeplitz(s);
       spec.plane_stride = 0;  // changes no count
       // A level's dependent sums delay small products, which have nothing else to do meanwhile.
       const double delay = spec.karatsuba > 0 ? 1 + 3.0 * spec.karatsuba / std::max(spec.outputs, 1) : 1;
       const double weights = 4.0 * g.lanes * static_cast<double>(spec.taps.size()) / 82;
       const double real = remember("r" + spec.text(), [&] { return column_cycles(jit::count_real(spec)); });
-      cycles += g.parameters.transform.reals() * (real * delay + weights);
-      if (g.parameters.two_dimensional()) {
-        cycles += g.parameters.transform.pairs() * fft(g.column_fft(s));
-        continue;
-      }
+      const double cycles = g.parameters.transform.reals() * (real * delay + weights);
+      if (g.parameters.two_dimensional())
+        return cycles + g.parameters.transform.pairs() * fft(g.column_fft(s));
       const double pair = remember("p" + spec.text(), [&] { return column_cycles(jit::count_pair(spec)); });
-      cycles += g.parameters.transform.pairs() * (pair * delay + 2 * weights);
-    }
-    return cycles;
+      return cycles + g.parameters.transform.pairs() * (pair * delay + 2 * weights);
+    });
   }
 
   /// Programs beyond the micro-operation cache run slower.

@@ -8,8 +8,11 @@
 #include <climits>
 #include <cmath>
 #include <cstdint>
+#include <ctime>
 #include <random>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "depthwise/algorithm.hpp"
 #include "depthwise/choice.hpp"
@@ -293,6 +296,28 @@ TEST(Hostile, TheLargestProblemsOverflowNoAlgorithm) {
       EXPECT_LE(executor->workspace_bytes(2), std::size_t{2} << 30)
           << shape << ": " << candidates.front().tiling.to_string();
     }
+  }
+}
+
+/// Most segments of a large map are alike, and planning looks at each kind once: it costs what a map of some
+/// segments costs, 0.4 s of processor time for the first of these. The limit is no measure of speed but a
+/// trap for work that grows with the map again, which took minutes.
+TEST(Hostile, TheLargestMapsArePlannedAtOnce) {
+  const Isa isa = plan_isa({});
+  for (const char* shape : {"n1c1h65536w65536k63", "n1c1h65536w65536k51x5,5x51", "n1c1h65536w65536k63s2",
+                            "n1c1h65536w65536k63p62", "n1c1h65536w65536k16d63", "n1c1h65536w1k63x1"}) {
+    const std::clock_t before = std::clock();
+    const Problem p = parse(shape);
+    const std::vector<float> weights(2 * 63 * 63, 0.5f), bias(1, 0.0f);
+    std::vector<std::span<const float>> branches;
+    for (const Branch& b : p.branches) branches.emplace_back(weights.data(), b.taps());
+    const Kernel kernel = merge(p, branches, bias);
+    for (const Algorithm* algorithm : algorithms()) {
+      const auto candidates = algorithm->candidates(p, kernel, isa, 2);
+      if (candidates.empty()) continue;
+      EXPECT_NE(algorithm->prepare(p, kernel, candidates.front().tiling, isa), nullptr);
+    }
+    EXPECT_LT(static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC, 20.0) << shape;
   }
 }
 
