@@ -37,7 +37,8 @@ void Assembler::epilogue() {
 }
 
 void Assembler::zero(const Xmm& v) {
-  // The low half clears the whole register, and is the shorter instruction where the register number allows it.
+  // The low half clears the whole register, and is the shorter instruction where the register number allows
+  // it.
   if (v.getIdx() < 16)
     vxorps(Xmm(v.getIdx()), Xmm(v.getIdx()), Xmm(v.getIdx()));
   else

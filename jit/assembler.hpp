@@ -1,5 +1,5 @@
-// The small vocabulary in which every kernel is written, over one vector width: AVX2 (16 registers of 8 floats) and
-// AVX-512 (32 of 16) from the same source.
+// The small vocabulary in which every kernel is written, over one vector width: AVX2 (16 registers of 8
+// floats) and AVX-512 (32 of 16) from the same source.
 #pragma once
 #include <xbyak/xbyak.h>
 
@@ -15,8 +15,8 @@
 namespace replk::jit {
 
 namespace detail {
-/// Code is generated in plain memory and sealed later (Code), so xbyak must change no protection. Its own allocator maps
-/// memory, and loses it where a list of what was mapped cannot grow.
+/// Code is generated in plain memory and sealed later (Code), so xbyak must change no protection. Its own
+/// allocator maps memory, and loses it where a list of what was mapped cannot grow.
 struct HeapAllocator : Xbyak::Allocator {
   std::uint8_t* alloc(std::size_t bytes) override {
     // Whole pages: align() pads by the address, and the same spec must give the same bytes.
@@ -33,12 +33,11 @@ struct AllocatorHolder {
 };
 }  // namespace detail
 
-/// Base of every generator. A derived class emits its code in generate(), then take() gives the bytes. Code must be
-/// position independent: constants go behind the code through constant() and are addressed from rip.
+/// Base of every generator. A derived class emits its code in generate(), then take() gives the bytes. Code
+/// must be position independent: constants go behind the code through constant() and are addressed from rip.
 class Assembler : private detail::AllocatorHolder, public Xbyak::CodeGenerator {
  public:
-  explicit Assembler(Isa isa)
-      : Xbyak::CodeGenerator(64 << 10, Xbyak::AutoGrow, &allocator), isa_(isa) {}
+  explicit Assembler(Isa isa) : Xbyak::CodeGenerator(64 << 10, Xbyak::AutoGrow, &allocator), isa_(isa) {}
   virtual ~Assembler() = default;
   std::vector<std::uint8_t> take();
 
@@ -61,8 +60,8 @@ class Assembler : private detail::AllocatorHolder, public Xbyak::CodeGenerator {
   void store(const Xbyak::Address& a, const Xbyak::Xmm& v) { vmovups(a, v); }
   void zero(const Xbyak::Xmm& v);
   void broadcast(const Xbyak::Xmm& v, const Xbyak::Address& scalar) { vbroadcastss(v, scalar); }
-  /// Loads / stores the first `count` floats (1..lanes), other lanes read as zero / left alone in memory. No byte outside
-  /// is touched.
+  /// Loads / stores the first `count` floats (1..lanes), other lanes read as zero / left alone in memory. No
+  /// byte outside is touched.
   void load_part(const Xbyak::Xmm& v, const Xbyak::Reg64& base, std::int64_t displacement, int count);
   void store_part(const Xbyak::Reg64& base, std::int64_t displacement, const Xbyak::Xmm& v, int count);
 

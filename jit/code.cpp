@@ -34,7 +34,9 @@ Code::Code(std::span<const std::uint8_t> bytes) : size_(bytes.size()) {
   memory_ = memory;
 }
 
-Code::~Code() { munmap(const_cast<void*>(memory_), mapped_); }
+Code::~Code() {
+  munmap(const_cast<void*>(memory_), mapped_);
+}
 
 bool code_allowed() {
   static const bool allowed = [] {
@@ -55,7 +57,8 @@ namespace {
 
 class Cache {
  public:
-  std::shared_ptr<const Code> get(const std::string& spec, const std::function<std::vector<std::uint8_t>()>& generate) {
+  std::shared_ptr<const Code> get(const std::string& spec,
+                                  const std::function<std::vector<std::uint8_t>()>& generate) {
     std::unique_lock lock(mutex_);
     while (true) {
       auto found = entries_.find(spec);
@@ -65,7 +68,8 @@ class Cache {
         order_.splice(order_.begin(), order_, found->second.place);
         return found->second.code;
       }
-      done_.wait(lock);  // another thread is generating it; if that fails, the entry goes and this thread tries
+      done_.wait(
+          lock);  // another thread is generating it; if that fails, the entry goes and this thread tries
     }
     misses_++;
     std::list<std::string> place{spec};  // joins the order only when nothing can fail any more
@@ -151,7 +155,11 @@ std::shared_ptr<const Code> get_code(const std::string& spec,
                                      const std::function<std::vector<std::uint8_t>()>& generate) {
   return cache().get(spec, generate);
 }
-void set_code_cache_capacity(std::size_t bytes) { cache().set_capacity(bytes); }
-CodeCacheStatistics code_cache_statistics() { return cache().statistics(); }
+void set_code_cache_capacity(std::size_t bytes) {
+  cache().set_capacity(bytes);
+}
+CodeCacheStatistics code_cache_statistics() {
+  return cache().statistics();
+}
 
 }  // namespace replk::jit

@@ -4,49 +4,53 @@ namespace replk::jit {
 
 using Xbyak::Xmm;
 
-void CodeletKernel::emit(const Allocation& allocation, const AddressOf& address_of) {
+void CodeletKernel::emit(const Allocation& allocation, const AddressOf& address_of, const Ahead& ahead) {
+  std::size_t done = 0, called = 0;
   for (const Instruction& i : allocation.instructions) {
-    // xbyak takes registers and addresses through one base class; these keep both alive while it encodes.
-    Xmm registers[3];
-    Xbyak::Address addresses[3] = {ptr[rsp], ptr[rsp], ptr[rsp]};
-    const auto encode = [&](int position, const Operand& o) -> const Xbyak::Operand& {
-      if (o.kind == Operand::Kind::reg) return registers[position] = vec(o.index);
-      if (o.kind == Operand::Kind::constant) return addresses[position] = constant(o.value);
-      return addresses[position] = address_of(o);
-    };
-    const Xbyak::Operand& a = i.a.kind == Operand::Kind::none ? registers[0] : encode(0, i.a);
-    if (i.op == Op::store) {
-      if (i.load)
-        move(vec(i.result.index), a);
+    emit(i, address_of);
+    for (done++; called * allocation.instructions.size() < done * ahead.lines.size(); called++) {
+      if (ahead.to_write)
+        prefetchw(ahead.lines[called]);
       else
-        store(address_of(i.result), vec(i.a.index));
-      continue;
+        prefetcht0(ahead.lines[called]);
     }
-    const Xmm result = vec(i.result.index), first = vec(i.a.index);
-    const Xbyak::Operand& b = i.b.kind == Operand::Kind::none ? registers[1] : encode(1, i.b);
-    switch (i.op) {
-      case Op::add:
-        vaddps(result, first, b);
-        break;
-      case Op::sub:
-        vsubps(result, first, b);
-        break;
-      case Op::mul:
-        vmulps(result, first, b);
-        break;
-      case Op::negate:
-        vxorps(result, first, constant(-0.0f));
-        break;
-      case Op::relu:
-        vmaxps(result, vec(zero_register_), first);
-        break;
-      case Op::zero:
-        zero(result);
-        break;
-      default:
-        emit_fused(i, a, b, encode(2, i.c));
-        break;
-    }
+  }
+}
+
+void CodeletKernel::emit(const Instruction& i, const AddressOf& address_of) {
+  // xbyak takes registers and addresses through one base class; these keep both alive while it encodes.
+  Xmm registers[3];
+  Xbyak::Address addresses[3] = {ptr[rsp], ptr[rsp], ptr[rsp]};
+  const auto encode = [&](int position, const Operand& o) -> const Xbyak::Operand& {
+    if (o.kind == Operand::Kind::reg) return registers[position] = vec(o.index);
+    if (o.kind == Operand::Kind::constant) return addresses[position] = constant(o.value);
+    return addresses[position] = address_of(o);
+  };
+  const Xbyak::Operand& a = i.a.kind == Operand::Kind::none ? registers[0] : encode(0, i.a);
+  if (i.op == Op::store) {
+    if (i.load)
+      move(vec(i.result.index), a);
+    else
+      store(address_of(i.result), vec(i.a.index));
+    return;
+  }
+  const Xmm result = vec(i.result.index), first = vec(i.a.index);
+  const Xbyak::Operand& b = i.b.kind == Operand::Kind::none ? registers[1] : encode(1, i.b);
+  switch (i.op) {
+    case Op::add:
+      return vaddps(result, first, b);
+    case Op::sub:
+      return vsubps(result, first, b);
+    case Op::mul:
+      return vmulps(result, first, b);
+    case Op::negate:
+      return vxorps(result, first, constant(-0.0f));
+    case Op::relu:
+      return vmaxps(result, vec(zero_register_), first);
+    case Op::zero:
+      return zero(result);
+    default:
+      emit_fused(i, a, b, encode(2, i.c));
   }
 }
 

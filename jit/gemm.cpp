@@ -185,8 +185,7 @@ class Gemm : public Assembler {
     if (spec_.activation == Activation::gelu) gelu();
     if (spec_.end_residual) for_rows(residual_, [&](int r) { add_row(r, residual_); });
     for_rows(c_, [&](int r) {
-      for (int v = 0; v < vectors_; v++)
-        store_part(c_, v * vector_bytes(), accumulator(r, v), count(v));
+      for (int v = 0; v < vectors_; v++) store_part(c_, v * vector_bytes(), accumulator(r, v), count(v));
     });
   }
 

@@ -11,15 +11,15 @@
 
 namespace replk::jit {
 
-/// What is added to the sums, and what becomes of them. A long depth is cut into parts, so that no sum is a long chain:
-/// the first part adds bias (and residual), the others what is in c, and the last has the activation. Each part's sum
-/// starts small and meets the large residual once, at its end.
+/// What is added to the sums, and what becomes of them. A long depth is cut into parts, so that no sum is a
+/// long chain: the first part adds bias (and residual), the others what is in c, and the last has the
+/// activation. Each part's sum starts small and meets the large residual once, at its end.
 struct GemmSpec {
   Isa isa = Isa::avx2;
-  int rows = 6;      // of the tile: 1..gemm_max_rows(isa)
-  int columns = 16;  // that are computed: 1..gemm_panel(isa), the panel being packed with zeros behind them
-  bool add_c = false;         // not with bias or add_residual
-  bool bias = false;          // the sums start from it
+  int rows = 6;        // of the tile: 1..gemm_max_rows(isa)
+  int columns = 16;    // that are computed: 1..gemm_panel(isa), the panel being packed with zeros behind them
+  bool add_c = false;  // not with bias or add_residual
+  bool bias = false;   // the sums start from it
   bool add_residual = false;  // for layers without activation
   Activation activation = Activation::none;
   bool end_residual = false;  // adds it behind the activation instead

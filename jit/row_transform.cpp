@@ -51,7 +51,9 @@ Listing inverse_listing(const RowInverseSpec& spec) {
   return lower(program, {spec.transform.order, 0});
 }
 
-int register_count(Isa isa) { return isa == Isa::avx512 ? 32 : 16; }
+int register_count(Isa isa) {
+  return isa == Isa::avx512 ? 32 : 16;
+}
 
 RegisterOptions register_options(Isa isa, bool relu) {
   RegisterOptions options;
@@ -63,10 +65,11 @@ RegisterOptions register_options(Isa isa, bool relu) {
 /// for each row: for each block: the codelet
 class RowKernel : public CodeletKernel {
  public:
-  RowKernel(Isa isa, const Listing& list, const RowStrides& strides, bool inverse, bool relu)
+  RowKernel(Isa isa, const Listing& list, const RowStrides& strides, int row_pixels, bool inverse, bool relu)
       : CodeletKernel(isa),
         code_(assign_registers(list, register_options(isa, relu))),
         strides_(strides),
+        row_pixels_(row_pixels),
         inverse_(inverse) {
     if (relu) zero_register_ = registers() - 1;
   }
@@ -103,9 +106,12 @@ class RowKernel : public CodeletKernel {
       mov(saved_residual_, residual_);
     }
     mov(left_, blocks_);
+    lea(ahead_, ptr[pixels_ + strides_.row]);
     Xbyak::Label next_block;
     L(next_block);
-    emit(code_, [this](const Operand& o) { return address(o); });
+    emit(
+        code_, [this](const Operand& o) { return address(o); }, ahead());
+    if (strides_.ahead) add(ahead_, pixels_ahead() * strides_.pixel);
     add(pixels_, strides_.tensor_block);
     add(planes_, strides_.plane_block);
     if (inverse_) {
@@ -120,6 +126,16 @@ class RowKernel : public CodeletKernel {
       mov(bias_, saved_bias_);
       mov(residual_, saved_residual_);
     }
+  }
+
+  int pixels_ahead() const { return (row_pixels_ + strides_.ahead - 1) / strides_.ahead; }
+  Ahead ahead() const {
+    Ahead ahead{{}, inverse_};
+    if (strides_.ahead == 0) return ahead;
+    for (int i = 0; i < pixels_ahead(); i++)
+      for (int b = 0; b < strides_.ahead * vector_bytes(); b += 64)
+        ahead.lines.push_back(ptr[ahead_ + i * strides_.pixel + b]);
+    return ahead;
   }
 
   Xbyak::Address address(const Operand& o) const {
@@ -138,10 +154,11 @@ class RowKernel : public CodeletKernel {
 
   const Allocation code_;
   const RowStrides strides_;
+  const int row_pixels_;
   const bool inverse_;
   const Xbyak::Reg64 pixels_ = rdi, planes_ = rsi, rows_ = rdx, blocks_ = rcx, left_ = rax, bias_ = r8,
                      residual_ = r9, saved_pixels_ = r10, saved_planes_ = r11, saved_bias_ = r12,
-                     saved_residual_ = r13;
+                     saved_residual_ = r13, ahead_ = r14;
 };
 
 }  // namespace
@@ -150,7 +167,7 @@ std::string RowTransform::text() const {
   return fmt::format("n={} factors={} order={}", n, to_string(factors), static_cast<int>(order));
 }
 std::string RowStrides::text() const {
-  return fmt::format("strides={},{},{},{},{}", pixel, row, plane, tensor_block, plane_block);
+  return fmt::format("strides={},{},{},{},{} ahead={}", pixel, row, plane, tensor_block, plane_block, ahead);
 }
 std::string RowForwardSpec::text() const {
   return fmt::format("row-forward {} {} inputs={}+{} {} free={:d}", name(isa), transform.text(), first, count,
@@ -169,10 +186,10 @@ std::vector<int> row_signs(const RowForwardSpec& spec) {
 }
 
 std::vector<std::uint8_t> generate(const RowForwardSpec& spec) {
-  return RowKernel(spec.isa, forward_listing(spec), spec.strides, false, false).take();
+  return RowKernel(spec.isa, forward_listing(spec), spec.strides, spec.count, false, false).take();
 }
 std::vector<std::uint8_t> generate(const RowInverseSpec& spec) {
-  return RowKernel(spec.isa, inverse_listing(spec), spec.strides, true, spec.relu).take();
+  return RowKernel(spec.isa, inverse_listing(spec), spec.strides, spec.count, true, spec.relu).take();
 }
 
 Counts count(const RowForwardSpec& spec) {

@@ -32,6 +32,8 @@ struct RowStrides {
   std::int64_t pixel = 0, row = 0;  // of the tensor
   std::int64_t plane = 0;           // of the planes; rows are a vector apart
   std::int64_t tensor_block = 0, plane_block = 0;
+  /// Blocks whose lines of the next row are called up from memory, a part of them with each block; 0: none.
+  int ahead = 0;
   std::string text() const;
 };
 
@@ -40,7 +42,7 @@ struct RowForwardSpec {
   RowTransform transform;
   int first = 0, count = 0;  // pixels 0..count-1 of a row are inputs first..first+count-1 of the transform
   RowStrides strides;
-  bool free_signs = true;    // planes may be stored negated (row_signs)
+  bool free_signs = true;  // planes may be stored negated (row_signs)
   std::string text() const;
 };
 

@@ -207,8 +207,8 @@ Listing spread_listing(const ToeplitzSpec& spec, bool pair) {
   Program program;
   const PlaneTaps from(program, spec);
   int number = 0;
-  for (const Taps& taps : pair ? std::vector<Taps>{from.im(), from.difference(), from.sum()}
-                               : std::vector<Taps>{from.real()}) {
+  for (const Taps& taps :
+       pair ? std::vector<Taps>{from.im(), from.difference(), from.sum()} : std::vector<Taps>{from.real()}) {
     const Values all = Product(spec).spread(taps);
     store(program, spread, number, all);
     number += static_cast<int>(all.size());
@@ -233,11 +233,13 @@ void record_pair(Program& program, const ToeplitzSpec& spec, int begin, int end)
                 im = [&](int i) { return im_plane(i + shift); };
   const auto start = [](const Values& v) { return [&v](int o) { return v[o]; }; };
   if (spec.gauss) {
-    const Values shared = product.record(from.im(), [&](int i) { return re(i) - im(i); }, Product::nothing);
+    const Values shared = product.record(
+        from.im(), [&](int i) { return re(i) - im(i); }, Product::nothing);
     store(program, output_plane, begin, product.record(from.difference(), re, start(shared)));
     store(program, second_output, begin, product.record(from.sum(), im, start(shared)));
   } else {
-    const Values minus = product.record(from.im(), [&](int i) { return -im(i); }, Product::nothing);
+    const Values minus = product.record(
+        from.im(), [&](int i) { return -im(i); }, Product::nothing);
     store(program, output_plane, begin, product.record(from.re(), re, start(minus)));
     const Values cross = product.record(from.re(), im, Product::nothing);
     store(program, second_output, begin, product.record(from.im(), re, start(cross)));
@@ -317,8 +319,9 @@ class ToeplitzKernel : public CodeletKernel {
     test(pairs_, pairs_);
     jz(done, T_NEAR);
     L(pair);
+    lea(ahead_, ptr[weights_ + 2 * taps() * vector_bytes()]);
     if (whole_)
-      put(pair_);
+      put(pair_, 0, 2 * taps());
     else
       pair_by_calls();
     advance(2);
@@ -329,19 +332,25 @@ class ToeplitzKernel : public CodeletKernel {
     epilogue();
     if (!whole_) {
       L(product_);
-      put(real_, 8);
+      put(real_, 8, taps_ahead());
+      add(ahead_, taps_ahead() * vector_bytes());
       ret();
     }
   }
 
-  void put(const Allocation& code, int pushed = 0) {
-    emit(code, [this, pushed](const Operand& o) { return address(o, pushed); });
+  /// Calls up lines of the next pair's weights on the way.
+  void put(const Allocation& code, int pushed = 0, int vectors_ahead = 0) {
+    Ahead ahead;
+    for (int i = 0; i < vectors_ahead * vector_bytes(); i += 64) ahead.lines.push_back(ptr[ahead_ + i]);
+    emit(
+        code, [this, pushed](const Operand& o) { return address(o, pushed); }, ahead);
   }
 
   void real_by_call() {
     lea(products_, ptr[rsp + products()]);
     put(spread_real_);
     lea(initial_, ptr[rsp + zeros()]);
+    mov(ahead_, weights_);
     call(product_);
   }
 
@@ -350,7 +359,8 @@ class ToeplitzKernel : public CodeletKernel {
     lea(products_, ptr[rsp + products()]);
     put(spread_pair_);
     emit(differences_, [this](const Operand& o) {
-      return o.kind == Operand::Kind::output ? ptr[rsp + differences() + o.index * vector_bytes()] : address(o);
+      return o.kind == Operand::Kind::output ? ptr[rsp + differences() + o.index * vector_bytes()]
+                                             : address(o);
     });
     mov(saved_in_, in_);
     mov(saved_out_, out_);
@@ -374,7 +384,7 @@ class ToeplitzKernel : public CodeletKernel {
   void advance(int planes) {
     add(in_, planes * spec_.plane_stride);
     add(out_, planes * spec_.plane_stride);
-    add(weights_, planes * static_cast<int>(spec_.taps.size()) * vector_bytes());
+    add(weights_, planes * taps() * vector_bytes());
   }
 
   void clear(int at) {
@@ -403,6 +413,9 @@ class ToeplitzKernel : public CodeletKernel {
     }
   }
 
+  int taps() const { return static_cast<int>(spec_.taps.size()); }
+  int taps_ahead() const { return (2 * taps() + 2) / 3; }  // of the pair, in each of its three products
+
   // The frame: slots, then for products by calls the inputs' difference, the shared product, zeros and the
   // weights of three products.
   int differences() const { return slots_ * vector_bytes(); }
@@ -418,7 +431,7 @@ class ToeplitzKernel : public CodeletKernel {
   int slots_ = 0;
   Xbyak::Label product_;
   const Xbyak::Reg64 in_ = rdi, out_ = rsi, weights_ = rdx, reals_ = rcx, pairs_ = r8, initial_ = r9,
-                     saved_in_ = r10, saved_out_ = r11, products_ = r12;
+                     saved_in_ = r10, saved_out_ = r11, products_ = r12, ahead_ = r13;
 };
 
 }  // namespace
@@ -451,8 +464,8 @@ Counts count_real(const ToeplitzSpec& spec) {
 Counts count_pair(const ToeplitzSpec& spec) {
   if (whole_pair(spec)) return counted(spec, pair_listing(spec));
   const Counts product = counted(spec, product_listing(spec));
-  return counted(spec, spread_listing(spec, true)) + counted(spec, difference_listing(spec)) + product + product +
-         product;
+  return counted(spec, spread_listing(spec, true)) + counted(spec, difference_listing(spec)) + product +
+         product + product;
 }
 
 }  // namespace replk::jit

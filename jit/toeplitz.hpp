@@ -28,9 +28,10 @@ struct ToeplitzSpec {
 };
 
 /// Multiplies `reals` real planes, then `pairs` pairs of planes (real part, imaginary part), in this order in
-/// memory. Weights, a vector each: for a real plane its taps; for a pair real and imaginary part of each tap in
-/// turn. What Karatsuba's and Gauss's products need of them is derived on the way: additions in the L1 cost less
-/// than weights from memory. Planes that are written may lie where planes that were read two planes before lay.
+/// memory. Weights, a vector each: for a real plane its taps; for a pair real and imaginary part of each tap
+/// in turn. What Karatsuba's and Gauss's products need of them is derived on the way: additions in the L1
+/// cost less than weights from memory. Planes that are written may lie where planes that were read two planes
+/// before lay.
 using Toeplitz = void (*)(const void* in, void* out, const void* weights, std::int64_t reals,
                           std::int64_t pairs);
 

@@ -27,10 +27,15 @@ bool is_mapped(std::size_t bytes) {
   return !sanitized && bytes >= mapped_from;
 }
 
+/// More than half a huge page is a whole one.
+std::size_t mapped_size(std::size_t bytes) {
+  return bytes > huge_page / 2 && bytes < huge_page ? huge_page : round_up(bytes, page);
+}
+
 /// Aligned to a huge page, so that every whole one of a large block can be one: weights are streamed once a
 /// run, and the walks of small pages' tables show.
 void* map(std::size_t bytes) {
-  const std::size_t size = round_up(bytes, page), align = size >= huge_page ? huge_page : page;
+  const std::size_t size = mapped_size(bytes), align = size >= huge_page ? huge_page : page;
   void* const mapping =
       ::mmap(nullptr, size + align - page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping == MAP_FAILED) return nullptr;
@@ -56,7 +61,7 @@ void* allocate(std::size_t bytes, bool zeroed) {
 void release(void* memory, std::size_t bytes) noexcept {
   if (memory == nullptr) return;
   if (is_mapped(bytes))
-    ::munmap(memory, round_up(bytes, page));
+    ::munmap(memory, mapped_size(bytes));
   else
     std::free(memory);
 }

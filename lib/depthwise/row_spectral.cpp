@@ -1,8 +1,13 @@
 #include "depthwise/row_spectral.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <map>
 #include <mutex>
+#include <numeric>
+#include <set>
 
 #include "depthwise/row_spectral_executor.hpp"
 
@@ -24,125 +29,150 @@ std::vector<int> good_lengths(int least) {
   return lengths;
 }
 
-// Cycles of a pass from its counts, on the machine that the table of docs/algorithms.md was measured on (Zen
-// 3): the front end sustains 3.2 instructions a cycle in column code, 2.4 in row code, whose operands come
-// from farther away.
-double row_cycles(const jit::Counts& c) {
-  return std::max(c.instructions / 2.4, c.adds / 2.0);
-}
-double column_cycles(const jit::Counts& c) {
-  return std::max({c.multiplies / 1.95, c.instructions / 3.2, c.adds / 1.8});
+/// What a machine's cycles are made of. Intel's come from a fit over 73 shapes and 6,000 tilings on a core of
+/// an Emerald Rapids (its picks without measuring took 1.04 times the best on AVX-512, 1.03 on AVX2); the
+/// others from a Zen 3.
+struct Machine {
+  double pipes;                             // additions and multiply-adds a cycle together
+  double row;                               // of an instruction of a row pass, times four
+  double plane_in_l2;                       // of a line of planes that goes to the L2 and back
+  double plane_beyond;                      // the same where planes crowd the L2
+  std::array<double, 3> column;             // over the ideal of the column pass, by Karatsuba's levels
+  double transform;                         // the same where columns are transformed
+  double line;                              // of a line of the tensors from beyond the L2
+  double colliding, ahead, packed, across;  // more for it: pixels in few sets of the caches, called up ahead
+                                            // (less), through a window, along the map's height
+  std::array<double, 4> run;  // all, by bytes of a pixel that are used at once: 32, 64, 128, more
+};
+
+const Machine& machine(Isa isa) {
+  static constexpr Machine intel_avx512{2,    0.436, 1.84, 17.4, {1.22, 1.37, 1.39},    1.57, 5.18,
+                                        1.04, 1.20,  3.76, 0.64, {1.94, 1.28, 1, 0.985}};
+  static constexpr Machine intel_avx2{2,    0.415, 3.34, 20.5, {1.0, 0.87, 0.89},    0.92, 6.01,
+                                      2.34, 1.45,  1.57, 4.07, {1.58, 1.26, 1, 0.97}};
+  static constexpr Machine zen3{4,   1.67, 0.2, 4, {1.25, 1.28, 1.35},   1.4, 1,
+                                0.5, 0,    2,   5, {1.35, 1.06, 1, 0.99}};
+  if (core::cpu().vendor != "GenuineIntel") return zen3;
+  return isa == Isa::avx512 ? intel_avx512 : intel_avx2;
 }
 
-/// The sum of all segments' costs. Neighbours inside a map are alike, and a map of 65,536 pixels has a
+/// The sum of what all segments cost. Neighbours inside a map are alike, and a map of 65,536 pixels has a
 /// thousand of them: of each run of equal ones the cost is found once.
 template <class Cost>
-double sum_of(const std::vector<Segment>& segments, const Cost& cost) {
-  double sum = 0, last = 0;
+auto sum_of(const std::vector<Segment>& segments, const Cost& cost) {
+  decltype(cost(segments[0])) sum{}, last{};
   const Segment* before = nullptr;
   for (const Segment& s : segments) {
     if (!before || s.first != before->first || s.ins != before->ins || s.outs != before->outs) last = cost(s);
-    sum += last;
+    sum = sum + last;
     before = &s;
   }
   return sum;
 }
 
-class Costs {
+/// Counts of generated code, remembered: candidates share most of theirs.
+class KnownCounts {
  public:
-  /// Cycles of both row passes of a pixel row, for the segments of an axis.
-  double rows(const RowSpectralGeometry& g) {
+  /// Both row passes of a pixel row, for all segments of an axis.
+  jit::Counts rows(const RowSpectralGeometry& g) {
     const std::vector<int> signs(g.parameters.transform.planes(), 1);
     return sum_of(g.along_segments, [&](const Segment& s) {
-      const jit::RowForwardSpec forward = g.forward(s, true);
-      const jit::RowInverseSpec inverse = g.inverse(s, true, signs);
-      return remember(forward.transform.text() + std::to_string(forward.first) + "+" + std::to_string(s.ins) +
-                          "," + std::to_string(s.outs) + "*" + std::to_string(inverse.step) +
-                          std::to_string(g.lanes),
-                      [&] { return row_cycles(jit::count(forward)) + row_cycles(jit::count(inverse)); });
+      const jit::RowInverseSpec spec = g.inverse(s, true, signs);
+      return forward(g, s) + remember(fmt::format("i{} {} {}*{} {}", name(g.isa), spec.transform.text(),
+                                                  spec.count, spec.step, spec.relu),
+                                      [&] { return jit::count(spec); });
     });
   }
-
-  /// Cycles of the forward pass alone.
-  double forward(const RowSpectralGeometry& g, const Segment& segment) {
+  jit::Counts forward(const RowSpectralGeometry& g, const Segment& segment) {
     const jit::RowForwardSpec spec = g.forward(segment, true);
-    return remember("f" + spec.transform.text() + std::to_string(spec.first) + "+" +
-                        std::to_string(spec.count) + "/" + std::to_string(g.lanes),
-                    [&] { return row_cycles(jit::count(spec)); });
+    return remember(fmt::format("f{} {} {}+{}", name(g.isa), spec.transform.text(), spec.first, spec.count),
+                    [&] { return jit::count(spec); });
   }
-
-  double columns(const RowSpectralGeometry& g) {
-    return sum_of(g.across_segments, [&](const Segment& s) {
-      jit::ToeplitzSpec spec = g.toeplitz(s);
-      spec.plane_stride = 0;  // changes no count
-      // A level's dependent sums delay small products, which have nothing else to do meanwhile.
-      const double delay = spec.karatsuba > 0 ? 1 + 3.0 * spec.karatsuba / std::max(spec.outputs, 1) : 1;
-      const double weights = 4.0 * g.lanes * static_cast<double>(spec.taps.size()) / 82;
-      const double real = remember("r" + spec.text(), [&] { return column_cycles(jit::count_real(spec)); });
-      const double cycles = g.parameters.transform.reals() * (real * delay + weights);
-      if (g.parameters.two_dimensional())
-        return cycles + g.parameters.transform.pairs() * fft(g.column_fft(s));
-      const double pair = remember("p" + spec.text(), [&] { return column_cycles(jit::count_pair(spec)); });
-      return cycles + g.parameters.transform.pairs() * (pair * delay + 2 * weights);
-    });
+  jit::Counts real(jit::ToeplitzSpec spec) {
+    spec.plane_stride = 0;  // changes no count
+    return remember("r" + spec.text(), [&] { return jit::count_real(spec); });
   }
-
-  /// Programs beyond the micro-operation cache run slower.
-  double fft(jit::ColumnFftSpec spec) {
+  jit::Counts pair(jit::ToeplitzSpec spec) {
     spec.plane_stride = 0;
-    const double cycles = remember(spec.text(), [&] {
-      const jit::Counts c = jit::count_pair(spec);
-      return std::max(c.instructions / (spec.n < 56 ? 3.2 : 2.75), c.adds / 2.0);
-    });
-    return cycles + 2.0 * spec.n * vector_floats(spec.isa) * 4 / 82;
+    return remember("p" + spec.text(), [&] { return jit::count_pair(spec); });
+  }
+  jit::Counts pair(jit::ColumnFftSpec spec) {
+    spec.plane_stride = 0;
+    return remember(spec.text(), [&] { return jit::count_pair(spec); });
   }
 
  private:
   template <class Compute>
-  double remember(const std::string& key, const Compute& compute) {
+  jit::Counts remember(const std::string& key, const Compute& compute) {
     {
       std::lock_guard lock(mutex_);
       const auto found = known_.find(key);
       if (found != known_.end()) return found->second;
     }
-    const double value = compute();
+    const jit::Counts value = compute();
     std::lock_guard lock(mutex_);
     if (known_.size() > 20000) known_.clear();
     known_[key] = value;
     return value;
   }
   std::mutex mutex_;
-  std::map<std::string, double> known_;
+  std::map<std::string, jit::Counts> known_;
 };
 
-Costs& costs() {
-  static Costs* instance = new Costs;
+KnownCounts& counts() {
+  static KnownCounts* instance = new KnownCounts;
   return *instance;
 }
 
+double column_cycles(const Machine& m, const jit::Counts& c) {
+  return std::max({c.multiplies / 2.0, (c.multiplies + c.adds) / m.pipes, c.instructions / 4.0});
+}
+
+/// Of all columns of one block.
+double column_cycles(const Machine& m, const RowSpectralGeometry& g) {
+  const jit::RowTransform& t = g.parameters.transform;
+  return sum_of(g.across_segments, [&](const Segment& s) {
+    const jit::ToeplitzSpec spec = g.toeplitz(s);
+    const double level = m.column[std::min<std::size_t>(spec.karatsuba, m.column.size() - 1)];
+    const double pair = g.parameters.two_dimensional()
+                            ? m.transform * column_cycles(m, counts().pair(g.column_fft(s)))
+                            : level * column_cycles(m, counts().pair(spec));
+    return level * t.reals() * column_cycles(m, counts().real(spec)) + t.pairs() * pair;
+  });
+}
+
 double predicted_seconds(const RowSpectralGeometry& g, int threads) {
-  double rows = 0;
-  for (const Segment& s : g.across_segments) rows += (s.ins + s.outs) / 2.0;
-  const double row_cost = costs().rows(g) * rows;
-  const double column_cost = costs().columns(g) * static_cast<double>(g.along_segments.size());
-  double cycles = (row_cost + column_cost) * static_cast<double>(g.problem.batch) * g.all_blocks();
-  // Moving a vector each way and starting on a group; or fetching it twice.
+  const Machine& m = machine(g.isa);
   const Problem& p = g.problem;
-  const double vectors =
-      static_cast<double>(p.height) * p.width + static_cast<double>(p.out_height()) * p.out_width();
-  const double rows_cycles = g.buffered()         ? 2.5 * vectors + 400.0 / g.parameters.blocks
-                             : g.pixels_collide() ? 6 * vectors
-                                                  : 0;
-  cycles += rows_cycles * static_cast<double>(p.batch) * g.all_blocks();
-  // Scratch shares the L2 with the tensors and weights that stream through it.
-  const double share = static_cast<double>(g.planes_bytes()) / static_cast<double>(core::cpu().l2_bytes);
-  cycles *= share > 0.8 ? std::min(1 + 0.15 * share, 4.0) : share > 0.4 ? 1.05 : 1;
-  // Longer runs of a pixel's channels at a time cost fewer line and page changes. In NCHW the pixels are the
-  // runs.
-  const int bytes = g.parameters.blocks * g.lanes * static_cast<int>(size_of(g.problem.type));
-  if (g.problem.layout == Layout::nhwc)
-    cycles *= bytes < 64 ? 1.35 : bytes < 128 ? 1.06 : bytes < 256 ? 1.01 : 1;
-  return cycles / 3.0e9 / threads;
+  const double blocks = static_cast<double>(p.batch) * g.all_blocks(),
+               l2 = static_cast<double>(core::cpu().l2_bytes);
+  const double line = g.vector_bytes / 64.0, along = static_cast<double>(g.along_segments.size());
+  double rows = 0;  // there and back
+  for (const Segment& s : g.across_segments) rows += s.ins + s.outs;
+
+  const double planes = static_cast<double>(g.planes_bytes());
+  const double plane_line = m.plane_in_l2 * std::min(1.0, planes / (64 << 10)) +
+                            m.plane_beyond * std::clamp(planes / l2 - 0.1, 0.0, 1.0);
+  const double in_cache = m.row * counts().rows(g).instructions / 4 * rows / 2 +
+                          plane_line * g.parameters.transform.planes() * rows * along * line +
+                          column_cycles(m, g) * along;
+
+  const double lines =
+      line * (static_cast<double>(p.height) * p.width + static_cast<double>(p.out_height()) * p.out_width());
+  const double bytes = 64 * lines * blocks + 4.0 * g.all_blocks() * g.weights_floats();
+  const double beyond = std::min(1.0, bytes / (l2 * threads));
+  const std::int64_t step = 4 * std::int64_t{p.channels} * (g.parameters.along_h ? p.width : 1);
+  double each = m.line + (std::gcd(step, 4096) >= 512 ? m.colliding : 0);
+  if (g.buffered())
+    each += m.packed;
+  else
+    each += (g.parameters.along_h ? m.across : 0) - (g.parameters.ahead ? m.ahead : 0);
+
+  // In NCHW the pixels are the runs.
+  const int run =
+      p.layout == Layout::nhwc ? g.parameters.blocks * g.lanes * static_cast<int>(size_of(p.type)) : 256;
+  const double shorter = m.run[run < 64 ? 0 : run < 128 ? 1 : run < 256 ? 2 : 3];
+  return (in_cache + lines * beyond * each) * shorter * blocks / 2.7e9 / threads;
 }
 
 class RowSpectral final : public Algorithm {
@@ -168,8 +198,7 @@ class RowSpectral final : public Algorithm {
     std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
       return a.predicted_seconds < b.predicted_seconds;
     });
-    constexpr std::size_t most = 24;
-    if (found.size() > most) found.resize(most);
+    keep_best(found);
     return found;
   }
 
@@ -180,6 +209,19 @@ class RowSpectral final : public Algorithm {
   }
 
  private:
+  /// The best, and the best of each way to bring rows in, which depends most on the machine.
+  static void keep_best(std::vector<Candidate>& sorted) {
+    constexpr std::size_t most = 24;
+    std::size_t kept = std::min(most, sorted.size());
+    std::set<std::pair<int, int>> ways;
+    for (std::size_t i = 0; i < sorted.size(); i++) {
+      const bool first =
+          ways.emplace(sorted[i].tiling.number("packed", 0), sorted[i].tiling.number("ahead", 0)).second;
+      if (i >= most && first) sorted[kept++] = sorted[i];
+    }
+    sorted.resize(kept);
+  }
+
   void add_axis(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry, Isa isa,
                 int threads, bool along_h) const {
     RowSpectralParameters p;
@@ -210,7 +252,7 @@ class RowSpectral final : public Algorithm {
       RowSpectralGeometry g = cut_along;
       g.parameters.transform.n = n;
       g.parameters.transform.factors = factors;
-      ranked.emplace_back(costs().forward(g, longest), g.parameters.transform);
+      ranked.emplace_back(counts().forward(g, longest).instructions, g.parameters.transform);
     }
     std::stable_sort(ranked.begin(), ranked.end(),
                      [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -233,11 +275,22 @@ class RowSpectral final : public Algorithm {
             p.karatsuba = levels;
             p.gauss = gauss;
             p.blocks = blocks;
-            p.rows = isa == Isa::avx512 ? 16 : 10;
-            add_candidate(found, problem, geometry, isa, threads, p);
+            for (const int rows : tile_rows(across > 0 ? across : base.across.outputs, levels, isa)) {
+              p.rows = rows;
+              add_candidate(found, problem, geometry, isa, threads, p);
+            }
           }
         }
       }
+  }
+
+  /// Outputs in registers: what leaves room for the weights between them, and one tile fewer where that is
+  /// possible.
+  static std::vector<int> tile_rows(int outputs, int levels, Isa isa) {
+    if (isa != Isa::avx512) return {10};
+    const int fewer = (outputs + 15) / 16 - 1;
+    if (levels > 0 || fewer < 1 || (outputs + fewer - 1) / fewer > 20) return {16};
+    return {16, 20};
   }
 
   static void add_transforms(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry,
@@ -263,10 +316,12 @@ class RowSpectral final : public Algorithm {
 
   static void add_candidate(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry,
                             Isa isa, int threads, RowSpectralParameters p) {
-    for (const bool packed : {false, true}) {
-      p.packed = packed;
+    enum { as_they_are, ahead, packed };
+    for (const int rows : {as_they_are, ahead, packed}) {
+      p.ahead = rows == ahead;
+      p.packed = rows == packed;
       const RowSpectralGeometry g(problem, geometry, p, isa);
-      if (packed && !g.pixels_collide()) continue;
+      if (p.packed && !g.pixels_collide()) continue;
       if (g.feasible()) found.push_back({p.tiling(), predicted_seconds(g, threads)});
     }
   }
@@ -280,7 +335,8 @@ class RowSpectral final : public Algorithm {
       RowSpectralGeometry g = cut_across;
       g.parameters.columns = n;
       g.parameters.column_factors = factors;
-      ranked.emplace_back(costs().fft(g.column_fft(g.across_segments[0])), factors);
+      const jit::Counts pair = counts().pair(g.column_fft(g.across_segments[0]));
+      ranked.emplace_back(column_cycles(machine(g.isa), pair), factors);
     }
     std::stable_sort(ranked.begin(), ranked.end(),
                      [](const auto& a, const auto& b) { return a.first < b.first; });

@@ -63,6 +63,7 @@ Tiling RowSpectralParameters::tiling() const {
   if (segment_along > 0) t.set("along", segment_along);
   if (segment_across > 0) t.set("across", segment_across);
   if (packed) t.set("packed", 1);
+  if (ahead) t.set("ahead", 1);
   return t;
 }
 
@@ -77,6 +78,7 @@ std::optional<RowSpectralParameters> RowSpectralParameters::parse(const Tiling& 
   p.segment_along = t.number("along", 0);
   p.segment_across = t.number("across", 0);
   p.packed = t.number("packed", 0) == 1;
+  p.ahead = t.number("ahead", 0) == 1;
   if (p.transform.factors.empty() || !within(p.blocks, 1, 8) || !within(p.segment_along, 0, 65536) ||
       !within(p.segment_across, 0, 65536))
     return {};
@@ -142,6 +144,7 @@ jit::RowStrides strides(const RowSpectralGeometry& g, bool output, bool buffer) 
     s.pixel = g.parameters.along_h ? row : pixel;
     s.row = g.parameters.along_h ? pixel : row;
     s.tensor_block = g.vector_bytes;
+    if (g.parameters.ahead) s.ahead = g.parameters.blocks;
   }
   s.plane = g.plane_stride;
   s.plane_block = g.block_stride;
@@ -220,6 +223,7 @@ bool RowSpectralGeometry::feasible() const {
     return false;
   if (parameters.karatsuba > 0 && across.stride != 1) return false;
   if (parameters.packed && needs_buffer()) return false;  // says nothing
+  if (parameters.ahead && buffered()) return false;       // nor does this
   if (parameters.rows > (isa == Isa::avx512 ? 28 : 14)) return false;
   for (const Segment& s : across_segments)
     if (std::int64_t{s.outs} * static_cast<std::int64_t>(across_taps.size()) > max_products) return false;

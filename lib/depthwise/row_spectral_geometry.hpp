@@ -44,6 +44,7 @@ struct RowSpectralParameters {
   int blocks = 2;                             // vectors of channels that share scratch
   int segment_along = 0, segment_across = 0;  // outputs a segment; 0: the whole axis
   bool packed = false;                        // rows go through a window even where they need not
+  bool ahead = false;                         // the next row's lines are called up while a row is transformed
 
   bool two_dimensional() const { return columns > 0; }
   Tiling tiling() const;
@@ -90,6 +91,14 @@ struct RowSpectralGeometry {
   /// Whether code can be generated for it within its limits.
   bool feasible() const;
   std::size_t planes_bytes() const;  // the scratch of one group
+  /// Packed weights of a block of channels: of each real plane, each pair of planes, and all.
+  std::int64_t real_floats() const { return static_cast<std::int64_t>(across_taps.size()) * lanes; }
+  std::int64_t pair_floats() const {
+    return 2 * (parameters.two_dimensional() ? std::int64_t{parameters.columns} * lanes : real_floats());
+  }
+  std::int64_t weights_floats() const {
+    return real_floats() * parameters.transform.reals() + pair_floats() * parameters.transform.pairs();
+  }
   /// A buffer holds packed blocks of a part of the map, row by row of the map: `rows` rows of the transform
   /// (columns of the map with along_h) of `pixels` pixels, of `blocks` blocks at once.
   struct Window {

@@ -72,18 +72,13 @@ class BlockSpectra {
 /// Writes the packed weights of one block.
 class Packer {
  public:
-  Packer(const RowSpectralGeometry& g, const std::vector<int>& signs)
-      : g_(g), signs_(signs), real_(static_cast<std::int64_t>(g.across_taps.size()) * g.lanes), pair_(2 * real_) {
+  Packer(const RowSpectralGeometry& g, const std::vector<int>& signs) : g_(g), signs_(signs) {
     if (!g.parameters.two_dimensional()) return;
     const int n = g.parameters.columns;
-    pair_ = 2 * std::int64_t{n} * g.lanes;
     order_ = jit::fft_weight_order(g.column_fft(g.across_segments[0]));
     for (int i = 0; i < n; i++) cosine_.push_back(std::cos(2 * std::numbers::pi * i / n));
     for (int i = 0; i < n; i++) sine_.push_back(std::sin(2 * std::numbers::pi * i / n));
   }
-
-  std::int64_t real() const { return real_; }
-  std::int64_t pair() const { return pair_; }
 
   void pack(const BlockSpectra& spectra, float* to) const {
     const jit::RowTransform& t = g_.parameters.transform;
@@ -135,7 +130,6 @@ class Packer {
 
   const RowSpectralGeometry& g_;
   const std::vector<int>& signs_;
-  std::int64_t real_, pair_;
   std::vector<int> order_;
   std::vector<double> cosine_, sine_;
 };
@@ -145,11 +139,10 @@ class Packer {
 PackedSpectra pack_spectra(const RowSpectralGeometry& g, const Kernel& kernel,
                            const std::vector<int>& signs) {
   const Packer packer(g, signs);
-  const jit::RowTransform& t = g.parameters.transform;
   PackedSpectra packed;
-  packed.real = packer.real();
-  packed.pair = packer.pair();
-  packed.block = packed.real * t.reals() + packed.pair * t.pairs();
+  packed.real = g.real_floats();
+  packed.pair = g.pair_floats();
+  packed.block = g.weights_floats();
   packed.weights = core::Buffer<float>(static_cast<std::size_t>(packed.block) * g.all_blocks());
   packed.bias = core::Buffer<float>(static_cast<std::size_t>(g.all_blocks()) * g.lanes, true);
   std::copy(kernel.bias.begin(), kernel.bias.end(), packed.bias.begin());

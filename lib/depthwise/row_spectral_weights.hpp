@@ -15,7 +15,8 @@ struct PackedSpectra {
   core::Buffer<float> bias;     // [blocks][lanes], zero beyond the last channel
 };
 
-/// Transforms every line of taps in double and rounds once. signs: how the row codelets store planes. Runs on all threads.
+/// Transforms every line of taps in double and rounds once. signs: how the row codelets store planes. Runs on
+/// all threads.
 PackedSpectra pack_spectra(const RowSpectralGeometry& geometry, const Kernel& kernel,
                            const std::vector<int>& signs);
 

@@ -99,7 +99,7 @@ TEST(RowSpectral, LargeMapsAreCutIntoSegments) {
   }
   Case c("n1c8h23w29k9x7+relu+residual", 2);
   for (const char* cuts : {" along=5", " across=4", " along=7 across=6", " along=29 across=23", " packed=1",
-                           " along=7 across=6 packed=1"}) {
+                           " along=7 across=6 packed=1", " ahead=1", " along=7 across=6 ahead=1"}) {
     const std::string tiling =
         std::string("row-spectral n=40 factors=5x8 axis=w rows=7 karatsuba=1 gauss=1 blocks=2") + cuts;
     EXPECT_LE(worst_of_allowed(c, with(Tiling::parse(tiling))), 1) << tiling;

@@ -67,14 +67,14 @@ MUTANTS = [
 
     # The column pass
     ("jit/toeplitz.cpp", "(o % 2 ? from_even : from_odd)", "(o % 2 ? from_odd : from_even)", "Karatsuba: even and odd rows change places"),
-    ("jit/toeplitz.cpp", "add_terms(half[distance >> 1], terms, -1);", "add_terms(half[distance >> 1], terms, 1);",
+    ("jit/toeplitz.cpp", "(minuend ? minuend->get() : Real()) - tap->get()", "(minuend ? minuend->get() : Real()) + tap->get()",
      "Karatsuba: the shared taps are added, not subtracted"),
     ("jit/toeplitz.cpp", "i >= spec.first && i < spec.first + spec.inputs", "i >= spec.first && i <= spec.first + spec.inputs",
      "a column is thought one row longer"),
-    ("jit/toeplitz.cpp", "lea(in_, ptr[saved_in_ + spec_.plane_stride]);", "lea(in_, ptr[saved_in_]);", "Gauss by calls: a wrong plane"),
-    ("jit/toeplitz.cpp", "return address(o, 8);", "return address(o);", "a called routine's spill slots lie over its return address"),
+    ("jit/toeplitz.cpp", "add(in_, spec_.plane_stride);", "{}", "Gauss by calls: a wrong plane"),
+    ("jit/toeplitz.cpp", "address(o, pushed)", "address(o)", "a called routine's spill slots lie over its return address"),
     ("jit/toeplitz.cpp", "if (!whole_) clear(zeros());", "{}", "products by calls start from what is on the stack"),
-    ("jit/toeplitz.cpp", "product.record(re, from(cross), packed)", "product.record(re, from(cross))", "four products: the wrong weights"),
+    ("jit/toeplitz.cpp", "product.record(from.im(), re, start(cross))", "product.record(from.re(), re, start(cross))", "four products: the wrong weights"),
     ("jit/column_fft.cpp", "wr * z[k1].im + wi * z[k1].re", "wr * z[k1].im - wi * z[k1].re", "the product with the conjugate's imaginary part"),
     ("jit/column_fft.cpp", "2 * std::numbers::pi * i * k2 / n_", "2 * std::numbers::pi * i * (k2 + 1) / n_", "a twiddle index is off by one"),
     ("jit/column_fft.cpp", "cmovl(now_, pairs_);", "{}", "the last chunk is thought full"),
