@@ -47,7 +47,8 @@ Taps halve(const Taps& taps, int shift, bool less_even) {
   for (const auto& [distance, tap] : taps) {
     if (distance % 2 != 0) continue;
     std::shared_ptr<Weight>& place = half[distance >> 1];
-    place = weight([minuend = place, tap] { return (minuend ? minuend->get() : Real()) - tap->get(); });
+    // Named anew, since Clang 14 (./run fuzz) captures no structured binding.
+    place = weight([minuend = place, tap = tap] { return (minuend ? minuend->get() : Real()) - tap->get(); });
   }
   return half;
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,6 +47,8 @@ class Executor {
   virtual Work work() const = 0;
   /// Bytes of packed weights and generated code that this plan holds.
   virtual std::size_t prepared_bytes() const = 0;
+  /// Packed weights in the order in which a run reads them, for whoever has time to call them up from memory.
+  virtual std::span<const std::byte> weights() const { return {}; }
 };
 
 struct Candidate {

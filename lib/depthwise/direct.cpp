@@ -178,7 +178,7 @@ class DirectAlgorithm final : public Algorithm {
     const double busy = tasks / (std::ceil(tasks / threads) * threads);
     const double pixels = pixels_in(p) + pixels_out(l) * tensors_out(p);
     const double least = wide ? 0 : 4.0 * pixels * l.lanes * vectors / 30e9;  // Zen 3's memory
-    return std::max(seconds / threads / busy, least);
+    return std::max(seconds / busy, least) / threads;  // what a core moves, cores move side by side
   }
 };
 

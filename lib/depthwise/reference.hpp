@@ -32,9 +32,9 @@ struct Accuracy {
   /// Largest error over the largest reference output of its image's channel (among the samples); infinite
   /// where one side is a NaN or an infinity and the other is not.
   double max_relative_error = 0;
-  /// Largest error over what class fast allows: 1e-6 of that largest output or 2^-24 * |w| * |x| of the
-  /// channel, whichever is larger, plus half a unit in the last place of the storage type. At most 1 is
-  /// within the bound.
+  /// Largest error over what class fast allows: 1e-6 of the channel's largest value, before the epilogue or
+  /// behind it, or 2^-24 * |w| * |x| of the channel, whichever is larger, plus half a unit in the last place
+  /// of the storage type. At most 1 is within the bound.
   double max_of_allowed = 0;
 };
 Accuracy compare(const Problem& problem, std::span<const std::span<const float>> weights,

@@ -56,21 +56,32 @@ const Machine& machine(Isa isa) {
   return isa == Isa::avx512 ? intel_avx512 : intel_avx2;
 }
 
+/// The sum of what all segments cost. Neighbours inside a map are alike, and a map of 65,536 pixels has a
+/// thousand of them: of each run of equal ones the cost is found once.
+template <class Cost>
+auto sum_of(const std::vector<Segment>& segments, const Cost& cost) {
+  decltype(cost(segments[0])) sum{}, last{};
+  const Segment* before = nullptr;
+  for (const Segment& s : segments) {
+    if (!before || s.first != before->first || s.ins != before->ins || s.outs != before->outs) last = cost(s);
+    sum = sum + last;
+    before = &s;
+  }
+  return sum;
+}
+
 /// Counts of generated code, remembered: candidates share most of theirs.
 class KnownCounts {
  public:
   /// Both row passes of a pixel row, for all segments of an axis.
   jit::Counts rows(const RowSpectralGeometry& g) {
-    jit::Counts sum;
     const std::vector<int> signs(g.parameters.transform.planes(), 1);
-    for (const Segment& s : g.along_segments) {
+    return sum_of(g.along_segments, [&](const Segment& s) {
       const jit::RowInverseSpec spec = g.inverse(s, true, signs);
-      sum = sum + forward(g, s) +
-            remember(fmt::format("i{} {} {}*{} {}", name(g.isa), spec.transform.text(), spec.count, spec.step,
-                                 spec.relu),
-                     [&] { return jit::count(spec); });
-    }
-    return sum;
+      return forward(g, s) + remember(fmt::format("i{} {} {}*{} {}", name(g.isa), spec.transform.text(),
+                                                  spec.count, spec.step, spec.relu),
+                                      [&] { return jit::count(spec); });
+    });
   }
   jit::Counts forward(const RowSpectralGeometry& g, const Segment& segment) {
     const jit::RowForwardSpec spec = g.forward(segment, true);
@@ -119,17 +130,15 @@ double column_cycles(const Machine& m, const jit::Counts& c) {
 
 /// Of all columns of one block.
 double column_cycles(const Machine& m, const RowSpectralGeometry& g) {
-  double cycles = 0;
   const jit::RowTransform& t = g.parameters.transform;
-  for (const Segment& s : g.across_segments) {
+  return sum_of(g.across_segments, [&](const Segment& s) {
     const jit::ToeplitzSpec spec = g.toeplitz(s);
     const double level = m.column[std::min<std::size_t>(spec.karatsuba, m.column.size() - 1)];
-    cycles += level * t.reals() * column_cycles(m, counts().real(spec));
-    cycles += t.pairs() * (g.parameters.two_dimensional()
-                               ? m.transform * column_cycles(m, counts().pair(g.column_fft(s)))
-                               : level * column_cycles(m, counts().pair(spec)));
-  }
-  return cycles;
+    const double pair = g.parameters.two_dimensional()
+                            ? m.transform * column_cycles(m, counts().pair(g.column_fft(s)))
+                            : level * column_cycles(m, counts().pair(spec));
+    return level * t.reals() * column_cycles(m, counts().real(spec)) + t.pairs() * pair;
+  });
 }
 
 double predicted_seconds(const RowSpectralGeometry& g, int threads) {

@@ -8,8 +8,11 @@
 #include <climits>
 #include <cmath>
 #include <cstdint>
+#include <ctime>
 #include <random>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "depthwise/algorithm.hpp"
 #include "depthwise/choice.hpp"
@@ -293,6 +296,33 @@ TEST(Hostile, TheLargestProblemsOverflowNoAlgorithm) {
       EXPECT_LE(executor->workspace_bytes(2), std::size_t{2} << 30)
           << shape << ": " << candidates.front().tiling.to_string();
     }
+  }
+}
+
+/// Every algorithm's choice for one channel of a square map, prepared.
+void plan_square(int side, const std::string& kernel_text) {
+  const Problem p = parse("n1c1h" + std::to_string(side) + "w" + std::to_string(side) + kernel_text);
+  const std::vector<float> weights(63 * 63, 0.5f), bias(1, 0.0f);
+  std::vector<std::span<const float>> branches;
+  for (const Branch& b : p.branches) branches.emplace_back(weights.data(), b.taps());
+  const Kernel kernel = merge(p, branches, bias);
+  for (const Algorithm* algorithm : algorithms()) {
+    const auto candidates = algorithm->candidates(p, kernel, plan_isa({}), 2);
+    if (candidates.empty()) continue;
+    EXPECT_NE(algorithm->prepare(p, kernel, candidates.front().tiling, plan_isa({})), nullptr);
+  }
+}
+
+/// The segments of 65,536 pixels are those of 256, some more often (65,280 is a multiple of both sizes of
+/// segments): what a plan of the small map found out serves the large one, which takes 0.1 s of processor
+/// time then. The limit is no measure of speed but a trap for work that grows with the map: it took ten
+/// seconds once.
+TEST(Hostile, TheLargestMapsArePlannedAtOnce) {
+  for (const char* kernel : {"k63", "k51x5,5x51", "k63s2", "k63p62", "k16d63"}) {
+    plan_square(256, kernel);
+    const std::clock_t before = std::clock();
+    plan_square(65536, kernel);
+    EXPECT_LT(static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC, 2.0) << kernel;
   }
 }
 

@@ -6,6 +6,7 @@
 // REPLK_SWEEP: quick (the default), long, or emulated, which is small enough for an emulated CPU.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <map>
@@ -66,10 +67,11 @@ class Guard : public testing::Test {
       EXPECT_EQ(differing(wanted.exact, got), 0);
       return;
     }
-    // The slope of GELU reaches 1.129, so it can enlarge an error by as much.
-    const double limit = c.problem.epilogue.activation == Activation::gelu ? 1.13 : 1;
     const Tensors tensors{c.src.data(), const_cast<void*>(got.data()), c.residual.data()};
-    EXPECT_LE(compare(c.problem, c.weights, tensors, wanted.samples, wanted.fast).max_of_allowed, limit);
+    const double of_allowed =
+        compare(c.problem, c.weights, tensors, wanted.samples, wanted.fast).max_of_allowed;
+    EXPECT_LE(of_allowed, 1);
+    worst_ = std::max(worst_, of_allowed);
   }
 
   /// Plans and runs with everything at `side`, each tensor `gap` or a few more elements away from its page.
@@ -123,12 +125,14 @@ class Guard : public testing::Test {
   void TearDown() override {
     std::string text;
     for (const auto& [name, count] : classes_) text += " " + name + " " + std::to_string(count) + ",";
-    std::printf("%s: %d plans on both sides:%s %lld packed blocks\n", std::string(name(isa())).c_str(),
-                plans_, text.c_str(), static_cast<long long>(test::guarded_blocks()));
+    std::printf("%s: %d plans on both sides:%s %lld packed blocks, errors up to %.2f of what fast allows\n",
+                std::string(name(isa())).c_str(), plans_, text.c_str(),
+                static_cast<long long>(test::guarded_blocks()), worst_);
   }
 
   std::map<std::string, int> classes_;
   int plans_ = 0;
+  double worst_ = 0;
 };
 
 /// A legal tiling of direct, worth trying or not: quicker to find than the best one.

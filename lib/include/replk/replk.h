@@ -115,7 +115,8 @@ REPLK_API replk_status replk_get_tuning(replk_tuning* tuning);
 typedef enum replk_layout { REPLK_NHWC = 0, REPLK_NCHW = 1 } replk_layout;
 typedef enum replk_type { REPLK_F32 = 0, REPLK_BF16 = 1, REPLK_F16 = 2 } replk_type;
 typedef enum replk_activation { REPLK_NONE = 0, REPLK_RELU = 1, REPLK_GELU = 2 } replk_activation; /* GELU: erf */
-/* FAST: error at most 1e-6 of the channel's largest output. EXACT: fp32 in one fixed order, the same bits everywhere. */
+/* FAST: error at most 1e-6 of the channel's largest value, before the epilogue or behind it (docs/algorithms.md). EXACT: fp32
+ * in one fixed order, the same bits everywhere. */
 typedef enum replk_numerics { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
 
 /* One linear branch; the branches of a problem are summed. */
