@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Renders README's figures from one committed run: python3 bench/readme.py [--check]
+"""Renders README's figures from committed runs, one a machine: python3 bench/readme.py [--check]
 
-Everything between the markers in README.md comes from docs/bench/run.json and from nowhere else.
+Everything between the markers in README.md comes from the files RUNS and from nowhere else.
 """
 import json
 import os
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-README, RUN = os.path.join(ROOT, "README.md"), os.path.join(ROOT, "docs", "bench", "run.json")
+README = os.path.join(ROOT, "README.md")
+RUNS = [os.path.join(ROOT, "docs", "bench", name) for name in ("run.json", "zen3.json")]  # the newest first
 BEGIN, END = "<!-- figures: bench/readme.py -->", "<!-- end of figures -->"
 SHAPES = {
     "n1c128h56w56k31": "RepLKNet-31B, stage 1", "n1c256h28w28k29": "stage 2", "n1c512h14w14k27": "stage 3",
@@ -22,7 +23,8 @@ NAMES = {"replk": "libreplk_cpu", "onnxruntime": "ONNX Runtime", "openvino": "Op
 def figures(run):
     context = run["context"]
     rows = {r["shape"]: r for r in run["rows"]}
-    lines = [f"{context['cpu']}, {context['isa']}, {context['threads']} thread(s), {context['date']}, oneDNN "
+    lines = [f"### {context['cpu']}, {context['isa']}",
+             f"{context['threads']} thread(s), {context['date']}, commit {context['commit']}, oneDNN "
              f"{context['versions']['onednn']}; batch 1, fp32, channels-last:", "",
              "| depthwise layer | shape | oneDNN's best, ms | here, ms | times faster |", "| --- | --- | --- | --- | --- |"]
     for shape, what in SHAPES.items():
@@ -41,16 +43,19 @@ def figures(run):
 def main():
     with open(README) as file:
         text = file.read()
-    with open(RUN) as file:
-        run = json.load(file)
+    runs = []
+    for path in RUNS:
+        with open(path) as file:
+            runs.append(json.load(file))
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    wanted = f"{head}{BEGIN}\n{figures(run)}\n{END}{tail}"
+    shown = "\n\n".join(figures(run) for run in runs)
+    wanted = f"{head}{BEGIN}\n{shown}\n{END}{tail}"
     if not rest or END not in rest:
         sys.exit(f"README.md: the markers '{BEGIN}' and '{END}' are missing")
     if "--check" in sys.argv:
         if wanted != text:
-            sys.exit("README.md: its figures are not those of docs/bench/run.json; run python3 bench/readme.py")
+            sys.exit("README.md: its figures are not those of the files in docs/bench; run python3 bench/readme.py")
         return
     with open(README, "w") as file:
         file.write(wanted)

@@ -27,7 +27,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 NEEDS = {"onnxruntime": ["onnxruntime", "onnx", "torch"], "openvino": ["openvino", "onnx", "torch"],
          "torch": ["torch"], "torch-compiled": ["torch"]}
 TOLERANCE = 1e-4  # of the largest value, between any two sides; bf16 inside would give 1e-2
-ONE_THIRD_OF_MEGAPIXEL = 350_000  # up to here a run in float64 is affordable, and is the reference
+AFFORDABLE = 1.5e13  # weights times pixels: up to here a run in float64 takes a minute, and is the reference
 
 
 class Wrong(Exception):
@@ -162,7 +162,8 @@ class Prepared:
             self.weights = f"{folder}/weights.safetensors"
             save_file({k: v.contiguous() for k, v in state.items()}, self.weights)
         self.module, self.outputs = module, None  # outputs: float64 where affordable, else the first runtime's
-        if is_layer(model) or batch * size[0] * size[1] <= ONE_THIRD_OF_MEGAPIXEL:
+        work = batch * size[0] * size[1] * sum(p.numel() for p in module.parameters())
+        if is_layer(model) or work <= AFFORDABLE:
             with torch.inference_mode():
                 y = networks_torch.in_double(module)(torch.from_numpy(x).double())
             self.outputs = [t.numpy() for t in (y if isinstance(y, (list, tuple)) else [y])]

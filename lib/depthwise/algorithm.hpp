@@ -14,8 +14,8 @@
 
 namespace replk::depthwise {
 
-/// Pointers of one run, in the problem's layout and type, any alignment. residual may be null where the problem has
-/// none; it may equal dst, neither may overlap src.
+/// Pointers of one run, in the problem's layout and type, any alignment. residual may be null where the
+/// problem has none; it may equal dst, neither may overlap src.
 struct Tensors {
   const void* src = nullptr;
   void* dst = nullptr;
@@ -24,7 +24,7 @@ struct Tensors {
 
 /// Real work of a prepared algorithm, for limits and reports: not the multiply-adds of the naive loop.
 struct Work {
-  double fma = 0, add = 0;        // vector-lane operations over the whole run
+  double fma = 0, add = 0;                   // vector-lane operations over the whole run
   double bytes_read = 0, bytes_written = 0;  // to and from memory outside the L2 (tensors and packed weights)
 };
 
@@ -34,15 +34,27 @@ struct Phase {
   std::int64_t tasks = 0;
 };
 
-/// One prepared algorithm: packed weights and code. Immutable, so run() may be called from many threads, each with a
-/// workspace of its own.
+/// A run as tasks that each take some channels of an image through all passes; two executors that agree in
+/// both numbers cut the channels alike.
+struct ChannelTasks {
+  std::int64_t count = 0;  // 0: the run is cut otherwise
+  int channels = 0;        // of each but the last
+  bool operator==(const ChannelTasks&) const = default;
+};
+
+/// One prepared algorithm: packed weights and code. Immutable, so run() may be called from many threads, each
+/// with a workspace of its own.
 class Executor {
  public:
   virtual ~Executor() = default;
-  /// Bytes of scratch for a run on this many threads; `workspace` below is 64-byte aligned and at least that long.
+  /// Bytes of scratch for a run on this many threads; `workspace` below is 64-byte aligned and at least that
+  /// long.
   virtual std::size_t workspace_bytes(int threads) const = 0;
   /// Allocates nothing. threads >= 1 is the number to use. The bits of dst do not depend on it.
   virtual void run(const Tensors& tensors, void* workspace, int threads) const = 0;
+  virtual ChannelTasks channel_tasks(int /*threads*/) const { return {}; }
+  /// One of channel_tasks(), in a workspace of its own of workspace_bytes(1).
+  virtual void run_task(const Tensors&, void* /*workspace*/, std::int64_t /*index*/) const {}
   virtual std::vector<Phase> phases(int threads) const = 0;
   virtual Work work() const = 0;
   /// Bytes of packed weights and generated code that this plan holds.
@@ -64,10 +76,11 @@ class Algorithm {
   virtual bool exact() const = 0;
   /// Lower goes first among equally fast ones.
   virtual int complexity() const = 0;
-  /// Whether this tiling of this algorithm can compute the problem with this instruction set; for cache records, so
-  /// it trusts nothing: unknown, missing or out-of-range fields make it false. Never throws.
+  /// Whether this tiling of this algorithm can compute the problem with this instruction set; for cache
+  /// records, so it trusts nothing: unknown, missing or out-of-range fields make it false. Never throws.
   virtual bool legal(const Problem&, const Kernel& geometry, const Tiling&, Isa) const = 0;
-  /// The tilings worth trying, best predicted first, at most so many; empty where the algorithm cannot do the problem.
+  /// The tilings worth trying, best predicted first, at most so many; empty where the algorithm cannot do the
+  /// problem.
   std::vector<Candidate> candidates(const Problem&, const Kernel& geometry, Isa, int threads,
                                     std::size_t most = 24) const;
   /// Packs weights and gets code; the slow part. Precondition: legal().
@@ -75,9 +88,10 @@ class Algorithm {
 
  protected:
   /// All that candidates() picks from, in any order that is always the same.
-  virtual std::vector<Candidate> every_candidate(const Problem&, const Kernel& geometry, Isa, int threads) const = 0;
-  /// Leaves at most so many of the candidates, best predicted first; an algorithm may keep a few more, unlike these,
-  /// that its prediction is not to be trusted with.
+  virtual std::vector<Candidate> every_candidate(const Problem&, const Kernel& geometry, Isa,
+                                                 int threads) const = 0;
+  /// Leaves at most so many of the candidates, best predicted first; an algorithm may keep a few more, unlike
+  /// these, that its prediction is not to be trusted with.
   virtual void keep_best(std::vector<Candidate>& sorted, std::size_t most) const;
 };
 

@@ -226,22 +226,31 @@ std::size_t RowSpectralExecutor::workspace_bytes(int threads) const {
 }
 
 void RowSpectralExecutor::run(const Tensors& tensors, void* workspace, int threads) const {
-  const RowSpectralGeometry& g = geometry_;
   auto* scratch = static_cast<char*>(workspace);
   if (by_phases(threads)) return run_by_phases(tensors, scratch, threads);
-  const std::size_t planes_bytes = core::round_up(g.planes_bytes(), 64),
-                    each = planes_bytes + g.buffer_bytes() + core::scratch_gap;
+  const std::size_t each = workspace_bytes(1);
   const auto body = [&](std::int64_t index, int thread) {
-    const Task t = task(index);
-    char* planes = scratch + each * thread;
-    auto* buffer = reinterpret_cast<float*>(planes + planes_bytes);
-    char* shifted = planes + 2 * g.plane_stride;  // where results overwrite what has been read
-    forward(t, tensors, 0, g.across_segments[t.across].ins, shifted, buffer);
-    for (int b = 0; b < group(t.group).blocks; b++)
-      multiply(t, b, 0, g.parameters.transform.pairs(), shifted, planes);
-    inverse(t, tensors, 0, g.across_segments[t.across].outs, planes, buffer);
+    run_task(tensors, scratch + each * static_cast<std::size_t>(thread), index);
   };
   core::parallel_for(tasks(), threads, std::ref(body));
+}
+
+ChannelTasks RowSpectralExecutor::channel_tasks(int threads) const {
+  const RowSpectralGeometry& g = geometry_;
+  if (by_phases(threads) || g.along_segments.size() > 1 || g.across_segments.size() > 1) return {};
+  return {tasks(), g.parameters.blocks * g.lanes};
+}
+
+void RowSpectralExecutor::run_task(const Tensors& tensors, void* workspace, std::int64_t index) const {
+  const RowSpectralGeometry& g = geometry_;
+  const Task t = task(index);
+  char* const planes = static_cast<char*>(workspace);
+  auto* const buffer = reinterpret_cast<float*>(planes + core::round_up(g.planes_bytes(), 64));
+  char* const shifted = planes + 2 * g.plane_stride;  // where results overwrite what has been read
+  forward(t, tensors, 0, g.across_segments[t.across].ins, shifted, buffer);
+  for (int b = 0; b < group(t.group).blocks; b++)
+    multiply(t, b, 0, g.parameters.transform.pairs(), shifted, planes);
+  inverse(t, tensors, 0, g.across_segments[t.across].outs, planes, buffer);
 }
 
 void RowSpectralExecutor::run_by_phases(const Tensors& tensors, char* workspace, int threads) const {

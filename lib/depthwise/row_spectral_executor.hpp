@@ -24,6 +24,8 @@ class RowSpectralExecutor final : public Executor {
 
   std::size_t workspace_bytes(int threads) const override;
   void run(const Tensors& tensors, void* workspace, int threads) const override;
+  ChannelTasks channel_tasks(int threads) const override;
+  void run_task(const Tensors& tensors, void* workspace, std::int64_t index) const override;
   std::vector<Phase> phases(int threads) const override;
   Work work() const override;
   std::size_t prepared_bytes() const override;

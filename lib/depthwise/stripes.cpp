@@ -1,6 +1,9 @@
 #include "depthwise/stripes.hpp"
 
 #include <algorithm>
+#include <functional>
+
+#include "core/threads.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -83,13 +86,29 @@ class StripesExecutor final : public Executor {
       : vertical_(std::move(vertical)), horizontal_(std::move(horizontal)) {}
 
   std::size_t workspace_bytes(int threads) const override {
+    if (const ChannelTasks tasks = side_by_side(threads); tasks.count > 0)
+      return each() * static_cast<std::size_t>(std::min<std::int64_t>(threads, tasks.count));
     return std::max(vertical_->workspace_bytes(threads), horizontal_->workspace_bytes(threads));
   }
   void run(const Tensors& tensors, void* workspace, int threads) const override {
-    vertical_->run(tensors, workspace, threads);
-    horizontal_->run({tensors.src, tensors.dst, tensors.dst}, workspace, threads);
+    const Tensors added{tensors.src, tensors.dst, tensors.dst};
+    const ChannelTasks tasks = side_by_side(threads);
+    if (tasks.count == 0) {
+      vertical_->run(tensors, workspace, threads);
+      horizontal_->run(added, workspace, threads);
+      return;
+    }
+    // Both stripes of some channels, while these are in the L2.
+    const auto body = [&](std::int64_t index, int thread) {
+      char* const scratch = static_cast<char*>(workspace) + each() * static_cast<std::size_t>(thread);
+      vertical_->run_task(tensors, scratch, index);
+      horizontal_->run_task(added, scratch, index);
+    };
+    core::parallel_for(tasks.count, threads, std::ref(body));
   }
   std::vector<Phase> phases(int threads) const override {
+    if (const ChannelTasks tasks = side_by_side(threads); tasks.count > 0)
+      return {{"both stripes of a group", tasks.count}};
     std::vector<Phase> all;
     for (const Phase& p : vertical_->phases(threads)) all.push_back({"vertical " + p.name, p.tasks});
     for (const Phase& p : horizontal_->phases(threads)) all.push_back({"horizontal " + p.name, p.tasks});
@@ -104,6 +123,15 @@ class StripesExecutor final : public Executor {
   }
 
  private:
+  /// The tasks that both stripes are cut into, if they are cut alike.
+  ChannelTasks side_by_side(int threads) const {
+    const ChannelTasks tasks = vertical_->channel_tasks(threads);
+    return tasks == horizontal_->channel_tasks(threads) ? tasks : ChannelTasks{};
+  }
+  std::size_t each() const {
+    return std::max(vertical_->workspace_bytes(1), horizontal_->workspace_bytes(1));
+  }
+
   std::unique_ptr<Executor> vertical_, horizontal_;
 };
 
