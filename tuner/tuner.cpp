@@ -9,6 +9,7 @@
 #include <sstream>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "core/error.hpp"
 #include "core/log.hpp"
@@ -222,14 +223,24 @@ std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates,
       take(extra);
     }
   }
-  for (std::size_t i = 0; i < sorted.size() && i < most; i++) take(sorted[i]);
-  // A prediction orders the tilings of an algorithm better than it compares algorithms.
+  // A prediction orders the tilings of one algorithm better than it compares algorithms: these go in turns,
+  // so that a budget that ends early has seen each of them.
   std::map<std::string_view, std::size_t> tilings;
+  std::vector<std::pair<std::size_t, const Candidate*>> turns;
+  std::vector<const Candidate*> others;
   for (const Candidate& each : sorted) {
     const double behind = each.predicted_seconds / sorted.front().predicted_seconds;
-    if (behind > kOtherAlgorithm) break;
-    if (tilings[algorithm(each.text)]++ < (behind <= kRival ? std::min(kRivals, most) : 1)) take(each);
+    const std::size_t turn = tilings[algorithm(each.text)]++;
+    if (behind <= kRival && turn < std::min(kRivals, most))
+      turns.emplace_back(turn, &each);
+    else if (behind <= kOtherAlgorithm && turn == 0)
+      others.push_back(&each);
   }
+  std::stable_sort(turns.begin(), turns.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [turn, each] : turns) take(*each);
+  for (std::size_t i = 0; i < sorted.size() && i < most; i++) take(sorted[i]);
+  for (const Candidate* each : others) take(*each);
   return list;
 }
 
