@@ -14,7 +14,8 @@ namespace {
 
 /// Cycles of one row group of one channel block, from what a core can start in a cycle: two multiply-adds,
 /// two loads, one store; a multiply-add takes four cycles, so that few sums wait for each other. The rest is
-/// measured, AVX2 on Zen 3 and AVX-512 on Emerald Rapids, whose larger window hides more of a tile's ends.
+/// measured, AVX2 on Zen 3 and AVX-512 on Emerald Rapids, whose larger window overlaps tiles and hides most
+/// of their ends.
 double tile_cycles(const jit::DirectSpec& spec) {
   const jit::DirectPhases phases = jit::direct_phases(spec);
   const bool wide = spec.isa == Isa::avx512;
@@ -37,8 +38,9 @@ double tile_cycles(const jit::DirectSpec& spec) {
       }
     }
     const double sums = spec.rows * tile.width, chain = 4 * fmas / sums;
-    const double started = std::max({fmas / 2, loads / (wide ? 1.9 : 1.55), chain});
-    const double ends = wide ? steps + 1 + 0.56 * sums : 2 * steps + 10 + 1.5 * sums;
+    const double started =
+        wide ? std::max({fmas / 2, loads / 1.45, 0.4 * chain}) : std::max({fmas / 2, loads / 1.55, chain});
+    const double ends = wide ? 1.1 * steps + 1 + 0.1 * sums : 2 * steps + 10 + 1.5 * sums;
     total += tile.repeat * (started + ends);
   }
   return total;
@@ -90,18 +92,19 @@ double avx512_cycles(const Problem& p, const DirectParameters& t, const DirectLa
   const double in_pixels = pixels_in(p), out_pixels = pixels_out(l);
   const double pixels = in_pixels + out_pixels * tensors_out(p);
   double cycles = run.cycles;
-  if (t.ring) cycles += in_pixels * (5.0 + 1.5 / run.group);
+  if (t.ring) cycles += in_pixels * (4.4 + 1.5 / run.group);
   if (!l.native) cycles += 3 * pixels;
   const double bytes =
       pixels * static_cast<double>(p.batch) * p.channels * static_cast<double>(size_of(p.type));
-  const double outside = std::clamp(bytes / static_cast<double>(core::cpu().l2_bytes) - 0.75, 0.0, 1.0);
+  const double outside =
+      std::clamp((bytes / static_cast<double>(core::cpu().l2_bytes) - 0.2) / 1.3, 0.0, 1.0);
   const double gaps = run.group >= l.blocks ? 0 : std::max(0.0, 8.0 / run.group - 1);
-  cycles += pixels * (5.7 * outside * (1 + 0.09 * gaps) * (1 + 0.017 * (t.columns - 2)) + 0.25 * gaps);
+  cycles += pixels * (4.8 * outside * (1 + 0.06 * gaps) * (1 + 0.025 * (t.columns - 2)) + 0.1 * gaps);
   const double taps = p.branches.front().taps(),
                tiles = std::ceil(static_cast<double>(l.out_width) / t.columns);
-  if (4.0 * l.lanes * taps * run.group > 24e3)
-    cycles += 0.4 * taps * tiles * run.row_groups;     // weights come from the L2
-  return cycles + run.row_groups * 210.0 / run.group;  // of calling the code
+  if (4.0 * l.lanes * taps * run.group > 96e3)
+    cycles += 0.2 * taps * tiles * run.row_groups;   // weights leave the L1
+  return cycles + run.row_groups * 90.0 / run.group;  // of calling the code
 }
 
 class DirectAlgorithm final : public Algorithm {
