@@ -19,6 +19,8 @@ namespace {
 double tile_cycles(const jit::DirectSpec& spec) {
   const jit::DirectPhases phases = jit::direct_phases(spec);
   const bool wide = spec.isa == Isa::avx512;
+  // A whole line that begins within one is two.
+  const int lines = wide && spec.x_pixel_bytes % 64 != 0 ? 2 : 1;
   double total = 0;
   for (const jit::DirectTile& tile : jit::direct_tiles(spec)) {
     double fmas = 0, loads = 0, steps = 0;
@@ -34,7 +36,7 @@ double tile_cycles(const jit::DirectSpec& spec) {
         }
         const bool loaded = rows > 1 && spec.rows * spec.columns + spec.rows < (wide ? 32 : 16);
         fmas += rows * columns;
-        loads += columns > 0 ? rows + columns * (loaded ? 1 : rows) : 0;
+        loads += columns > 0 ? rows + lines * columns * (loaded ? 1 : rows) : 0;
       }
     }
     const double sums = spec.rows * tile.width, chain = 4 * fmas / sums;
@@ -103,7 +105,7 @@ double avx512_cycles(const Problem& p, const DirectParameters& t, const DirectLa
   const double taps = p.branches.front().taps(),
                tiles = std::ceil(static_cast<double>(l.out_width) / t.columns);
   if (4.0 * l.lanes * taps * run.group > 96e3)
-    cycles += 0.2 * taps * tiles * run.row_groups;   // weights leave the L1
+    cycles += 0.2 * taps * tiles * run.row_groups;    // weights leave the L1
   return cycles + run.row_groups * 90.0 / run.group;  // of calling the code
 }
 
@@ -138,9 +140,9 @@ class DirectAlgorithm final : public Algorithm {
         if (!jit::direct_fits(isa, rows, columns, problem.epilogue.activation) ||
             !direct_code_fits(problem, geometry, taps, tile, isa))
           continue;
-        const double cycles =
-            tile_cycles(direct_specification(problem, geometry, taps, tile, isa, rows, false));
-        for (bool ring : {true, false})
+        for (bool ring : {true, false}) {
+          const double cycles = tile_cycles(
+              direct_specification(problem, geometry, taps, {rows, columns, ring, 1}, isa, rows, false));
           for (int group : {1, 2, 4, 8, 16, 64}) {
             if (group > 1 && group / 2 >= blocks) continue;
             if (ring && group > 8) continue;
@@ -149,6 +151,7 @@ class DirectAlgorithm final : public Algorithm {
               found.push_back(
                   {parameters.tiling(), predict(problem, geometry, parameters, isa, threads, cycles)});
           }
+        }
       }
     return found;
   }
