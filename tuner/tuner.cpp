@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <ctime>
+#include <map>
 #include <mutex>
 #include <set>
 #include <sstream>
@@ -18,6 +19,8 @@ namespace {
 constexpr double kNear = 1.0;  // a pick is taken over unmeasured from a key at most this far: a factor of two
 constexpr std::size_t kNearPicks = 3;  // that join a race
 constexpr double kOtherAlgorithm = 4;  // an algorithm predicted slower than this times the best is not tried
+constexpr double kRival = 1.5;         // one predicted nearer than this is tried with more of its tilings,
+constexpr std::size_t kRivals = 6;     // up to so many
 
 Mode mode_from_environment() {
   const char* value = std::getenv("REPLK_TUNING");
@@ -220,10 +223,12 @@ std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates,
     }
   }
   for (std::size_t i = 0; i < sorted.size() && i < most; i++) take(sorted[i]);
-  std::set<std::string_view> algorithms;
+  // A prediction orders the tilings of an algorithm better than it compares algorithms.
+  std::map<std::string_view, std::size_t> tilings;
   for (const Candidate& each : sorted) {
-    if (each.predicted_seconds > kOtherAlgorithm * sorted.front().predicted_seconds) break;
-    if (algorithms.insert(algorithm(each.text)).second) take(each);
+    const double behind = each.predicted_seconds / sorted.front().predicted_seconds;
+    if (behind > kOtherAlgorithm) break;
+    if (tilings[algorithm(each.text)]++ < (behind <= kRival ? std::min(kRivals, most) : 1)) take(each);
   }
   return list;
 }

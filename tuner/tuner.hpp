@@ -74,8 +74,8 @@ Choice race_only(const Question& question, const Settings& settings, Cache& cach
 std::size_t best_predicted(const std::vector<Candidate>& candidates);
 
 /// The candidates worth measuring, best first: the picks of the nearest tuned keys (or what has most in
-/// common with them), then the best predicted, then the best of every other algorithm (first word) that is
-/// predicted within 4x.
+/// common with them), then the best predicted, then the best few of every algorithm (first word) that is
+/// predicted within 1.5x, and the best of one within 4x.
 std::vector<Candidate> shortlist(const std::vector<Candidate>& candidates,
                                  const std::vector<std::string>& near_picks,
                                  const std::function<bool(const std::string& text)>& legal, std::size_t most);

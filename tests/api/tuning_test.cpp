@@ -187,8 +187,11 @@ TEST_F(Spoilt, ADirectoryWhereTheFileShouldBe) {
 }
 
 TEST_F(Spoilt, AFileFromAnotherMachine) {
-  replk::tuner::Record record{"n1c24h6w7k5", "{\"op\":\"depthwise\"}", "{\"vendor\":\"Other\"}", "portable",
-                              1e-6};
+  replk::tuner::Record record;
+  record.shape = "n1c24h6w7k5";
+  record.key = "{\"op\":\"depthwise\"}";
+  record.machine = "{\"vendor\":\"Other\"}";
+  record.pick = "portable";
   record.date = "2026-01-01T00:00:00Z";
   write(replk::tuner::to_text({record}));
   EXPECT_EQ(spoilt(home, always), 0);

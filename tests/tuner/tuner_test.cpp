@@ -147,6 +147,16 @@ TEST(Shortlist, NearPicksThenPredictionThenOneOfEveryAlgorithm) {
   EXPECT_EQ(texts(shortlist(all, {}, any, 2)), (std::vector<std::string>{"x n=0 m=1", "x n=1 m=1", "y n=1"}));
   EXPECT_EQ(texts(shortlist(all, {"x n=7 m=1"}, any, 1)),
             (std::vector<std::string>{"x n=7 m=1", "x n=0 m=1", "y n=1"}));
+  // An algorithm that is predicted a little slower is tried with several of its tilings.
+  std::vector<Candidate> rivals;
+  for (int i = 0; i < 20; i++) rivals.push_back({"x n=" + std::to_string(i), 1.0 + i * 0.001, 0});
+  for (int i = 0; i < 20; i++) rivals.push_back({"y n=" + std::to_string(i), 1.3 + i * 0.001, 1});
+  for (int i = 0; i < 20; i++) rivals.push_back({"z n=" + std::to_string(i), 2 + i * 0.001, 1});
+  const std::vector<std::string> tried = texts(shortlist(rivals, {}, any, 8));
+  EXPECT_EQ(tried.size(), 8u + 6 + 1);
+  EXPECT_EQ(tried[8], "y n=0");
+  EXPECT_EQ(tried[13], "y n=5");
+  EXPECT_EQ(tried[14], "z n=0");
   // A near pick that is legal but not listed joins; one that is not stands for the candidate most like it.
   EXPECT_EQ(shortlist(all, {"x n=99 m=1"}, any, 1).front().text, "x n=99 m=1");
   const auto listed = [](const std::string& text) { return text != "x n=5 m=2"; };
