@@ -1,7 +1,15 @@
-"""Says what became faster or slower between two runs: a row counts as changed when a two-sided Mann-Whitney U test on
-the ratio of its rounds to the run's peers is significant and its median moved by more than the limit."""
+#!/usr/bin/env python3
+"""Says what became faster or slower between two runs: python3 bench/compare.py OLD.json NEW.json [--limit 0.05]
+
+A row counts as changed when its median moved by more than the limit, a two-sided Mann-Whitney U test on the ratio of its
+rounds to the run's peers is significant, and no visit of one run lies among those of the other: rounds of one visit share
+that visit's luck, so that their number alone proves little. Exit code 1 where a row became slower.
+"""
+import argparse
+import json
 import math
 import statistics
+import sys
 
 
 def mann_whitney_p(a, b):
@@ -32,6 +40,15 @@ def relative_rounds(row):
     return [t / scale for t in row["rounds"]]
 
 
+def visits_apart(old_row, new_row):
+    """Whether all visits of one run are slower than all of the other's. Rows without a record of visits count as one."""
+    def figures(row):
+        visits = row.get("visits") or [{"ms": statistics.median(row["rounds"]), "best_peer_ms": row["best_peer_ms"]}]
+        return [v["ms"] / (v["best_peer_ms"] or 1.0) for v in visits]
+    a, b = figures(old_row), figures(new_row)
+    return max(a) < min(b) or max(b) < min(a)
+
+
 def changes(old, new, alpha=0.01):
     """[(key, new over old, p)] for rows that both runs hold, slowest change first. Over 1 is slower."""
     before = {(r["suite"], r["shape"]): r for r in old["rows"]}
@@ -43,7 +60,7 @@ def changes(old, new, alpha=0.01):
         a, b = relative_rounds(before[key]), relative_rounds(row)
         p = mann_whitney_p(a, b)
         factor = statistics.median(b) / statistics.median(a)
-        found.append((key, factor, p, p < alpha))
+        found.append((key, factor, p, p < alpha and visits_apart(before[key], row)))
     return sorted(found, key=lambda f: -f[1])
 
 
@@ -64,3 +81,23 @@ def report(old, new, limit):
     print(f"{len(found)} rows compared, {moved} moved by more than 5 %, {slower} significantly slower than the limit of "
           f"{limit * 100:.0f} %")
     return slower
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old")
+    parser.add_argument("new")
+    parser.add_argument("--limit", type=float, default=0.05, help="0.05 is 5 %%")
+    args = parser.parse_args()
+    runs = []
+    for path in (args.old, args.new):
+        try:
+            with open(path) as file:
+                runs.append(json.load(file))
+        except (OSError, ValueError) as error:
+            parser.error(f"{path}: {error}")
+    return 1 if report(*runs, args.limit) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

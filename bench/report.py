@@ -12,12 +12,19 @@ STYLE = """
 body{font:16px/1.55 system-ui,sans-serif;background:var(--paper);color:var(--ink);margin:0 auto;max-width:900px;padding:1.2rem}
 h1{font-size:1.7rem;line-height:1.2;margin:.4rem 0}h2{font-size:1.2rem;margin:2.2rem 0 .4rem}
 p{margin:.5rem 0}.soft,figcaption{color:var(--soft);font-size:.9rem}figure{margin:1rem 0;overflow-x:auto}
-svg{width:100%;height:auto;min-width:560px;font-family:inherit}
+svg{width:100%;height:auto;font-family:inherit}a{color:var(--c1)}code{overflow-wrap:anywhere}
+.bar{display:flex;align-items:center;gap:.6rem;font-size:.85rem;line-height:1.3;padding:2px 0}
+.bar>span{flex:0 0 15rem;text-align:right;overflow-wrap:anywhere}.track{flex:1;display:flex;align-items:center;position:relative}
+.track i{height:1.1rem;flex:none}.track i:first-child{border-radius:2px 0 0 2px}.track b{font-weight:400;margin-left:.45rem;white-space:nowrap}
+.bars[style] .track:before{content:"";position:absolute;left:var(--at);top:-3px;bottom:-3px;border-left:1.5px dashed var(--ink)}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:0 1.2rem}
+@media(max-width:600px){.bar{display:block;padding:3px 0}.bar>span{display:block;text-align:left}}
 .big{display:flex;flex-wrap:wrap;gap:.8rem}.big div{background:var(--card);border:1px solid var(--grid);border-radius:8px;
 padding:.7rem 1rem;flex:1 1 150px}.big b{display:block;font-size:1.7rem}
-table{border-collapse:collapse;font-size:.82rem;width:100%}td,th{padding:.25rem .5rem;text-align:right;
+table{border-collapse:collapse;font-size:.82rem;width:100%}td,th{vertical-align:top;padding:.25rem .5rem;text-align:right;
 border-bottom:1px solid var(--grid);white-space:nowrap}td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}
-.legend span{margin-right:1rem;font-size:.85rem;white-space:nowrap}.legend i{display:inline-block;width:.8em;height:.8em;
+td .soft,th .soft{font-weight:400;font-size:.75rem}
+.legend span{margin-right:1rem;font-size:.85rem;white-space:nowrap;display:inline-block}.legend i{display:inline-block;width:.8em;height:.8em;
 border-radius:2px;margin-right:.35em}
 """
 
@@ -59,7 +66,7 @@ def sizes_section(rows):
         if len(series["libreplk_cpu"]) > 1:
             parts.append("<figure>" + svg.lines(series, f"latency against kernel size, {side} x {side}", "kernel size", "ms")
                          + caption(f"Map {side} × {side}, one layer, milliseconds on a logarithmic axis.") + "</figure>")
-    return "<h2>Latency against kernel size</h2>" + "".join(parts) if parts else ""
+    return "<h2>Latency against kernel size</h2>" + f'<div class="charts">{"".join(parts)}</div>' if parts else ""
 
 
 def roofline_section(run):
@@ -91,33 +98,37 @@ def layer_section(layers):
     if not layers:
         return ""
     names = list(dict.fromkeys(name for layer in layers for name in layer["ms"]))
-    head = "".join(f"<th>{html.escape(n)}</th>" for n in names)
+    versions = {name: v for layer in layers for name, v in layer.get("versions", {}).items()}
+    head = "".join(f"<th>{html.escape(n)}<br><span class=\"soft\">{html.escape(versions.get(n, ''))}</span></th>" for n in names)
     body = "".join(f"<tr><td>{html.escape(layer['model'])}</td>" + "".join(
         f"<td>{layer['ms'][n]:.3g}</td>" if n in layer["ms"] else "<td>–</td>" for n in names) + "</tr>" for layer in layers)
-    return ('<h2>Single layers in other runtimes, ms</h2><div class="scroll"><table><tr><th>shape</th>' + head + "</tr>"
+    return ('<h2 id="layers">Single layers in other runtimes, ms</h2><div class="scroll"><table><tr><th>shape</th>' + head + "</tr>"
             + body + "</table></div>")
 
 
 def network_section(networks):
     if not networks:
         return ""
+    names = list(dict.fromkeys(name for n in networks for name in n["ms"]))
+    versions = {name: v for n in networks for name, v in n.get("versions", {}).items()}
+    head = "".join(f"<th>{html.escape(n)}<br><span class=\"soft\">{html.escape(versions.get(n, ''))}</span></th>" for n in names)
     rows = []
     for n in networks:
-        times = sorted(n["ms"].items(), key=lambda p: p[1])
-        for name, ms in times:
-            rows.append(f"<tr><td>{html.escape(n['model'])} {n['size']}, {n['threads']} thr.</td><td>{html.escape(name)}</td>"
-                        f"<td>{ms:.1f}</td></tr>")
+        cells = "".join(f"<td>{n['ms'][name]:.1f}</td>" if name in n["ms"] else "<td>–</td>" for name in names)
+        faster = f"{n['ratio']:.2f}×" if n["ratio"] else "–"
+        rows.append(f"<tr><td>{html.escape(n['model'])} {n['size']}, {n['threads']} thr.</td>{cells}<td>{faster}</td></tr>")
     stacks = []
     for n in networks:
         kinds = {row["kind"]: row["ms"] for row in (n.get("replk") or {}).get("profile", [])}
         if kinds:
-            stacks.append((f"{n['model']} {n['size']}", kinds))
+            stacks.append((f"{n['model']} {n['size']}, {n['threads']} thr.", kinds))
     drawn = ""
     if stacks:
         names = list(dict.fromkeys(k for _, parts in stacks for k in parts))
         drawn = "<figure>" + svg.stacked(stacks, names, "network latency by kind of layer") + caption(
             "Ours, by kind of layer.") + "</figure>"
-    return ("<h2>Whole networks</h2>" + drawn + '<div class="scroll"><table><tr><th>network</th><th>runtime</th><th>ms</th></tr>'
+    return ("<h2>Whole networks</h2>" + drawn + '<div class="scroll"><table><tr><th>network, ms</th>' + head
+            + "<th>faster than<br>the best other</th></tr>"
             + "".join(rows) + "</table></div>")
 
 
@@ -150,13 +161,27 @@ def headline(run):
     return '<div class="big">' + "".join(f"<div><b>{a}</b>{html.escape(b)}</div>" for a, b in cards) + "</div>"
 
 
+def newest_onednn(run):
+    """On AVX-512 a newer oneDNN has another depthwise kernel: what the one inside PyTorch reaches."""
+    said = ("On AVX-512, oneDNN 3.3 and newer regroup taps in their depthwise kernel; the rows below are against "
+            f"{html.escape(str(run['context']['versions'].get('onednn', '?')))}.")
+    found = []
+    for layer in run["layers"]:
+        version = re.search(r"oneDNN [\d.]+", layer.get("versions", {}).get("torch", ""))
+        if version and "replk" in layer["ms"]:
+            found.append((layer["ms"]["torch"] / layer["ms"]["replk"], layer["model"], version[0]))
+    if not found:
+        return f'<p class="soft">{said} A newer one was not at hand.</p>'
+    low, high = min(found), max(found)
+    return (f'<p>{said} The newest at hand, {low[2]} inside PyTorch, takes {low[0]:.1f} (<code>{html.escape(low[1])}</code>) to '
+            f'{high[0]:.1f} times as long as this library (<code>{html.escape(high[1])}</code>), PyTorch\'s own overhead '
+            'included: see <a href="#layers">single layers in other runtimes</a>.</p>')
+
+
 def page(run):
     c, limits = run["context"], run["limits"]
     missing = "".join(f"<li>{html.escape(m)}</li>" for m in run["missing"])
-    wide = ""
-    if c["isa"] == "avx512":
-        wide = ('<p class="soft">On AVX-512, oneDNN 3.3 and newer regroup taps in their depthwise kernel; the runtimes '
-                "above that carry a newer oneDNN are the fairer comparison there.</p>")
+    wide = newest_onednn(run) if c["isa"] == "avx512" else ""
     return (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
             f"<title>libreplk_cpu: benchmark report</title><style>{STYLE}</style>"
             f"<h1>Large-kernel convolution on this CPU</h1><p class=\"soft\">{html.escape(c['cpu'])}, {c['isa']}, "

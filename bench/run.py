@@ -21,10 +21,15 @@ import compare  # noqa: E402
 import report  # noqa: E402
 
 QUICK_SUITES, ALL_SUITES = "replknet,slak,convnext", "replknet,slak,convnext,table1,sizes,ragged"
-NETWORKS = [("replknet-31b", "224"), ("swin-b", "224"), ("slak-t", "224"), ("convnext-b", "224"), ("replknet-31b", "384"),
-            ("swin-b", "384"), ("replknet-31b:k=3,3,3,3", "224")]
-QUICK_NETWORKS = [("replknet-31b", "224")]
-LAYERS = ["n1c128h56w56k31", "n1c256h28w28k29", "n1c512h14w14k27", "n1c1024h7w7k13", "n1c128h56w56k51x5", "n1c96h56w56k7"]
+# A network at a size; what else bench/peers/networks.py can do (31L, XL, 2048x512 features) takes minutes each.
+NETWORKS = ["replknet-31b@224", "swin-b@224", "slak-t@224", "convnext-b@224", "replknet-31b:k=3,3,3,3@224", "replknet-31b@384",
+            "swin-b@384"]
+QUICK_NETWORKS = ["replknet-31b@224"]
+# Compiling takes minutes, so PyTorch compiles only these.
+COMPILED = ["replknet-31b@224"]
+# README's shapes and a few more: with the oneDNN that PyTorch carries, newer than ours.
+LAYERS = ["n1c128h56w56k31", "n1c256h28w28k29", "n1c512h14w14k27", "n1c1024h7w7k13", "n1c128h96w96k31", "n1c128h56w56k51x5",
+          "n1c128h56w56k9", "n1c128h56w56k5", "n1c128h56w56k3", "n1c96h56w56k7"]
 
 
 def say(message):
@@ -66,47 +71,45 @@ def run_suites(args):
         return json.load(file)
 
 
-def run_networks(args, python):
-    """Rows of the networks: against the other runtimes where they are installed, else ours alone."""
-    rows = []
-    program = os.path.join(args.build, "replk")
-    for model, size in QUICK_NETWORKS if args.quick else NETWORKS:
-        say(f"network {model} {size}")
-        if python:
-            out = os.path.join(args.out, "network.json")
-            done = subprocess.run([python, os.path.join(HERE, "peers", "networks.py"), model, "--size", size, "--threads",
-                                   str(args.threads), "--runtimes", args.runtimes, "--rounds", "3" if args.quick else "5", "--replk", program, "--json",
-                                   out], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            if done.returncode == 0:
-                with open(out) as file:
-                    rows += json.load(file)["rows"]
-                continue
-            say(f"  not compared: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-        if model.startswith("swin"):
-            continue
-        done = subprocess.run([program, "bench", "model", model, "--size", size, "--threads", str(args.threads), "--profile",
-                               "--json"], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{model}: {done.stderr.strip()}")
-        ours = json.loads(done.stdout)
-        rows.append({"model": model, "size": ours["size"], "batch": 1, "threads": ours["threads"], "replk": ours,
-                     "ms": {"replk": ours["ms"]}, "ratio": None, "best_peer": None})
-    return rows
-
-
-def run_layers(args, python):
-    """Depthwise layers in the other runtimes."""
-    out = os.path.join(args.out, "layers.json")
-    say("depthwise layers in the other runtimes")
-    done = subprocess.run([python, os.path.join(HERE, "peers", "networks.py"), *LAYERS, "--threads", str(args.threads), "--runtimes",
-                           args.runtimes,
-                           "--inner", "20", "--replk", os.path.join(args.build, "replk"), "--json", out],
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def ours_alone(args, model):
+    """A network's row where no other runtime is installed."""
+    name, _, size = model.partition("@")
+    done = subprocess.run([os.path.join(args.build, "replk"), "bench", "model", name, "--size", size, "--threads",
+                           str(args.threads), "--profile", "--json"], capture_output=True, text=True)
     if done.returncode:
-        say(f"  not compared: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        raise SystemExit(f"{model}: {done.stderr.strip()}")
+    ours = json.loads(done.stdout)
+    return {"model": name, "size": ours["size"], "batch": 1, "threads": ours["threads"], "replk": ours,
+            "ms": {"replk": ours["ms"]}, "ratio": None, "best_peer": None}
+
+
+def run_peers(args, python, models, runtimes, *more):
+    """Rows of bench/peers/networks.py, with what it could not do said and left out."""
+    out = os.path.join(args.out, "peers.json")
+    if os.path.exists(out):
+        os.remove(out)
+    if models and runtimes:
+        subprocess.run([python, os.path.join(HERE, "peers", "networks.py"), *models, "--threads", str(args.threads), "--runtimes",
+                        ",".join(runtimes), "--patience", "150", "--replk", os.path.join(args.build, "replk"), "--json", out,
+                        *more], stdout=sys.stderr)
+    if not os.path.exists(out):
         return []
     with open(out) as file:
         return json.load(file)["rows"]
+
+
+def run_networks(args, python):
+    """Rows of the networks: against the other runtimes where they are installed, else ours alone."""
+    models = QUICK_NETWORKS if args.quick else NETWORKS
+    if not python or not args.runtimes:
+        return [ours_alone(args, m) for m in models if not m.startswith("swin")]
+    uncompiled = [r for r in args.runtimes if r != "torch-compiled"]
+    rows = []
+    for compiled in (True, False):
+        chosen = [m for m in models if (m in COMPILED and not args.quick) == compiled]
+        rows += run_peers(args, python, chosen, args.runtimes if compiled else uncompiled, "--inner", "2",
+                          "--rounds", "3" if args.quick else "5")
+    return sorted(rows, key=lambda row: models.index(f"{row['model']}@{row['size'].split('x')[0]}"))
 
 
 def validate(run):
@@ -132,6 +135,7 @@ def main():
     parser.add_argument("--runtimes", default="onnxruntime,openvino,torch,torch-compiled", help="the other runtimes")
     parser.add_argument("--no-networks", action="store_true", help="depthwise suites only")
     args = parser.parse_args()
+    args.runtimes = [r for r in args.runtimes.split(",") if r]
     args.suites = args.suites or (QUICK_SUITES if args.quick else ALL_SUITES)
     args.out = args.out or os.path.join(args.build, "bench")
     old = None
@@ -144,6 +148,7 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     start = time.time()
     run = run_suites(args)
+    say(f"depthwise suites: {time.time() - start:.0f} s")
     run.update(schema=1, networks=[], layers=[], missing=[])
     run["context"].update(provenance(args))
     python = peers_python(args.build, args.quick)
@@ -151,9 +156,14 @@ def main():
         run["missing"].append("other runtimes: not installed; ./run bench without --quick installs them under build/peers")
     if not args.no_networks:
         run["networks"] = run_networks(args, python)
-        run["layers"] = run_layers(args, python) if python and not args.quick else []
-    if "torch-compiled" not in args.runtimes:
-        run["missing"].append("torch.compile: left out of this run (--runtimes)")
+        if python and not args.quick:
+            say("depthwise layers in the other runtimes")
+            run["layers"] = run_peers(args, python, LAYERS, [r for r in args.runtimes if r != "torch-compiled"], "--inner", "20")
+    uncompiled = [m for m in NETWORKS if m not in COMPILED or "torch-compiled" not in args.runtimes]
+    if python and not args.no_networks and uncompiled:
+        run["missing"].append("torch.compile, which takes minutes to compile: " + ", ".join(uncompiled) + ", and the layers")
+    for row in run["networks"] + run["layers"]:
+        run["missing"] += [f"{row['model']} {row['size']}: {name}: {why}" for name, why in row.get("failed", {}).items()]
     if args.suites != ALL_SUITES:
         run["missing"].append("suites: " + ", ".join(s for s in ALL_SUITES.split(",") if s not in args.suites.split(",")))
     validate(run)

@@ -1,5 +1,6 @@
-// The suites as Google Benchmark programs: every row is planned, checked and raced against oneDNN by bench/measure, and its
-// rounds become the benchmark's iterations, so that --benchmark_filter, --benchmark_format and the rest work as usual.
+// The suites as Google Benchmark programs: every row is planned, checked and raced against oneDNN by
+// bench/measure, and its rounds become the benchmark's iterations, so that --benchmark_filter,
+// --benchmark_format and the rest work as usual.
 #include <benchmark/benchmark.h>
 
 #include <CLI/CLI.hpp>
@@ -13,6 +14,7 @@
 #include "bench/limits/limits.hpp"
 #include "bench/measure/depthwise.hpp"
 #include "bench/shapes.hpp"
+#include "bench/visit.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "tuner/tuner.hpp"
@@ -24,9 +26,10 @@ using nlohmann::ordered_json;
 
 struct Options {
   std::string suites = "replknet,slak,convnext,table1,sizes,ragged", out;
-  int threads = 1, visits = 3;
+  int visits = 3;
   bool quick = false;
-  bool spoil = false;
+  VisitOptions visit{.cold_rounds = 5};
+  std::string shape;  // of a child's visit
 };
 
 /// What the operations of a row need at least, in milliseconds, and by which of the machine's limits.
@@ -43,11 +46,15 @@ Bound nearest_limit(const DepthwiseRow& row, const Limits& one, double clock) {
       {"multiply-add and addition", 1e-6 * (row.fma + row.add) / (one.mixed_gops * n)},
       {"L2 stream of tensors and weights", 1e-6 * row.bytes_moved / (one.l2_gbs * n)},
   };
-  return *std::max_element(std::begin(bounds), std::end(bounds), [](auto& a, auto& b) { return a.ms < b.ms; });
+  return *std::max_element(std::begin(bounds), std::end(bounds),
+                           [](auto& a, auto& b) { return a.ms < b.ms; });
 }
 
 ordered_json peer_json(const PeerTime& peer) {
-  ordered_json json{{"name", peer.name}, {"implementation", peer.implementation}, {"ms", nullptr}, {"creation_ms", nullptr}};
+  ordered_json json{{"name", peer.name},
+                    {"implementation", peer.implementation},
+                    {"ms", nullptr},
+                    {"creation_ms", nullptr}};
   if (peer.ms) json["ms"] = *peer.ms;
   if (peer.create_ms) json["creation_ms"] = *peer.create_ms;
   return json;
@@ -58,7 +65,8 @@ ordered_json or_null(const std::optional<T>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
-ordered_json row_json(const Suite& suite, const std::string& shape, const DepthwiseRow& row, const Limits& limits) {
+ordered_json row_json(const Suite& suite, const std::string& shape, const DepthwiseRow& row,
+                      const Limits& limits) {
   const Bound bound = nearest_limit(row, limits, row.peak_gflops / (limits.fma_gflops * row.threads));
   ordered_json peers = ordered_json::array();
   for (const PeerTime& peer : row.peers) peers.push_back(peer_json(peer));
@@ -92,6 +100,21 @@ ordered_json row_json(const Suite& suite, const std::string& shape, const Depthw
           {"note", row.note}};
 }
 
+/// Google Benchmark comes back to a row in random order, after whatever disturbed it before.
+struct Visited {
+  const Suite* suite;
+  std::string shape;
+  std::vector<DepthwiseRow> visits;
+};
+
+void visit_once(Visited& row, VisitOptions options) {
+  if (!row.visits.empty()) {  // what the first visit settled
+    options.skipped_peers = hopeless_peers(row.visits.front());
+    options.cold_rounds = 0;
+  }
+  row.visits.push_back(visit_in_child(row.shape, options));
+}
+
 /// Gives a row's rounds to Google Benchmark.
 void give_rounds(benchmark::State& state, const DepthwiseRow& row) {
   std::size_t round = 0;
@@ -108,23 +131,13 @@ int run(const Options& options) {
     const std::size_t end = std::min(options.suites.find(',', begin), options.suites.size());
     const std::string name = options.suites.substr(begin, end - begin);
     if (std::none_of(suites().begin(), suites().end(), [&](const Suite& s) { return s.name == name; })) {
-      std::fprintf(stderr, "--suites: '%s' is not one of replknet, slak, convnext, table1, sizes, ragged\n", name.c_str());
+      std::fprintf(stderr, "--suites: '%s' is not one of replknet, slak, convnext, table1, sizes, ragged\n",
+                   name.c_str());
       return 2;
     }
     begin = end + 1;
   }
   const Limits limits = measure_limits();
-  DepthwiseOptions measure;
-  measure.threads = options.threads;
-  measure.cold_rounds = 5;
-  measure.race.seconds = 0.3;
-  if (options.spoil) measure.spoil = [](std::span<std::byte> dst) { dst.back() ^= std::byte{0x40}; };  // an exponent
-  // Google Benchmark comes back to a row in random order: on other pages, and after whatever disturbed it before.
-  struct Visited {
-    const Suite* suite;
-    std::string shape;
-    std::vector<DepthwiseRow> visits;
-  };
   std::deque<Visited> visited;  // does not move its elements
   bool wrong = false;
   for (const Suite& suite : suites()) {
@@ -132,24 +145,33 @@ int run(const Options& options) {
     for (const std::string& shape : suite.shapes) {
       Visited& row = visited.emplace_back(Visited{&suite, shape, {}});
       const std::string name = fmt::format("{}/{}", suite.name, shape);
-      benchmark::RegisterBenchmark(name.c_str(), [&](benchmark::State& state) {
+      const auto visit = [&](benchmark::State& state) {
         try {
-          row.visits.push_back(measure_depthwise(depthwise::parse(row.shape), measure));
+          visit_once(row, options.visit);
           give_rounds(state, row.visits.back());
         } catch (const core::Error& e) {
           wrong = true;
           state.SkipWithError(e.what());
         }
-      })->UseManualTime()->Iterations(15)->Repetitions(options.visits)->Unit(benchmark::kMillisecond);
+      };
+      benchmark::RegisterBenchmark(name.c_str(), visit)
+          ->UseManualTime()
+          ->Iterations(15)
+          ->Repetitions(options.visits)
+          ->Unit(benchmark::kMillisecond);
     }
   }
   benchmark::RunSpecifiedBenchmarks();
   ordered_json rows = ordered_json::array();
   for (Visited& row : visited)
-    if (!row.visits.empty()) rows.push_back(row_json(*row.suite, row.shape, middle_of(std::move(row.visits)), limits));
+    if (!row.visits.empty())
+      rows.push_back(row_json(*row.suite, row.shape, middle_of(std::move(row.visits)), limits));
   if (!options.out.empty()) {
     const core::Cpu& cpu = core::cpu();
-    ordered_json run{{"cpu", cpu.brand}, {"isa", name(cpu.isa)}, {"cores", cpu.cores}, {"threads", options.threads},
+    ordered_json run{{"cpu", cpu.brand},
+                     {"isa", name(cpu.isa)},
+                     {"cores", cpu.cores},
+                     {"threads", options.visit.threads},
                      {"quick", options.quick}};
     const ordered_json json{{"context", run},
                             {"limits",
@@ -175,16 +197,29 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
   replk::bench::Options options;
-  CLI::App app("Depthwise convolution here and in oneDNN. Options of Google Benchmark (--benchmark_filter=...) work too.");
+  CLI::App app(
+      "Depthwise convolution here and in oneDNN. Options of Google Benchmark (--benchmark_filter=...) work "
+      "too.");
   app.allow_extras();
-  app.add_option("--suites", options.suites, "of replknet,slak,convnext,table1,sizes,ragged")->capture_default_str();
-  app.add_option("--threads", options.threads, "for both sides")->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("--suites", options.suites, "of replknet,slak,convnext,table1,sizes,ragged")
+      ->capture_default_str();
+  app.add_option("--threads", options.visit.threads, "for both sides")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
   app.add_option("--out", options.out, "write the rows there, as JSON");
-  app.add_option("--visits", options.visits, "of each row, in random order")->check(CLI::Range(1, 100))->capture_default_str();
+  app.add_option("--visits", options.visits, "of each row, in random order")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
   app.add_flag("--quick", options.quick, "said in the file");
-  app.add_flag("--spoil", options.spoil, "change one output of every kernel of ours, to show that the check sees it");
+  app.add_flag("--spoil", options.visit.spoil,
+               "change one output of every kernel of ours, to show that the check sees it");
+  // For the processes that this one starts.
+  app.add_option("--visit", options.shape)->group("");
+  app.add_option("--skip-peer", options.visit.skipped_peers)->group("");
+  app.add_option("--cold-rounds", options.visit.cold_rounds)->group("");
   CLI11_PARSE(app, argc, argv);
   replk::tuner::tune_unless_told();
+  if (!options.shape.empty()) return replk::bench::visit_as_child(options.shape, options.visit);
   std::vector<std::string> rest = app.remaining();
   std::string interleaved = "--benchmark_enable_random_interleaving=true";
   std::vector<char*> arguments{argv[0], interleaved.data()};

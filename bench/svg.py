@@ -1,4 +1,5 @@
-"""Small charts as SVG text, coloured by the page's CSS variables so that they follow light and dark."""
+"""Small charts: lines as SVG, bars as HTML that rearranges on a phone. Coloured by the page's CSS variables, so that they
+follow light and dark."""
 import html
 import math
 
@@ -15,38 +16,34 @@ def frame(width, height, body, title):
             f'style="max-width:{width}px">{body}</svg>')
 
 
-def bars(rows, title, unit="x", reference=1.0, log=True):
-    """Horizontal bars, (label, value, note) a row; a line marks the reference value."""
-    left, right, step, width = 245, 150, 24, 820
-    height = len(rows) * step + 34
-    values = [v for _, v, _ in rows if v] + [reference]
-    low, high = (min(values) / 1.15, max(values)) if log else (0, max(values))
+def bar(label, parts, note):
+    """A labelled bar of (share of the full width, colour) parts."""
+    pieces = "".join(f'<i style="width:{100 * share:.2f}%;background:{colour}"></i>' for share, colour in parts if share > 0)
+    return (f'<div class="bar"><span>{html.escape(label)}</span><div class="track">{pieces}<b>{html.escape(note)}</b></div></div>')
 
-    def x(v):
-        share = math.log(v / low) / math.log(high / low) if log else v / high
-        return left + share * (width - left - right)
+
+def bars(rows, title, reference=1.0):
+    """Horizontal bars on a logarithmic axis, (label, value, note) a row; a line marks the reference value."""
+    values = [v for _, v, _ in rows if v] + [reference]
+    low, high = min(values) / 1.15, max(values)
+
+    def share(v):
+        return 0.62 * math.log(v / low) / math.log(high / low)  # the rest is for the note
     out = []
-    for i, (label, value, note) in enumerate(rows):
-        y = 8 + i * step
-        out.append(text(left - 8, y + 13, label, "end"))
-        if not value:
-            out.append(text(left + 4, y + 13, note))
-            continue
-        colour = "var(--c1)" if value >= reference else "var(--bad)"
-        out.append(f'<rect x="{left}" y="{y}" width="{max(1.0, x(value) - left):.1f}" height="17" rx="2" fill="{colour}"/>')
-        out.append(text(x(value) + 5, y + 13, f"{value:.2f}{unit}  {note}"))
-    bottom = 8 + len(rows) * step
-    out.append(f'<line x1="{x(reference):.1f}" x2="{x(reference):.1f}" y1="2" y2="{bottom}" stroke="var(--ink)" '
-               'stroke-dasharray="3 3"/>')
-    out.append(text(x(reference), bottom + 16, f"{reference:g}{unit}", "middle", 11))
-    return frame(width, height, "".join(out), title)
+    for label, value, note in rows:
+        colour = "var(--c1)" if value and value >= reference else "var(--bad)"
+        figure = f"{value:.3g}×, {note}" if value else note
+        out.append(bar(label, [(share(value), colour)] if value else [], figure))
+    return (f'<div class="bars" role="img" aria-label="{html.escape(title)}" style="--at:{100 * share(reference):.2f}%">'
+            + "".join(out) + "</div>")
 
 
 def ticks(low, high, log):
     if not log:
         step = 10 ** math.floor(math.log10(high - low))
         step *= next(s for s in (0.2, 0.5, 1, 2) if (high - low) / (step * s) <= 8)
-        return [low + i * step for i in range(int((high - low) / step) + 1)]
+        first = math.ceil(low / step)
+        return [i * step for i in range(first, int(high / step) + 1)]
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found = [m * 10.0 ** e for e in exponents for m in (1, 2, 5) if low <= m * 10.0 ** e <= high]
     return found if len(found) < 9 else [t for t in found if f"{t:e}".startswith("1")]
@@ -54,7 +51,7 @@ def ticks(low, high, log):
 
 def lines(series, title, x_label, y_label, log_x=False, log_y=True, ceilings=()):
     """series: {name: [(x, y)]} as lines with dots; ceilings: [(name, [(x, y)])] drawn thin and dashed."""
-    width, height, left, right, top, bottom = 820, 420, 64, 20, 14, 46
+    width, height, left, right, top, bottom = 480, 330, 56, 14, 14, 44
     points = [p for s in series.values() for p in s] + [p for _, s in ceilings for p in s]
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     low_x, high_x = min(xs), max(xs)
@@ -75,11 +72,11 @@ def lines(series, title, x_label, y_label, log_x=False, log_y=True, ceilings=())
     for t in ticks(low_x, high_x, log_x):
         out.append(text(x(t), height - bottom + 16, f"{t:g}", "middle", 11))
     out.append(text((left + width - right) / 2, height - 8, x_label, "middle"))
-    out.append(text(0, 0, y_label, "middle", 12, f'transform="translate(14 {height / 2}) rotate(-90)"'))
-    for name, data in ceilings:
+    out.append(text(0, 0, y_label, "middle", 12, f'transform="translate(13 {(height - bottom) / 2:.0f}) rotate(-90)"'))
+    for i, (name, data) in enumerate(ceilings):
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in data)
         out.append(f'<polyline points="{path}" fill="none" stroke="var(--ink)" stroke-dasharray="5 4" opacity=".6"/>')
-        out.append(text(x(data[-1][0]), y(data[-1][1]) - 5, name, "end", 11))
+        out.append(text(x(data[-1][0]), y(data[-1][1]) + (-5 if i == 0 else 13 * i), name, "end", 11))  # roofs often meet
     for i, (name, data) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in sorted(data))
@@ -93,20 +90,10 @@ def lines(series, title, x_label, y_label, log_x=False, log_y=True, ceilings=())
 
 def stacked(rows, kinds, title, unit="ms"):
     """Horizontal bars of parts: [(label, {kind: value})]."""
-    left, right, step, width = 190, 90, 30, 820
-    height = len(rows) * step + 12
     longest = max(sum(parts.values()) for _, parts in rows)
-    out = []
-    for i, (label, parts) in enumerate(rows):
-        y, at = 6 + i * step, float(left)
-        out.append(text(left - 8, y + 15, label, "end"))
-        for k, kind in enumerate(kinds):
-            span = parts.get(kind, 0) / longest * (width - left - right)
-            if span > 0:
-                out.append(f'<rect x="{at:.1f}" y="{y}" width="{span:.1f}" height="21" fill="{COLOURS[k % 6]}"/>')
-            at += span
-        out.append(text(at + 6, y + 15, f"{sum(parts.values()):.0f} {unit}"))
-    return frame(width, height, "".join(out), title) + legend_html(kinds)
+    out = [bar(label, [(0.75 * parts.get(kind, 0) / longest, COLOURS[k % 6]) for k, kind in enumerate(kinds)],
+               f"{sum(parts.values()):.0f} {unit}") for label, parts in rows]
+    return f'<div class="bars" role="img" aria-label="{html.escape(title)}">' + "".join(out) + "</div>" + legend_html(kinds)
 
 
 def legend_html(names):

@@ -3,7 +3,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,6 +20,7 @@
 #include "cli/common.hpp"
 #include "cli/network.hpp"
 #include "cli/table.hpp"
+#include "cli/tunable.hpp"
 #include "depthwise/problem.hpp"
 #include "tuner/tuner.hpp"
 
@@ -36,13 +39,28 @@ struct Arguments {
   bool profile = false;
   bool layers = false;
   bool peers = false;
+  bool features = false;
 };
 
 struct Measurement {
-  std::vector<double> seconds;    // of plain runs
-  std::vector<Profile> profiles;  // of runs between them
-  double peak_gflops = 0;         // multiply-adds of all threads, before and after
+  std::vector<double> seconds;      // of plain runs
+  std::vector<Profile> profiles;    // of runs between them
+  double peak_gflops = 0;           // multiply-adds of all threads, before and after
+  double first_result_seconds = 0;  // since the program began to load
+  std::int64_t peak_memory = 0;     // bytes that the process has had resident, up to the first result
 };
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// VmHWM; 0 where the system does not tell.
+std::int64_t peak_memory_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return 1024 * std::stoll(line.substr(6));
+  return 0;
+}
 
 template <class T>
 T median(std::vector<T> values) {
@@ -58,33 +76,55 @@ double median_of(const std::vector<Profile>& profiles, const std::function<doubl
   return median(values);
 }
 
-Measurement measure(model::Network& network, const Arguments& arguments, Size size) {
+/// Room for the maps of the stages from `first` on, and where each begins.
+struct FeatureMaps {
+  std::array<std::vector<float>, 4> maps;
+  std::array<float*, 4> begin{};
+
+  FeatureMaps(const model::Network& network, int first, int batch, Size size) {
+    for (int stage = first; stage < 4; ++stage) {
+      const model::FeatureShape shape = network.feature_shape(stage, size.height, size.width);
+      maps[stage].resize(static_cast<std::size_t>(batch) * shape.channels * shape.height * shape.width);
+      begin[stage] = maps[stage].data();
+    }
+  }
+};
+
+// Before the weights are loaded: what a race needs beside them is given back by then, so that the peak of
+// memory is that of the network.
+void tune(const Arguments& arguments, Size size, const model::Architecture& architecture) {
+  const TuneFirst tune_first;
+  if (tuner::settings().mode != tuner::Mode::now) return;
+  // A file that is none is told at once.
+  if (!arguments.network.weights.empty()) model::open_safetensors(arguments.network.weights);
+  const model::Workload workload =
+      model::workload(architecture, {arguments.batch, size.height, size.width}, architecture.classes);
+  for (const std::string& shape : shapes_of(workload)) tuner::choose(ask(shape, arguments.network.threads));
+}
+
+Measurement measure(model::Network& network, const Arguments& arguments, Size size, double start) {
   std::vector<float> pixels(static_cast<std::size_t>(arguments.batch) * size.height * size.width * 3);
   std::mt19937 generator(1);
   for (float& value : pixels) value = static_cast<float>(generator()) / 2147483648.0f - 1;
   std::vector<float> logits(static_cast<std::size_t>(arguments.batch) * network.classes());
   const model::Input input{pixels.data(), arguments.batch, size.height, size.width};
-  std::array<std::vector<float>, 4> features;
-  model::Output output{.logits = logits.data()};
-  if (network.classes() == 0) {  // a backbone: its last stage takes the place of the head
-    const model::FeatureShape shape = network.feature_shape(3, size.height, size.width);
-    features[3].resize(static_cast<std::size_t>(arguments.batch) * shape.channels * shape.height *
-                       shape.width);
-    output = {.features = {nullptr, nullptr, nullptr, features[3].data()}};
-  }
+  // In a backbone the last stage takes the place of the head.
+  const int first_stage = arguments.features ? 0 : network.classes() == 0 ? 3 : 4;
+  const FeatureMaps features(network, first_stage, arguments.batch, size);
+  const model::Output output{.logits = first_stage == 4 ? logits.data() : nullptr,
+                             .features = features.begin};
 
   Measurement result;
   Progress progress(arguments.rounds, "rounds");
-  {
-    const TuneFirst tune_first;
-    network.prepare(arguments.batch, size.height, size.width);
-  }
+  network.prepare(arguments.batch, size.height, size.width);
   network.run(input, output);
+  result.first_result_seconds = now() - start;
+  result.peak_memory = peak_memory_bytes();
   result.peak_gflops = bench::fma_peak_gflops(network.threads()) / 2;
   for (int round = 0; round < arguments.rounds; ++round) {
-    const auto start = std::chrono::steady_clock::now();
+    const double begin = now();
     network.run(input, output);
-    result.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    result.seconds.push_back(now() - begin);
     if (round % 3 == 0) network.run(input, output, {.profile = &result.profiles.emplace_back()});
     progress.advance();
   }
@@ -228,10 +268,13 @@ void print_peers(const Json& rows, double network_ms) {
 
 ExitCode run(const Arguments& arguments, bool json) {
   tuner::tune_unless_told();
+  const model::Architecture architecture = model::find_architecture(arguments.network.model);
+  const Size size = input_size(arguments.size, architecture);
+  tune(arguments, size, architecture);
+  const double start = now();
   LoadedNetwork loaded = load_network(arguments.network);
   model::Network& network = loaded.network;
-  const Size size = input_size(arguments.size, network.architecture());
-  const Measurement measurement = measure(network, arguments, size);
+  const Measurement measurement = measure(network, arguments, size, start);
 
   const double seconds = median(measurement.seconds);
   const double depthwise_seconds =
@@ -251,7 +294,9 @@ ExitCode run(const Arguments& arguments, bool json) {
                  {"images_per_second", arguments.batch / seconds},
                  {"large_depthwise_ms", 1e3 * depthwise_seconds},
                  {"other_gmac", 1e-9 * other_macs},
-                 {"peak_gflops", measurement.peak_gflops}};
+                 {"peak_gflops", measurement.peak_gflops},
+                 {"first_result_ms", 1e3 * measurement.first_result_seconds},
+                 {"peak_memory_bytes", measurement.peak_memory}};
   if (arguments.profile) object["profile"] = profile_rows(measurement);
   if (arguments.layers) object["layers"] = layer_rows(measurement);
   if (arguments.peers) object["peers"] = peer_rows(measurement, network.threads());
@@ -301,6 +346,8 @@ void add_bench_model(CLI::App& parent) {
       ->description("Show time and share of peak by kind of layer");
   command.add_flag("--layers", arguments->layers)
       ->description("Show every layer, its time and what computes it");
+  command.add_flag("--features", arguments->features)
+      ->description("Compute the four stages' maps, without the head");
   command.add_flag("--peers", arguments->peers)
       ->description("Show every large depthwise shape beside the same layers in oneDNN");
 }

@@ -188,9 +188,13 @@ ExitCode verify(std::size_t sample, double budget, bool json) {
     };
     const tuner::Choice now = tuner::race_only(question, settings, forgetful);
     double regret = 1;
-    for (std::size_t i = 0; i < now.raced.size(); i++)
-      if (now.raced[i].text == record.pick && now.standings[i].ratio > 0)
-        regret = std::max(1.0, now.standings[i].ratio);
+    for (std::size_t i = 0; i < now.raced.size(); i++) {
+      if (now.raced[i].text != record.pick) continue;
+      if (now.standings[i].fate == tuner::Standing::wrong)
+        faults.push_back(
+            fmt::format("{}: '{}' does not run or gives a wrong result", record.shape, record.pick));
+      if (now.standings[i].ratio > 0) regret = std::max(1.0, now.standings[i].ratio);
+    }
     log_sum += std::log(regret);
     worst = std::max(worst, regret);
     rows.push_back(

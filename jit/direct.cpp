@@ -280,8 +280,12 @@ class DirectGenerator final : public Assembler {
 
 }  // namespace
 
+std::vector<std::uint8_t> generate(const DirectSpec& spec) {
+  return DirectGenerator(spec).take();
+}
+
 DirectKernel::DirectKernel(const DirectSpec& spec)
-    : code_(get_code(spec.text(), [&] { return DirectGenerator(spec).take(); })),
+    : code_(get_code(spec.text(), [&] { return generate(spec); })),
       entry_(code_->entry<void (*)(const DirectArguments*)>()) {}
 
 }  // namespace replk::jit

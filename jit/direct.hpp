@@ -67,6 +67,8 @@ std::vector<DirectTile> direct_tiles(const DirectSpec& spec);
 /// Multiply-add instructions in the code: its size is about 9 bytes times that.
 std::int64_t direct_code_fmas(const DirectSpec& spec);
 
+std::vector<std::uint8_t> generate(const DirectSpec& spec);
+
 class DirectKernel {
  public:
   /// Generates, or takes from the code cache. Precondition: the tile fits the registers (see direct_fits).

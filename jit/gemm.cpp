@@ -33,10 +33,10 @@ class Gemm : public Assembler {
  private:
   static constexpr int vectors_of_panel = 2, unroll = gemm_unroll, rows_of_base = 3;
 
-  // rax and k7 belong to load_part and store_part.
+  // rax and k7 belong to load_part and store_part, outside the sum.
   const Reg64 arguments_ = rdi, panel_ = rsi, b_ = rdx, depth_ = rcx, a_stride_ = r8, c_stride_ = r9;
   const Reg64 bases_[4] = {r10, r11, r12, r13};  // of every third row of a
-  const Reg64 a_ = rbx, c_ = rbp, prefetch_ = r14, residual_ = r15;
+  const Reg64 a_ = rbx, c_ = rbp, prefetch_ = r14, residual_ = r15, later_ = rax;
 
   Xmm accumulator(int row, int v) const { return vec(row * vectors_ + v); }
   int accumulators() const { return spec_.rows * vectors_; }
@@ -134,6 +134,10 @@ class Gemm : public Assembler {
     L(steps);
     prefetcht1(ptr[prefetch_]);
     add(prefetch_, argument(offsetof(GemmArguments, prefetch_step)));
+    mov(later_, argument(offsetof(GemmArguments, later)));
+    prefetcht1(ptr[later_]);
+    add(later_, argument(offsetof(GemmArguments, later_step)));
+    mov(argument(offsetof(GemmArguments, later)), later_);
     for (int k = 0; k < unroll; k++) step(k);
     advance(unroll);
     sub(depth_, unroll);
@@ -240,8 +244,12 @@ std::string GemmSpec::text() const {
                      end_residual ? "+residual" : "");
 }
 
+std::vector<std::uint8_t> generate(const GemmSpec& spec) {
+  return Gemm(spec).take();
+}
+
 std::shared_ptr<const Code> gemm_code(const GemmSpec& spec) {
-  return get_code(spec.text(), [&] { return Gemm(spec).take(); });
+  return get_code(spec.text(), [&] { return generate(spec); });
 }
 
 }  // namespace replk::jit

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/cpu.hpp"
 #include "core/types.hpp"
@@ -51,9 +52,12 @@ struct GemmArguments {
   std::int64_t depth, tiles;        // at least 1
   const float* prefetch;            // the panel that comes next: brought near meanwhile, never read
   std::int64_t prefetch_step;       // bytes, for each gemm_unroll of depth in each tile
+  const char* later;                // the same for what another layer will read: one line each time; where
+  std::int64_t later_step;          // it ends is left here. 64, or 0 to stand still
 };
-using GemmKernel = void (*)(const GemmArguments*);
+using GemmKernel = void (*)(GemmArguments*);
 
+std::vector<std::uint8_t> generate(const GemmSpec& spec);
 /// From the code cache. The code lives as long as the pointer.
 std::shared_ptr<const Code> gemm_code(const GemmSpec& spec);
 

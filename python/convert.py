@@ -4,7 +4,8 @@
     python3 python/convert.py IN.pth OUT.safetensors [--ema] [--dtype fp32|fp16|bf16] [--labels FILE] [--model NAME]
 
 IN is a state dict as torch.save wrote it: flat, or under 'state_dict', 'model' or 'model_ema' (--ema prefers the last).
-It is loaded with weights_only=True, so that a hostile file cannot run code. Names of the official repositories of
+It is loaded with weights_only=True, so that a hostile file cannot run code; what else training left in it (its arguments,
+say) is passed over. Names of the official repositories of
 RepLKNet, SLaK, ConvNeXt and UniRepLKNet are kept; mmpretrain's are renamed to them, as are head.cls_22k and the
 'module.' of parallel training. What is not a network's tensor is left out and said. Needs torch and numpy.
 
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import sys
+import zipfile
 
 CONTAINERS = 'state_dict', 'model', 'model_ema'
 BN = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
@@ -72,13 +74,41 @@ class Refused(Exception):
     """Wrong use or input; the text is the one line the user sees."""
 
 
+class Ignored:
+    """Stands for whatever class or function a checkpoint names besides tensors, and does nothing."""
+
+    def __init__(self, *arguments, **named):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+def unpickle(path):
+    import torch
+    serialization = torch.serialization
+    # Training scripts save their arguments too (argparse.Namespace), or an accuracy (a NumPy number). PyTorch before 2.6
+    # cannot tell which names a file needs, and refuses the file.
+    if not hasattr(serialization, 'get_unsafe_globals_in_checkpoint') or not zipfile.is_zipfile(path):
+        return torch.load(path, map_location='cpu', weights_only=True)
+    names = serialization.get_unsafe_globals_in_checkpoint(path)
+    with serialization.safe_globals([(Ignored, name) for name in names]):
+        return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def reason_of(error):
+    """Why a file cannot be unpickled, in a line."""
+    if named := re.search(r'GLOBAL (\S+)', str(error)):
+        return f'it needs {named[1]}'
+    return (str(error).splitlines() or [type(error).__name__])[0].split('. ')[0]
+
+
 def load(path, ema):
     import torch
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        checkpoint = unpickle(path)
     except Exception as error:  # whatever a broken file makes of the unpickler
-        reason = str(error).splitlines()[0].split('. ')[0]
-        raise Refused(f'{path}: not a checkpoint that can be loaded: {reason}') from error
+        raise Refused(f'{path}: not a checkpoint that can be loaded: {reason_of(error)}') from error
     if not isinstance(checkpoint, dict):
         raise Refused(f'{path}: holds a {type(checkpoint).__name__}; a dict of tensors is wanted')
     order = ('model_ema', 'state_dict', 'model') if ema else CONTAINERS

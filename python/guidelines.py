@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""The guidelines of RepLKNet's paper (arXiv 2203.06717, tables 2 and 3), measured on Fashion-MNIST.
+"""The guidelines of RepLKNet's paper (arXiv 2203.06717, tables 2 to 4), measured on Fashion-MNIST.
 
     python3 python/guidelines.py [--seeds 1,2,3] [--results docs/bench/guidelines.csv]
 
 A narrower replknet-nano, with 3x3 or 13x13 kernels, with and without shortcuts and the small branch beside a large
-kernel, is trained on a part of the training set by a short schedule, the same for all. A run appends one line to the
-results; runs that are there already are not done again, so that it can be stopped at any time, and several may run side
-by side with seeds of their own. A run takes about a minute of one core. bench/reproduction.py makes the table.
+kernel, and with larger kernels on its maps of 7x7 alone, is trained on a part of the training set by a short schedule,
+the same for all. A run appends one line to the results; runs that are there already are not done again, so that it can
+be stopped at any time, and several may run side by side with seeds of their own. A run takes about a minute of one core.
+bench/reproduction.py makes the table.
 """
 import argparse
 import pathlib
@@ -24,6 +25,9 @@ CONFIGURATIONS = {  # name: kernels, small kernel, shortcut
     '13x13 without shortcuts': (LARGE, 5, False),
     '3x3': (SMALL, 0, True),
     '3x3 without shortcuts': (SMALL, 0, False),
+    # Table 4 is about MobileNetV2's last maps, 7x7 at 224; of this network that is the second stage.
+    '7x7 on maps of 7x7 alone': ((3, 7, 3, 3), 0, True),
+    '13x13 on maps of 7x7 alone': ((3, 13, 3, 3), 0, True),
 }
 CHANNELS, IMAGES, CYCLE = (16, 32, 48, 64), 10_000, (4, 6e-3, 2, 0.5)
 COLUMNS = 'configuration,seed,top1,seconds_of_one_core,images,epochs,torch'

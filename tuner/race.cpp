@@ -72,10 +72,7 @@ class Race {
     while (!left_.empty() && result_.rounds < options_.most_rounds && now() < end_) {
       if (!round()) break;
       drop();
-      if (options_.progress && !left_.empty()) {
-        const std::size_t first = leader();
-        options_.progress(result_.rounds, left_.size(), candidates_[first].text, median(kept(first)));
-      }
+      if (!left_.empty()) tell(left_.size(), leader(), median(kept(leader())));
       if (settled()) break;
     }
     conclude();
@@ -89,6 +86,10 @@ class Race {
   void leave(std::size_t i, Standing::Fate fate) {
     standing(i).fate = fate;
     runner_.release(candidates_[i].text);
+  }
+
+  void tell(std::size_t left, std::size_t first, double seconds) {
+    if (options_.progress) options_.progress(result_.rounds, left, candidates_[first].text, seconds);
   }
 
   /// Seconds of one run, or NaN after an exception. A timing during which a thread waited for a core is taken
@@ -166,6 +167,7 @@ class Race {
         leave(in.back().second, Standing::unqualified);
         in.pop_back();
       }
+      tell(in.size(), in.front().second, in.front().first);
     }
     for (const auto& [seconds, i] : in) left_.push_back(i);
     std::sort(left_.begin(), left_.end());  // predicted order for the first round

@@ -31,7 +31,8 @@ struct RaceOptions {
   int most_rounds = 25;
   std::size_t field = 16;  // more candidates than this are thinned by a qualifying run each
   Clock clock = system_clock();
-  /// Told after every round: rounds run, candidates left, the leader and its seconds.
+  /// Told after every candidate that was tried and after every round: rounds run, candidates in the race, the
+  /// leader and its seconds.
   std::function<void(int rounds, std::size_t left, const std::string& leader, double seconds)> progress;
 };
 
@@ -40,7 +41,8 @@ struct Standing {
   enum Fate { untried, wrong, unqualified, slower, tied, won } fate = untried;
   int rounds = 0;      // in which it was timed
   double seconds = 0;  // median; 0 if never timed
-  double ratio = 0;    // median of its time over the winner's in the same round, else of what was timed; 0: never timed
+  double ratio =
+      0;  // median of its time over the winner's in the same round, else of what was timed; 0: never timed
 };
 const char* name(Standing::Fate fate);
 

@@ -117,15 +117,25 @@ Store::Written failure(const std::string& path, const char* what, int error) {
   return {false, false, fmt::format("{}: cannot {}: {}", path, what, std::strerror(error))};
 }
 
+std::string not_regular(const std::string& path) {
+  return path + ": not a regular file";
+}
+
+/// In the same words whether it was to be read or written: one fault of a file is told once.
+Store::Written not_opened(const std::string& path, int error) {
+  if (error == EISDIR) return {false, false, not_regular(path)};
+  return failure(path, "open", error);
+}
+
 /// Runs body(fd, size) on the file that the path names, alone.
 template <class Body>
 Store::Written locked(const std::string& path, Body body) {
   make_directories(directory_of(path));
   for (int attempt = 0; attempt < 100; attempt++) {
     File file(path, O_RDWR | O_CREAT | O_APPEND);
-    if (!file.ok()) return failure(path, "open for writing", errno);
+    if (!file.ok()) return not_opened(path, errno);
     struct stat status;
-    if (!regular(file.fd(), status)) return {false, false, path + ": not a regular file"};
+    if (!regular(file.fd(), status)) return {false, false, not_regular(path)};
     if (!lock(file.fd(), LOCK_EX, kWriterPatience)) return failure(path, "lock", errno);
     if (!current(path, status)) continue;
     if (::fstat(file.fd(), &status) != 0) return failure(path, "look at", errno);
@@ -140,13 +150,13 @@ Store::Content Store::read(std::size_t from) const {
   Content content;
   File file(path_, O_RDONLY);
   if (!file.ok()) {
-    if (errno != ENOENT && errno != ENOTDIR) content.fault = failure(path_, "open", errno).fault;
+    if (errno != ENOENT && errno != ENOTDIR) content.fault = not_opened(path_, errno).fault;
     return content;
   }
   struct stat status;
   content.exists = true;
   if (!regular(file.fd(), status)) {
-    content.fault = path_ + ": not a regular file";
+    content.fault = not_regular(path_);
     return content;
   }
   lock(
@@ -200,7 +210,8 @@ Store::Written Store::replace(const std::function<std::string(std::string_view)>
     {
       File file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
       struct stat status;
-      if (!file.ok() || !regular(file.fd(), status)) return failure(temporary, "open for writing", errno);
+      if (!file.ok()) return not_opened(temporary, errno);
+      if (!regular(file.fd(), status)) return {false, false, not_regular(temporary)};
       if (!write_all(file.fd(), text) || ::fsync(file.fd()) != 0) {
         const int error = errno;
         ::unlink(temporary.c_str());

@@ -172,17 +172,19 @@ Settings settings() {
 }
 
 void set_settings(Settings settings) {
+  change_settings([&](Settings& own) { own = std::move(settings); });
+}
+
+void change_settings(const std::function<void(Settings&)>& change) {
   Shared& s = shared();
   std::lock_guard lock(s.mutex);
-  s.settings = std::move(settings);
+  change(s.settings);
 }
 
 void tune_unless_told() {
   const char* told = std::getenv("REPLK_TUNING");
   if (told && *told) return;
-  Settings wanted = settings();
-  wanted.mode = Mode::now;
-  set_settings(std::move(wanted));
+  change_settings([](Settings& settings) { settings.mode = Mode::now; });
 }
 
 std::size_t best_predicted(const std::vector<Candidate>& candidates) {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <random>
 
+#include "bench/peers_onednn/tensor_memory.hpp"
 #include "core/half.hpp"
 
 namespace replk::bench {
@@ -22,23 +23,22 @@ core::Buffer<float> random_floats(std::size_t count, std::mt19937_64& random, fl
 }
 
 template <class T>
-void fill(core::Buffer<std::byte>& buffer, std::mt19937_64& random) {
+void fill(core::Buffer<std::byte>& buffer, std::int64_t elements, std::mt19937_64& random) {
   T* const data = reinterpret_cast<T*>(buffer.data());
-  for (std::size_t i = 0; i < buffer.size() / sizeof(T); i++)
-    data[i] = core::from_float<T>(random_float(random, 1));
+  for (std::int64_t i = 0; i < elements; i++) data[i] = core::from_float<T>(random_float(random, 1));
 }
 
 core::Buffer<std::byte> random_tensor(DataType type, std::int64_t elements, std::mt19937_64& random) {
-  core::Buffer<std::byte> buffer(static_cast<std::size_t>(elements) * size_of(type));
+  core::Buffer<std::byte> buffer = tensor_memory(static_cast<std::size_t>(elements) * size_of(type));
   switch (type) {
     case DataType::f32:
-      fill<float>(buffer, random);
+      fill<float>(buffer, elements, random);
       break;
     case DataType::bf16:
-      fill<core::Bf16>(buffer, random);
+      fill<core::Bf16>(buffer, elements, random);
       break;
     case DataType::f16:
-      fill<core::F16>(buffer, random);
+      fill<core::F16>(buffer, elements, random);
       break;
   }
   return buffer;
@@ -47,7 +47,7 @@ core::Buffer<std::byte> random_tensor(DataType type, std::int64_t elements, std:
 }  // namespace
 
 Data::Data(const Problem& p, std::uint64_t seed)
-    : dst(static_cast<std::size_t>(p.output_elements()) * size_of(p.type), true) {
+    : dst(tensor_memory(static_cast<std::size_t>(p.output_elements()) * size_of(p.type))) {
   std::mt19937_64 random(seed);
   for (const Branch& b : p.branches)
     weights.push_back(random_floats(static_cast<std::size_t>(p.channels) * b.taps(), random,

@@ -14,7 +14,7 @@ namespace replk::bench {
 struct Data {
   std::vector<core::Buffer<float>> weights;  // a branch each
   core::Buffer<float> bias;
-  core::Buffer<std::byte> src, residual, dst;  // dst begins as zeros
+  core::Buffer<std::byte> src, residual, dst;  // at least so large; dst begins as zeros
 
   Data(const depthwise::Problem& problem, std::uint64_t seed);
   std::vector<std::span<const float>> weight_spans() const;

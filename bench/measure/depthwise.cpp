@@ -11,6 +11,7 @@
 #include "bench/measure/data.hpp"
 #include "bench/measure/peak.hpp"
 #include "bench/measure/peers.hpp"
+#include "bench/peers_onednn/tensor_memory.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/memory.hpp"
@@ -69,12 +70,13 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   row.source = plan.source();
   row.workspace_bytes = plan.workspace_bytes();
   row.prepared_bytes = plan.executor().prepared_bytes();
-  core::Buffer<std::byte> workspace(row.workspace_bytes);
+  core::Buffer<std::byte> workspace = tensor_memory(row.workspace_bytes);
 
   const auto samples = sampled_outputs(p, options.checked_outputs, options.seed);
   row.samples = std::int64_t(samples.size());
   plan.run(tensors, workspace.data());
-  if (options.spoil) options.spoil({data.dst.data(), data.dst.size()});
+  if (options.spoil)
+    options.spoil({data.dst.data(), static_cast<std::size_t>(p.output_elements()) * size_of(p.type)});
   const auto accuracy =
       compare(p, weights, tensors, samples, reference(p, weights, data.bias_span(), tensors, samples));
   row.max_relative_error = accuracy.max_relative_error;
@@ -94,7 +96,7 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   std::vector<PeerTime*> timed;
   for (PeerGroup& group : peers)
     for (std::size_t i = 0; i < group.peers.size(); i++)
-      if (group.peers[i]->runnable()) {
+      if (group.raced[i]) {
         runs.push_back([peer = group.peers[i].get()] { peer->run(); });
         timed.push_back(&group.times[i]);
       }
@@ -129,18 +131,46 @@ DepthwiseRow middle_of(std::vector<DepthwiseRow> visits) {
   for (const DepthwiseRow& row : visits) all.push_back({row.ms, row.best_peer_ms});
   const std::string source =
       visits.front().source;  // the first may have been tuned, the others find it remembered
+  const double ms_cold = visits.front().ms_cold;
+  const std::vector<PeerTime> first = visits.front().peers;
   const auto middle = visits.begin() + std::ssize(visits) / 2;
   std::nth_element(visits.begin(), middle, visits.end(),
                    [&](const auto& a, const auto& b) { return figure(a) < figure(b); });
   middle->visits = std::move(all);
   middle->source = source;
+  middle->ms_cold = ms_cold;
+  for (PeerTime& peer : middle->peers)
+    for (const PeerTime& before : first)
+      if (!peer.ms && peer.name == before.name) peer = before;
   return std::move(*middle);
+}
+
+std::vector<std::string> hopeless_peers(const DepthwiseRow& row) {
+  // Peers compete with those of the same convolution: a name is runtime, layout and, perhaps, which one.
+  const auto part = [](const std::string& name) {
+    return name.substr(std::min(name.find(' ', name.find(' ') + 1), name.size()));
+  };
+  std::vector<std::string> names;
+  for (const PeerTime& peer : row.peers) {
+    bool hopeless = !counts(peer);
+    for (const PeerTime& rival : row.peers)
+      hopeless = hopeless ||
+                 (counts(rival) && part(rival.name) == part(peer.name) && *peer.ms > kHopeless * *rival.ms);
+    if (hopeless) names.push_back(peer.name);
+  }
+  return names;
 }
 
 DepthwiseRow measure_depthwise(const Problem& problem, const DepthwiseOptions& options) {
   validate(problem);
   std::vector<DepthwiseRow> visits;
-  for (int i = 0; i < options.visits; i++) visits.push_back(visit(problem, options));
+  DepthwiseOptions each = options;
+  for (int i = 0; i < options.visits; i++) {
+    visits.push_back(visit(problem, each));
+    if (i > 0) continue;
+    each.cold_rounds = 0;
+    each.skipped_peers = hopeless_peers(visits.front());
+  }
   return middle_of(std::move(visits));
 }
 

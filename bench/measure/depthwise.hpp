@@ -58,6 +58,8 @@ struct DepthwiseOptions {
   std::int64_t checked_outputs = 4096;  // at least; all where there are fewer
   std::uint64_t seed = 1;               // of weights and tensors
   bool peers = true;
+  std::vector<std::string> skipped_peers;  // by name: listed, but neither checked nor timed
+  double gemm_macs = 1e18;  // oneDNN's gemm code, which never counts, runs on problems of at most so many
   /// Times that all is made anew, on other pages, and measured; the middle visit counts.
   int visits = 1;
   int cold_rounds = 0;  // runs of ours after the caches were filled with something else
@@ -66,8 +68,11 @@ struct DepthwiseOptions {
 };
 
 /// The visit whose ratio (or time, where there is none) is the middle one, all of its figures together, and
-/// `visits` of all. Not empty.
+/// `visits` of all; what only the first measured (cold time, skipped peers) comes from there. Not empty.
 DepthwiseRow middle_of(std::vector<DepthwiseRow> visits);
+
+/// The peers that were too slow to be the best, so that later visits need not run them.
+std::vector<std::string> hopeless_peers(const DepthwiseRow& row);
 
 /// Plans, checks every candidate's result against the double reference, and only then times. Throws
 /// core::Error(internal) naming the shape and the error where ours is outside its numerics class or a peer is

@@ -19,8 +19,15 @@ struct PeerGroup {
     wider,   // all the work on fp32 tensors, where the problem's are shorter: shown, never the best
   } role = Role::whole;
   std::vector<std::unique_ptr<OnednnDepthwise>> peers;
-  std::vector<PeerTime> times;  // of `peers`, in their order
+  std::vector<PeerTime> times;  // of `peers`, in their order; ms is there already where one run was enough
+  std::vector<bool> raced;      // of `peers`: is right and to be timed
 };
+
+/// Slower than this many times the fastest peer is not timed again.
+constexpr double kHopeless = 3;
+
+/// Whether a peer's time may be the best one: it has run, and is not gemm code.
+bool counts(const PeerTime& peer);
 
 /// Made, run and checked against the double reference, but not timed yet. `data` is the problem's; its dst is
 /// overwritten. Throws core::Error(internal) where a peer is wrong.

@@ -98,27 +98,32 @@ def folded(module):
 
 
 class Inference(nn.Module):
-    """Logits alone, as the runtimes are asked for."""
+    """Logits alone, or the four stages' maps alone, as the runtimes are asked for."""
 
-    def __init__(self, network):
+    def __init__(self, network, features):
         super().__init__()
-        self.network = network
+        self.network, self.features = network, features
 
     def forward(self, x):
-        return self.network(x)[0]
+        logits, maps = self.network(x)
+        return tuple(maps) if self.features else logits
 
-    def stage4(self, x):
-        return self.network(x)[1][3]
+    def stages(self, x):
+        return self.network(x)[1]
 
 
-def build(model, size):
+def in_double(module):
+    return copy.deepcopy(module).double()
+
+
+def build(model, size, features=False):
     """(module in evaluation form, state dict of train form for our loader, or None where we have no such network)."""
     if model.startswith("swin-"):
         if size[0] != size[1]:
             raise ValueError(f"{model}: size is {size[0]}x{size[1]}, want a square")
         return swin.Swin(model.split("-")[1], size[0]).eval(), None
     network = definitions.randomise(train_form(model), 1)
-    return Inference(folded(network)).eval(), network.state_dict()
+    return Inference(folded(network), features).eval(), network.state_dict()
 
 
 def depthwise_layer(shape):

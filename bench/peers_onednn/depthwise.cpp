@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "bench/peers_onednn/tensor_memory.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/memory.hpp"
@@ -133,7 +134,7 @@ class Peer final : public OnednnDepthwise {
 
   /// An argument in the primitive's own format, 64-byte aligned, filled from `data` where there is some.
   void give(int argument, const memory::desc& plain, const void* data, const memory::desc& wanted) {
-    buffers_.emplace_back(wanted.get_size(), true);
+    buffers_.push_back(tensor_memory(wanted.get_size()));
     memory target(wanted, dense::onednn_engine(), buffers_.back().data());
     if (data) {
       memory source(plain, dense::onednn_engine(), const_cast<void*>(data));
@@ -149,7 +150,7 @@ class Peer final : public OnednnDepthwise {
   dnnl::stream stream_;
   memory::desc plain_dst_;
   dnnl::primitive primitive_;
-  std::vector<core::Buffer<char>> buffers_;
+  std::vector<core::Buffer<std::byte>> buffers_;
   std::unordered_map<int, memory> arguments_;
 };
 

@@ -57,4 +57,15 @@ T read(const T* given, T standard, std::size_t first_size, const char* name) {
   return standard;
 }
 
+/// Fills a caller's structure, whose struct_size is set and stays.
+template <class T>
+void write(const T& filled, T* into, const char* name) {
+  const std::size_t size = not_null(into, name).struct_size;
+  if (size < sizeof(T) || size > 65536)
+    core::fail(core::Status::invalid_argument, "{}.struct_size is {}; allowed: {} to 65536 (sizeof)", name,
+               size, sizeof(T));
+  std::memcpy(into, &filled, sizeof(T));
+  into->struct_size = size;
+}
+
 }  // namespace replk::api

@@ -8,6 +8,7 @@
 #include "core/log.hpp"
 #include "core/threads.hpp"
 #include "jit/code.hpp"
+#include "tuner/tuner.hpp"
 
 namespace replk::api {
 namespace {
@@ -42,6 +43,10 @@ static_assert(static_cast<int>(Isa::avx512) == REPLK_ISA_AVX512 &&
               static_cast<int>(Isa::avx2) == REPLK_ISA_AVX2);
 static_assert(static_cast<int>(core::LogLevel::warning) == REPLK_LOG_WARNING);
 static_assert(static_cast<int>(core::LogLevel::debug) == REPLK_LOG_DEBUG);
+
+static_assert(static_cast<int>(tuner::Mode::off) == REPLK_TUNING_OFF &&
+              static_cast<int>(tuner::Mode::cached) == REPLK_TUNING_CACHED &&
+              static_cast<int>(tuner::Mode::now) == REPLK_TUNING_NOW);
 
 const char* replk_version() {
   return REPLK_VERSION;
@@ -108,15 +113,37 @@ replk_status replk_set_thread_pool(replk_pool_run run, void* user) {
   });
 }
 
+replk_status replk_set_tuning(const replk_tuning* given) {
+  return guarded([&] {
+    const replk_tuning t = api::read(given, replk_tuning_default(), sizeof(replk_tuning), "tuning");
+    const int mode = t.mode;
+    if (mode < REPLK_TUNING_OFF || mode > REPLK_TUNING_NOW)
+      core::fail(core::Status::invalid_argument, "tuning.mode is {}; allowed: {} to {}", mode,
+                 int{REPLK_TUNING_OFF}, int{REPLK_TUNING_NOW});
+    if (!(t.budget_seconds >= 0 && t.budget_seconds <= 86400))
+      core::fail(core::Status::invalid_argument, "tuning.budget_seconds is {}; allowed: 0 to 86400",
+                 t.budget_seconds);
+    tuner::change_settings([&](tuner::Settings& settings) {
+      settings.mode = static_cast<tuner::Mode>(mode);
+      settings.budget_seconds = t.budget_seconds;
+    });
+  });
+}
+
+replk_status replk_get_tuning(replk_tuning* tuning) {
+  return guarded([&] {
+    const tuner::Settings settings = tuner::settings();
+    replk_tuning filled = replk_tuning_default();
+    filled.mode = static_cast<replk_tuning_mode>(settings.mode);
+    filled.budget_seconds = settings.budget_seconds;
+    api::write(filled, tuning, "tuning");
+  });
+}
+
 replk_status replk_get_cpu_info(replk_cpu_info* info) {
   return guarded([&] {
-    const std::size_t size = api::not_null(info, "info").struct_size;
-    if (size < sizeof(replk_cpu_info) || size > 65536)
-      core::fail(core::Status::invalid_argument, "info.struct_size is {}; allowed: {} to 65536 (sizeof)",
-                 size, sizeof(replk_cpu_info));
     const core::Cpu& cpu = core::cpu();
     replk_cpu_info filled{};
-    filled.struct_size = size;
     std::snprintf(filled.vendor, sizeof(filled.vendor), "%s", cpu.vendor.c_str());
     std::snprintf(filled.brand, sizeof(filled.brand), "%s", cpu.brand.c_str());
     filled.family = cpu.family;
@@ -129,6 +156,6 @@ replk_status replk_get_cpu_info(replk_cpu_info* info) {
     filled.l1d_bytes = cpu.l1d_bytes;
     filled.l2_bytes = cpu.l2_bytes;
     filled.l3_bytes = cpu.l3_bytes;
-    std::memcpy(info, &filled, sizeof(filled));
+    api::write(filled, info, "info");
   });
 }

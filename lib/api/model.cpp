@@ -75,13 +75,8 @@ void replk_model_destroy(replk_model* model) {
 replk_status replk_model_get_info(const replk_model* model, replk_model_info* info) {
   return guarded([&] {
     const model::Network& network = not_null(model, "model").network;
-    const std::size_t size = not_null(info, "info").struct_size;
-    if (size < sizeof(replk_model_info) || size > 65536)
-      fail(Status::invalid_argument, "info.struct_size is {}; allowed: {} to 65536 (sizeof)", size,
-           sizeof(replk_model_info));
     const model::Preprocessing& preprocessing = network.architecture().preprocessing;
     replk_model_info filled{};
-    filled.struct_size = size;
     filled.classes = network.classes();
     filled.threads = network.threads();
     filled.weight_bytes = network.weight_bytes();
@@ -90,7 +85,7 @@ replk_status replk_model_get_info(const replk_model* model, replk_model_info* in
     filled.size = preprocessing.size;
     filled.crop_fraction = preprocessing.crop_fraction;
     filled.warp_from = preprocessing.warp_from;
-    std::memcpy(info, &filled, sizeof(filled));
+    api::write(filled, info, "info");
   });
 }
 

@@ -14,13 +14,19 @@
 #include "core/memory.hpp"
 #include "dense/onednn_version.hpp"
 #include "dense/plain.hpp"
+#include "jit/fingerprint.hpp"
 
 namespace replk::dense {
 namespace {
 
 constexpr int kSamples = 200;
-// Part of every key. To be raised when a choice of our own changes its meaning or its speed.
-constexpr const char* kVersion = "1";
+// Part of every key, beside the fingerprint of the code generator and oneDNN's version. To be raised when
+// what is not generated changes: what a choice's fields mean, or how it is run.
+constexpr const char* kVersion = "2";
+
+std::string version() {
+  return fmt::format("{}.{:016x}", kVersion, jit::fingerprint(core::cpu().isa));
+}
 
 std::string suffix(bool bias, Activation activation, bool residual) {
   static const char* const activations[] = {"", "+relu", "+gelu"};
@@ -174,7 +180,7 @@ tuner::Key key_of(const Linear& l, int threads) {
       {tuner::word("op", "linear"), tuner::number("rows", l.rows, 0.5), tuner::number("inputs", l.inputs),
        tuner::number("outputs", l.outputs), tuner::word("epilogue", suffix(l.bias, l.activation, l.residual)),
        tuner::word("isa", name(core::cpu().isa)), tuner::word("threads", std::to_string(threads)),
-       tuner::word("version", kVersion), tuner::word("onednn", onednn_version())}};
+       tuner::word("version", version()), tuner::word("onednn", onednn_version())}};
 }
 
 tuner::Key key_of(const Convolution& c, int threads) {
@@ -187,7 +193,7 @@ tuner::Key key_of(const Convolution& c, int threads) {
        tuner::word("padding", fmt::format("{}x{}", c.pad_h, c.pad_w)),
        tuner::word("epilogue", suffix(c.bias, c.activation, false)),
        tuner::word("isa", name(core::cpu().isa)), tuner::word("threads", std::to_string(threads)),
-       tuner::word("version", kVersion), tuner::word("onednn", onednn_version())}};
+       tuner::word("version", version()), tuner::word("onednn", onednn_version())}};
 }
 
 template <class Layer>

@@ -166,11 +166,12 @@ std::size_t LinearPlan::scratch_bytes() const {
   return engine_->scratch_bytes();
 }
 
-void LinearPlan::run(const float* src, float* dst, const float* residual, void* scratch) const {
+void LinearPlan::run(const float* src, float* dst, const float* residual, void* scratch,
+                     std::span<const std::byte> next) const {
   if ((residual != nullptr) != linear_.residual)
     fail(Status::invalid_argument, "linear layer: residual is {}, but the layer has {}",
          residual ? "given" : "null", linear_.residual ? "one" : "none");
-  engine_->run(src, dst, residual, scratch);
+  engine_->run(src, dst, residual, scratch, next);
 }
 
 ConvolutionPlan::ConvolutionPlan(const Convolution& c, std::shared_ptr<ConvolutionWeights> weights,
@@ -208,7 +209,7 @@ std::size_t ConvolutionPlan::scratch_bytes() const {
   return engine_->scratch_bytes();
 }
 void ConvolutionPlan::run(const float* src, float* dst, void* scratch) const {
-  engine_->run(src, dst, nullptr, scratch);
+  engine_->run(src, dst, nullptr, scratch, {});
 }
 
 }  // namespace replk::dense

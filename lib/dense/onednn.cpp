@@ -122,7 +122,8 @@ class OnednnEngine final : public Engine {
   std::string implementation() const override { return found_.implementation; }
   std::size_t scratch_bytes() const override { return found_.scratchpad.get_size(); }
 
-  void run(const float* src, float* dst, const float* residual, void* scratch) const override {
+  void run(const float* src, float* dst, const float* residual, void* scratch,
+           std::span<const std::byte>) const override {
     if (residual && residual != dst) {
       constexpr std::int64_t chunk = 1 << 16;
       core::parallel_for((dst_elements_ + chunk - 1) / chunk, threads_, [&](std::int64_t i, int) {

@@ -55,7 +55,8 @@ class PlainEngine final : public Engine {
   std::string implementation() const override { return "plain"; }
   std::size_t scratch_bytes() const override { return 0; }
 
-  void run(const float* src, float* dst, const float* residual, void*) const override {
+  void run(const float* src, float* dst, const float* residual, void*,
+           std::span<const std::byte>) const override {
     const std::int64_t pixels = c_.batch * c_.out_height() * c_.out_width();
     // Few pixels with many outputs (a head) are split over outputs too.
     constexpr std::int64_t pixel_block = 64, output_block = 64;

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,6 +47,8 @@ class Executor {
   virtual Work work() const = 0;
   /// Bytes of packed weights and generated code that this plan holds.
   virtual std::size_t prepared_bytes() const = 0;
+  /// Packed weights in the order in which a run reads them, for whoever has time to call them up from memory.
+  virtual std::span<const std::byte> weights() const { return {}; }
 };
 
 struct Candidate {
@@ -64,10 +67,18 @@ class Algorithm {
   /// Whether this tiling of this algorithm can compute the problem with this instruction set; for cache records, so
   /// it trusts nothing: unknown, missing or out-of-range fields make it false. Never throws.
   virtual bool legal(const Problem&, const Kernel& geometry, const Tiling&, Isa) const = 0;
-  /// Every tiling worth trying, best predicted first; empty where the algorithm cannot do the problem.
-  virtual std::vector<Candidate> candidates(const Problem&, const Kernel& geometry, Isa, int threads) const = 0;
+  /// The tilings worth trying, best predicted first, at most so many; empty where the algorithm cannot do the problem.
+  std::vector<Candidate> candidates(const Problem&, const Kernel& geometry, Isa, int threads,
+                                    std::size_t most = 24) const;
   /// Packs weights and gets code; the slow part. Precondition: legal().
   virtual std::unique_ptr<Executor> prepare(const Problem&, const Kernel&, const Tiling&, Isa) const = 0;
+
+ protected:
+  /// All that candidates() picks from, in any order that is always the same.
+  virtual std::vector<Candidate> every_candidate(const Problem&, const Kernel& geometry, Isa, int threads) const = 0;
+  /// Leaves at most so many of the candidates, best predicted first; an algorithm may keep a few more, unlike these,
+  /// that its prediction is not to be trusted with.
+  virtual void keep_best(std::vector<Candidate>& sorted, std::size_t most) const;
 };
 
 /// All algorithms, simplest first.

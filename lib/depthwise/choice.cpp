@@ -10,6 +10,7 @@
 #include "core/error.hpp"
 #include "depthwise/trial.hpp"
 #include "jit/code.hpp"
+#include "jit/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -17,9 +18,10 @@ namespace {
 using core::fail;
 using core::Status;
 
-// Part of every key. To be raised when a tiling's fields change their meaning or an algorithm its speed: what
-// was measured before is then a miss.
-constexpr const char* kVersion = "4";
+// Part of every key, beside the fingerprint of the code generator. To be raised when what is not generated
+// changes: what a tiling's fields mean, or how an executor walks through its passes. What was measured before
+// is then a miss.
+constexpr const char* kVersion = "5";
 
 // Work below this, on all threads, may be faster on fewer: waking a team costs some microseconds a phase.
 constexpr double kSmallSeconds = 500e-6;
@@ -74,7 +76,8 @@ tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm,
            tuner::number("height", p.height), tuner::number("width", p.width),
            tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
            tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
-           tuner::word("threads", std::to_string(threads)), tuner::word("version", kVersion)}};
+           tuner::word("threads", std::to_string(threads)),
+           tuner::word("version", fmt::format("{}.{:016x}", kVersion, jit::fingerprint(isa)))}};
 }
 
 }  // namespace
@@ -111,17 +114,17 @@ std::optional<Choice> read_choice(std::string_view line, const Problem& problem,
 
 namespace {
 
-/// All tilings of all algorithms (or of one) on all threads, and for small work the best of them on fewer.
-std::vector<tuner::Candidate> all_candidates(const Problem& problem, const Kernel& geometry,
-                                             const std::optional<std::string>& algorithm, Isa isa,
-                                             int threads) {
+/// The tilings of all algorithms (or of one) on all threads, and for small work the best of them on fewer.
+std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel& geometry,
+                                            const std::optional<std::string>& algorithm, Isa isa, int threads,
+                                            Breadth breadth) {
   std::vector<tuner::Candidate> all;
   double best = kSmallSeconds;
-  const auto add = [&](int used, std::size_t most) {
+  const auto add = [&](int used, std::optional<std::size_t> most) {
     for (const Algorithm* a : algorithms()) {
       if (!in_class(*a, problem) || (algorithm && a->name() != *algorithm)) continue;
-      std::vector<Candidate> found = a->candidates(problem, geometry, isa, used);
-      if (found.size() > most) found.resize(most);
+      std::vector<Candidate> found = most ? a->candidates(problem, geometry, isa, used, *most)
+                                          : a->candidates(problem, geometry, isa, used);
       for (Candidate& each : found) {
         const double seconds = each.predicted_seconds + (used > 1 ? kTeamSeconds : 0);
         best = std::min(best, seconds);
@@ -130,7 +133,7 @@ std::vector<tuner::Candidate> all_candidates(const Problem& problem, const Kerne
       }
     }
   };
-  add(threads, SIZE_MAX);
+  add(threads, breadth == Breadth::all ? std::optional(SIZE_MAX) : std::nullopt);
   if (best < kSmallSeconds)
     for (int fewer = 1; fewer < threads; fewer *= 2) add(fewer, kSmallTilings);
   return all;
@@ -139,13 +142,13 @@ std::vector<tuner::Candidate> all_candidates(const Problem& problem, const Kerne
 }  // namespace
 
 tuner::Question question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
-                         int threads) {
+                         int threads, Breadth breadth) {
   // The question outlives this call, and so must what its functions refer to.
   const auto trial = std::make_shared<Trial>(problem, isa, threads);
   const auto geometry = std::make_shared<const Kernel>(merged_geometry(problem));
   tuner::Question q;
   q.key = key_of(problem, algorithm, isa, threads);
-  q.candidates = [=] { return all_candidates(problem, *geometry, algorithm, isa, threads); };
+  q.candidates = [=] { return candidates_of(problem, *geometry, algorithm, isa, threads, breadth); };
   q.legal = [=](const std::string& line) {
     return read_choice(line, problem, *geometry, isa, threads).has_value();
   };

@@ -33,9 +33,13 @@ Choice choose(const Problem& problem, const Kernel& kernel, const PlanOptions& o
 std::optional<Choice> read_choice(std::string_view line, const Problem& problem, const Kernel& geometry,
                                   Isa isa, int threads);
 
+/// How many candidates a question has: the best predicted of each algorithm, or all there are, for a search
+/// that leaves out nothing.
+enum class Breadth { likely, all };
+
 /// What the tuner is asked about a problem; `algorithm` restricts it to one. The key's shape is
 /// to_string(problem).
 tuner::Question question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
-                         int threads);
+                         int threads, Breadth breadth = Breadth::likely);
 
 }  // namespace replk::depthwise

@@ -13,9 +13,11 @@ namespace replk::depthwise {
 namespace {
 
 /// Cycles of one row group of one channel block, from what a core can start in a cycle: two multiply-adds,
-/// two loads, one store; a multiply-add takes four cycles, so that few sums wait for each other.
+/// two loads, one store; a multiply-add takes four cycles, so that few sums wait for each other. The rest is
+/// measured, AVX2 on Zen 3 and AVX-512 on Emerald Rapids, whose larger window hides more of a tile's ends.
 double tile_cycles(const jit::DirectSpec& spec) {
   const jit::DirectPhases phases = jit::direct_phases(spec);
+  const bool wide = spec.isa == Isa::avx512;
   double total = 0;
   for (const jit::DirectTile& tile : jit::direct_tiles(spec)) {
     double fmas = 0, loads = 0, steps = 0;
@@ -29,16 +31,77 @@ double tile_cycles(const jit::DirectSpec& spec) {
           const int at = (tile.first + t) * spec.stride_w + spec.taps[tap];
           columns += at >= 0 && at < spec.width;
         }
-        const bool loaded =
-            rows > 1 && spec.rows * spec.columns + spec.rows < (spec.isa == Isa::avx512 ? 32 : 16);
+        const bool loaded = rows > 1 && spec.rows * spec.columns + spec.rows < (wide ? 32 : 16);
         fmas += rows * columns;
         loads += columns > 0 ? rows + columns * (loaded ? 1 : rows) : 0;
       }
     }
     const double sums = spec.rows * tile.width, chain = 4 * fmas / sums;
-    total += tile.repeat * (std::max({fmas / 2, loads / 1.55, chain}) + 2 * steps + 10 + 1.5 * sums);
+    const double started = std::max({fmas / 2, loads / (wide ? 1.9 : 1.55), chain});
+    const double ends = wide ? steps + 1 + 0.56 * sums : 2 * steps + 10 + 1.5 * sums;
+    total += tile.repeat * (started + ends);
   }
   return total;
+}
+
+/// One channel block over one image, as far as both cost functions see it alike.
+struct BlockRun {
+  double cycles;      // of the multiply-adds and what feeds them
+  double row_groups;  // calls of the code
+  int group;          // blocks that take a row group together
+};
+
+double pixels_in(const Problem& p) {
+  return static_cast<double>(p.height) * p.width;
+}
+double pixels_out(const DirectLayout& l) {
+  return static_cast<double>(l.out_height) * l.out_width;
+}
+int tensors_out(const Problem& p) {
+  return p.epilogue.residual ? 2 : 1;
+}
+
+/// Measured on Zen 3: cycles a pixel. Few blocks at a time leave cache lines half used or far apart.
+double avx2_cycles(const Problem& p, const Kernel& k, const DirectParameters& t, const DirectLayout& l,
+                   const BlockRun& run) {
+  const double in_pixels = pixels_in(p), out_pixels = pixels_out(l);
+  const int group = run.group;
+  double cycles = run.cycles;
+  if (t.ring)
+    cycles += in_pixels * (2.2 + 3.0 / group);
+  else
+    cycles += in_pixels * 4.0 / group;
+  if (!l.native) cycles += 3 * (out_pixels * tensors_out(p) + in_pixels);
+  if (4.0 * l.lanes * p.branches.front().taps() * group > 16e3)
+    cycles += 2 * out_pixels;  // weights leave the L1
+  // Pixels a power of two apart share a few sets of the L1 (4 KiB, 8 ways); where those cannot hold a tile's
+  // inputs, each tile fetches them from the L2 again.
+  const double window_rows = k.height + t.rows - 1.0, window_columns = t.columns + k.width - 1.0;
+  const int step = std::gcd(4 * p.channels, 4096);
+  if (!t.ring && window_rows * window_columns > 0.9 * 8 * 4096 / std::max(step, 64))
+    cycles += in_pixels * (window_rows / t.rows) * (window_columns / t.columns) * (step == 4096 ? 4 : 1);
+  return cycles + run.row_groups * 250.0 / group;  // of calling the code
+}
+
+/// Measured on Emerald Rapids, where a vector is a cache line. What does not fit the L2 streams past it, and
+/// how fast depends on how well the prefetcher guesses: best where a tile takes all channels of few pixels.
+double avx512_cycles(const Problem& p, const DirectParameters& t, const DirectLayout& l,
+                     const BlockRun& run) {
+  const double in_pixels = pixels_in(p), out_pixels = pixels_out(l);
+  const double pixels = in_pixels + out_pixels * tensors_out(p);
+  double cycles = run.cycles;
+  if (t.ring) cycles += in_pixels * (5.0 + 1.5 / run.group);
+  if (!l.native) cycles += 3 * pixels;
+  const double bytes =
+      pixels * static_cast<double>(p.batch) * p.channels * static_cast<double>(size_of(p.type));
+  const double outside = std::clamp(bytes / static_cast<double>(core::cpu().l2_bytes) - 0.75, 0.0, 1.0);
+  const double gaps = run.group >= l.blocks ? 0 : std::max(0.0, 8.0 / run.group - 1);
+  cycles += pixels * (5.7 * outside * (1 + 0.09 * gaps) * (1 + 0.017 * (t.columns - 2)) + 0.25 * gaps);
+  const double taps = p.branches.front().taps(),
+               tiles = std::ceil(static_cast<double>(l.out_width) / t.columns);
+  if (4.0 * l.lanes * taps * run.group > 24e3)
+    cycles += 0.4 * taps * tiles * run.row_groups;     // weights come from the L2
+  return cycles + run.row_groups * 210.0 / run.group;  // of calling the code
 }
 
 class DirectAlgorithm final : public Algorithm {
@@ -53,15 +116,15 @@ class DirectAlgorithm final : public Algorithm {
            direct_code_fits(problem, geometry, DirectTaps(geometry), *parameters, isa);
   }
 
-  std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa isa,
-                                    int threads) const override {
+  std::vector<Candidate> every_candidate(const Problem& problem, const Kernel& geometry, Isa isa,
+                                         int threads) const override {
     std::vector<Candidate> found;
     if (isa == Isa::portable) return found;
     const DirectTaps taps(geometry);
     const int out_width = problem.out_width(),
               blocks = (problem.channels + vector_floats(isa) - 1) / vector_floats(isa);
     const int registers = isa == Isa::avx512 ? 32 : 16;
-    for (int rows = 1; rows <= (isa == Isa::avx512 ? 6 : 4); rows++)
+    for (int rows = 1; rows <= (isa == Isa::avx512 ? 8 : 4); rows++)
       for (int columns = 2; columns <= 28; columns++) {
         const int sums = rows * columns, tiles = (out_width + columns - 1) / columns;
         // Few sums wait for each other; a width that no tile would have is another's tiling.
@@ -84,10 +147,6 @@ class DirectAlgorithm final : public Algorithm {
                   {parameters.tiling(), predict(problem, geometry, parameters, isa, threads, cycles)});
           }
       }
-    std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
-      return a.predicted_seconds < b.predicted_seconds;
-    });
-    if (found.size() > 24) found.resize(24);
     return found;
   }
 
@@ -107,35 +166,19 @@ class DirectAlgorithm final : public Algorithm {
       meeting += std::max(0, std::min(k.height, p.height - first) - std::max(0, -first));
     }
     const double share = static_cast<double>(meeting) / (static_cast<double>(l.out_height) * k.height);
-    const double row_groups = std::ceil(static_cast<double>(l.out_height) / t.rows);
-    double cycles = group_cycles * share * row_groups;
-    const double in_pixels = static_cast<double>(p.height) * p.width,
-                 out_pixels = l.out_height * static_cast<double>(l.out_width);
-    const int group = l.group_blocks(t);
-    // The rest is measured on Zen 3: cycles a pixel. Few blocks at a time leave cache lines half used or far
-    // apart.
-    if (t.ring)
-      cycles += in_pixels * (2.2 + 3.0 / group);
-    else
-      cycles += in_pixels * 4.0 / group;
-    if (!l.native) cycles += 3 * (out_pixels * (p.epilogue.residual ? 2 : 1) + in_pixels);
-    if (4.0 * l.lanes * p.branches.front().taps() * group > 16e3)
-      cycles += 2 * out_pixels;  // weights leave the L1
-    // Pixels a power of two apart share a few sets of the L1 (4 KiB, 8 ways); where those cannot hold a
-    // tile's inputs, each tile fetches them from the L2 again.
-    const double window_rows = k.height + t.rows - 1.0, window_columns = t.columns + k.width - 1.0;
-    const int step = std::gcd(4 * p.channels, 4096);
-    if (!t.ring && window_rows * window_columns > 0.9 * 8 * 4096 / std::max(step, 64))
-      cycles += in_pixels * (window_rows / t.rows) * (window_columns / t.columns) * (step == 4096 ? 4 : 1);
-    cycles += row_groups * 250.0 / group;  // of calling the code
-    const double bytes =
-        4.0 * (in_pixels + out_pixels * (p.epilogue.residual ? 2 : 1)) * l.lanes * l.blocks * p.batch;
-    const double seconds = cycles / 3.2e9 * l.blocks * static_cast<double>(p.batch);
+    const double row_groups = l.row_groups(t);
+    const BlockRun run{group_cycles * share * row_groups, row_groups, l.group_blocks(t)};
+    const double vectors = static_cast<double>(p.batch) * l.blocks;
+    const bool wide = isa == Isa::avx512;
+    const double seconds =
+        vectors * (wide ? avx512_cycles(p, t, l, run) / 2.9e9 : avx2_cycles(p, k, t, l, run) / 3.2e9);
     // Tasks are dealt in whole numbers.
-    const double tasks = static_cast<double>(p.batch) * ((l.blocks + group - 1) / group) *
-                         (threads > 1 ? std::min(row_groups, 4.0 * threads) : 1);
+    const DirectDeal d = l.deal(t, p.batch, threads);
+    const double tasks = static_cast<double>(p.batch * d.groups) * d.bands;
     const double busy = tasks / (std::ceil(tasks / threads) * threads);
-    return std::max(seconds / threads / busy, bytes / 30e9);
+    const double pixels = pixels_in(p) + pixels_out(l) * tensors_out(p);
+    const double least = wide ? 0 : 4.0 * pixels * l.lanes * vectors / 30e9;  // Zen 3's memory
+    return std::max(seconds / busy, least) / threads;  // what a core moves, cores move side by side
   }
 };
 

@@ -39,17 +39,19 @@ DirectExecutor::DirectExecutor(const Problem& problem, const Kernel& kernel,
 }
 
 void DirectExecutor::run(const Tensors& tensors, void* workspace, int threads) const {
-  const int bands = band_count(threads);
+  const DirectDeal d = layout_.deal(parameters_, problem_.batch, threads);
   const auto body = [&](std::int64_t task, int thread) {
-    const Task t{task / bands / groups(), static_cast<int>(task / bands % groups()),
-                 static_cast<int>(task % bands), bands};
+    const int block = static_cast<int>(task / d.bands % d.groups) * d.blocks;
+    const Task t{task / d.bands / d.groups, block, std::min(d.blocks, layout_.blocks - block),
+                 static_cast<int>(task % d.bands), d.bands};
     run_task(tensors, t, static_cast<char*>(workspace) + scratch_.bytes * thread);
   };
-  core::parallel_for(problem_.batch * groups() * bands, threads, std::ref(body));
+  core::parallel_for(problem_.batch * d.groups * d.bands, threads, std::ref(body));
 }
 
 std::vector<Phase> DirectExecutor::phases(int threads) const {
-  return {{"rows of channel blocks", problem_.batch * groups() * band_count(threads)}};
+  const DirectDeal d = layout_.deal(parameters_, problem_.batch, threads);
+  return {{"rows of channel blocks", problem_.batch * d.groups * d.bands}};
 }
 
 Work DirectExecutor::work() const {
@@ -69,19 +71,6 @@ std::size_t DirectExecutor::prepared_bytes() const {
     if (group->tail) bytes += group->tail->code_bytes();
   }
   return bytes;
-}
-
-int DirectExecutor::groups() const {
-  const int blocks = layout_.group_blocks(parameters_);
-  return (layout_.blocks + blocks - 1) / blocks;
-}
-
-/// Rows are split only where images and channels alone give too few tasks, since each band packs its own
-/// halo.
-int DirectExecutor::band_count(int threads) const {
-  if (threads <= 1) return 1;
-  const std::int64_t tasks = problem_.batch * groups();
-  return static_cast<int>(std::clamp<std::int64_t>((4 * threads + tasks - 1) / tasks, 1, row_groups()));
 }
 
 DirectExecutor::Scratch DirectExecutor::make_scratch() const {
@@ -113,8 +102,9 @@ void DirectExecutor::pack_weights(const Kernel& kernel, const DirectTaps& taps) 
 
 void DirectExecutor::run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const {
   const int height = layout_.out_height, rows = parameters_.rows;
-  const int begin = row_groups() * task.band / task.bands * rows;
-  const int end = std::min(height, row_groups() * (task.band + 1) / task.bands * rows);
+  const int row_groups = layout_.row_groups(parameters_);
+  const int begin = row_groups * task.band / task.bands * rows;
+  const int end = std::min(height, row_groups * (task.band + 1) / task.bands * rows);
   int packed =
       std::max(0, begin * problem_.stride_h + offset_h_);  // input rows before it are not needed any more
   for (int row = begin; row < end; row += rows)
@@ -128,8 +118,7 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
                               int count, int& packed, char* memory) const {
   const DirectLayout& l = layout_;
   const Scratch& at = scratch_;
-  const int block = task.group * l.group_blocks(parameters_);
-  const int blocks = std::min(l.group_blocks(parameters_), l.blocks - block);
+  const int block = task.block, blocks = task.blocks;
   const int channel = block * l.lanes, channels = std::min(blocks * l.lanes, l.channels - channel);
   const bool tail = group.tail && block + blocks == l.blocks;
   const int whole = blocks - tail;

@@ -14,8 +14,8 @@
 namespace replk::depthwise {
 
 /// A task is an image, a group of channel blocks and, where those are fewer than the threads, a band of
-/// output rows. It goes down its rows, a register tile's rows at a time, all blocks of the group after each
-/// other.
+/// output rows; where even these are, groups are smaller. It goes down its rows, a register tile's rows at a
+/// time, all blocks of the group after each other.
 class DirectExecutor final : public Executor {
  public:
   DirectExecutor(const Problem& problem, const Kernel& kernel, const DirectParameters& parameters, Isa isa);
@@ -34,16 +34,13 @@ class DirectExecutor final : public Executor {
   };
   struct Task {
     std::int64_t image;
-    int group, band, bands;
+    int block, blocks, band, bands;  // from this block on, so many
   };
   /// Where a thread's workspace holds what, in bytes.
   struct Scratch {
     std::size_t out, residual, steps, tail_steps, counts, bytes;
   };
 
-  int groups() const;
-  int row_groups() const { return (layout_.out_height + parameters_.rows - 1) / parameters_.rows; }
-  int band_count(int threads) const;
   Scratch make_scratch() const;
   void pack_weights(const Kernel& kernel, const DirectTaps& taps);
   void run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const;

@@ -60,6 +60,21 @@ int DirectLayout::group_blocks(const DirectParameters& t) const {
   return std::min(t.blocks, blocks);
 }
 
+int DirectLayout::row_groups(const DirectParameters& t) const {
+  return (out_height + t.rows - 1) / t.rows;
+}
+
+DirectDeal DirectLayout::deal(const DirectParameters& t, std::int64_t batch, int threads) const {
+  DirectDeal d{group_blocks(t), 1, 1};
+  const auto groups = [&] { return (blocks + d.blocks - 1) / d.blocks; };
+  while (d.blocks > 1 && batch * groups() * row_groups(t) < threads) d.blocks = (d.blocks + 1) / 2;
+  d.groups = groups();
+  const std::int64_t tasks = batch * d.groups;
+  if (threads > 1)
+    d.bands = static_cast<int>(std::clamp<std::int64_t>((4 * threads + tasks - 1) / tasks, 1, row_groups(t)));
+  return d;
+}
+
 std::int64_t DirectLayout::ring_bytes(const DirectParameters& t) const {
   return 4 * ring_block * (t.ring ? group_blocks(t) : tail ? 1 : 0);
 }

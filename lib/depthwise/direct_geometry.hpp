@@ -33,6 +33,11 @@ struct DirectTaps {
   bool every_row(const Kernel& kernel) const { return static_cast<int>(rows.size()) == kernel.height; }
 };
 
+/// How a run is dealt out: blocks of a group, groups of an image, bands of rows of a group.
+struct DirectDeal {
+  int blocks, groups, bands;
+};
+
 /// Sizes that follow from a problem and a tiling.
 struct DirectLayout {
   bool native;  // the code writes the tensor itself: channels-last fp32
@@ -46,6 +51,11 @@ struct DirectLayout {
   DirectLayout(const Problem& problem, const Kernel& kernel, const DirectParameters& parameters, Isa isa);
 
   int group_blocks(const DirectParameters& parameters) const;
+  int row_groups(const DirectParameters& parameters) const;
+  /// Rows are split only where images and channels alone give too few tasks, since each band packs its own
+  /// halo; groups are made smaller than the tiling's only where rows do not help either, since then cache
+  /// lines that lie together go to several threads.
+  DirectDeal deal(const DirectParameters& parameters, std::int64_t batch, int threads) const;
   std::int64_t ring_bytes(const DirectParameters& parameters) const;
   std::int64_t out_bytes(const DirectParameters& parameters) const;
 };

@@ -209,8 +209,8 @@ class PortableAlgorithm final : public Algorithm {
   bool legal(const Problem&, const Kernel&, const Tiling& tiling, Isa) const override {
     return tiling.algorithm == name() && tiling.fields.empty();
   }
-  std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa,
-                                    int threads) const override {
+  std::vector<Candidate> every_candidate(const Problem& problem, const Kernel& geometry, Isa,
+                                         int threads) const override {
     // Multiply-adds a second, measured on Zen 3: 3.5e9 channels-last with fused multiply-add.
     const double rate = core::cpu().isa >= Isa::avx2 ? 3e9 : 2e8;
     return {{Tiling{"portable", {}}, static_cast<double>(meeting_taps(problem, geometry)) / rate / threads}};

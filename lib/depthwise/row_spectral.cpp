@@ -189,16 +189,12 @@ class RowSpectral final : public Algorithm {
            RowSpectralGeometry(problem, geometry, *parameters, isa).feasible();
   }
 
-  std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa isa,
-                                    int threads) const override {
+  std::vector<Candidate> every_candidate(const Problem& problem, const Kernel& geometry, Isa isa,
+                                         int threads) const override {
     std::vector<Candidate> found;
     if (isa == Isa::portable || problem.numerics == Numerics::exact) return found;
     // The transform goes along the longer side of the kernel.
     add_axis(found, problem, geometry, isa, threads, geometry.height > geometry.width);
-    std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
-      return a.predicted_seconds < b.predicted_seconds;
-    });
-    keep_best(found);
     return found;
   }
 
@@ -209,9 +205,8 @@ class RowSpectral final : public Algorithm {
   }
 
  private:
-  /// The best, and the best of each way to bring rows in, which depends most on the machine.
-  static void keep_best(std::vector<Candidate>& sorted) {
-    constexpr std::size_t most = 24;
+  /// The best of each way to bring rows in stays as well: which is faster depends most on the machine.
+  void keep_best(std::vector<Candidate>& sorted, std::size_t most) const override {
     std::size_t kept = std::min(most, sorted.size());
     std::set<std::pair<int, int>> ways;
     for (std::size_t i = 0; i < sorted.size(); i++) {

@@ -27,6 +27,9 @@ class RowSpectralExecutor final : public Executor {
   std::vector<Phase> phases(int threads) const override;
   Work work() const override;
   std::size_t prepared_bytes() const override;
+  std::span<const std::byte> weights() const override {
+    return std::as_bytes(std::span(spectra_.weights.data(), spectra_.weights.size()));
+  }
 
  private:
   struct RowCode {

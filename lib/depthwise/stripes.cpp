@@ -67,8 +67,8 @@ std::vector<Candidate> stripe_candidates(const Problem& problem, const Kernel& s
   std::vector<Candidate> found;
   for (const Algorithm* algorithm : algorithms()) {
     if (algorithm == &stripes_algorithm()) continue;
-    std::vector<Candidate> more = algorithm->candidates(problem, stripe, isa, threads);
-    found.insert(found.end(), more.begin(), more.begin() + std::min(more.size(), most));
+    const std::vector<Candidate> more = algorithm->candidates(problem, stripe, isa, threads, most);
+    found.insert(found.end(), more.begin(), more.end());
   }
   std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
     return a.predicted_seconds < b.predicted_seconds;
@@ -124,8 +124,8 @@ class StripesAlgorithm final : public Algorithm {
            legal_stripe(horizontal_problem(problem), stripes->horizontal, h, isa);
   }
 
-  std::vector<Candidate> candidates(const Problem& problem, const Kernel& geometry, Isa isa,
-                                    int threads) const override {
+  std::vector<Candidate> every_candidate(const Problem& problem, const Kernel& geometry, Isa isa,
+                                         int threads) const override {
     const auto stripes = suits(problem) ? split_stripes(geometry) : std::nullopt;
     if (!stripes) return {};
     std::vector<Candidate> all;
@@ -137,9 +137,6 @@ class StripesAlgorithm final : public Algorithm {
         add_inner(both.tiling, "h", h.tiling);
         if (both.tiling.to_string().size() <= 256) all.push_back(std::move(both));
       }
-    std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) {
-      return a.predicted_seconds < b.predicted_seconds;
-    });
     return all;
   }
 

@@ -45,12 +45,17 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
                    const StepOptions& options)
     : input_(input), options_(options), sizes_(graph.values.size()) {
   sizes_[0] = input;
-  for (std::size_t i = 0; i < graph.layers.size(); ++i) {
-    const Layer& layer = graph.layers[i];
-    const MapSize in = sizes_[layer.src];
-    sizes_[layer.dst] = output_size(layer, in);
-    steps_.push_back({prepare_step(layer, parameters[i], in, options), macs_of(layer, parameters[i], in)});
-  }
+  for (const Layer& layer : graph.layers) sizes_[layer.dst] = output_size(layer, sizes_[layer.src]);
+  steps_.resize(graph.layers.size());
+  // Kernels last: while a layer's matrix is packed it is there twice, and that shall not come on top of what kernels are
+  // packed into.
+  for (const bool depthwise : {false, true})
+    for (std::size_t i = 0; i < graph.layers.size(); ++i) {
+      const Layer& layer = graph.layers[i];
+      if ((layer.operation == Operation::depthwise) != depthwise) continue;
+      const MapSize& in = sizes_[layer.src];
+      steps_[i] = {prepare_step(layer, parameters[i], in, options), macs_of(layer, parameters[i], in)};
+    }
   plan_memory(graph);
 }
 
@@ -127,7 +132,8 @@ void SizePlan::run(const Graph& graph, const Input& input, const Output& output,
     const Step& step = *steps_[i].step;
     const auto start = options.profile != nullptr ? Clock::now() : Clock::time_point();
     step.run(layer.src == 0 ? input.pixels : at(layer.src), at(layer.dst),
-             layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_);
+             layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_,
+             i + 1 < end ? steps_[i + 1].step->weights() : std::span<const std::byte>());
     if (options.profile != nullptr)
       options.profile->layers.push_back(
           {layer.name, step.shape(), step.choice(), kind_of(layer), seconds_since(start), steps_[i].macs});

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "core/memory.hpp"
@@ -46,7 +47,11 @@ class Step {
  public:
   virtual ~Step() = default;
   virtual std::size_t scratch_bytes() const = 0;
-  virtual void run(const float* src, float* dst, const float* residual, void* scratch) const = 0;
+  /// next: weights() of the step behind this one.
+  virtual void run(const float* src, float* dst, const float* residual, void* scratch,
+                   std::span<const std::byte> next) const = 0;
+  /// What a run streams from memory, where it helps to call it up before.
+  virtual std::span<const std::byte> weights() const { return {}; }
   virtual std::string shape() const = 0;   // what it computes
   virtual std::string choice() const = 0;  // what computes it
 };

@@ -13,6 +13,13 @@ void add_once(std::vector<Item>& all, const Item& item) {
   if (std::find(all.begin(), all.end(), item) == all.end()) all.push_back(item);
 }
 
+void add_linear(Workload& all, const dense::Linear& linear) {
+  const auto at = std::find(all.linears.begin(), all.linears.end(), linear) - all.linears.begin();
+  add_once(all.linears, linear);
+  all.linear_runs.resize(all.linears.size());
+  all.linear_runs[static_cast<std::size_t>(at)]++;
+}
+
 }  // namespace
 
 depthwise::Problem depthwise_problem(const Layer& layer, const std::vector<depthwise::Branch>& branches,
@@ -53,16 +60,14 @@ Workload workload(const Architecture& architecture, const MapSize& input, int cl
         add_once(all.depthwise, depthwise_problem(layer, merged_branches(layer.branches), in, numerics));
         break;
       case Operation::linear:
-        add_once(all.linears, linear_layer(layer, in));
+        add_linear(all, linear_layer(layer, in));
         break;
       case Operation::convolution:
         add_once(all.convolutions, convolution_layer(layer, in));
         break;
       case Operation::squeeze_excite:
-        add_once(all.linears,
-                 dense::Linear{in.batch, layer.inputs, layer.hidden, true, Activation::relu, false});
-        add_once(all.linears,
-                 dense::Linear{in.batch, layer.hidden, layer.inputs, true, Activation::none, false});
+        add_linear(all, {in.batch, layer.inputs, layer.hidden, true, Activation::relu, false});
+        add_linear(all, {in.batch, layer.hidden, layer.inputs, true, Activation::none, false});
         break;
       default:
         break;

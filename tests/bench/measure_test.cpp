@@ -130,6 +130,46 @@ TEST(MeasureDepthwise, AWrongShortResultIsRefused) {
   EXPECT_THROW(measure_depthwise(depthwise::parse("n1c16h14w14k7bf16"), options), core::Error);
 }
 
+TEST(MeasureDepthwise, APeerThatIsSkippedIsListedAndGemmMayBeToo) {
+  DepthwiseOptions options = quick();
+  options.skipped_peers = {"onednn nhwc"};
+  options.gemm_macs = 1;
+  const DepthwiseRow row = measure_depthwise(depthwise::parse("n1c16h14w14k7"), options);
+  ASSERT_EQ(row.peers.size(), 3u);
+  EXPECT_FALSE(row.peers[0].ms.has_value());
+  EXPECT_NE(row.best_peer.value_or(""), "onednn nhwc");
+  for (const PeerTime& peer : row.peers) {
+    if (peer.implementation.find("gemm") != std::string::npos) {
+      EXPECT_FALSE(peer.ms.has_value());
+    }
+  }
+}
+
+TEST(MeasureDepthwise, HopelessPeersAreFarBehindOneOfTheSameConvolution) {
+  DepthwiseRow row;
+  row.peers = {{"onednn nhwc merged", "brgdmm", 1.0, {}},  {"onednn blocked merged", "jit", 2.9, {}},
+               {"onednn nchw merged", "gemm", 0.5, {}},    {"onednn nhwc k5x3", "brgdmm", 40.0, {}},
+               {"onednn blocked k5x3", "jit", 10.0, {}},   {"onednn nchw k5x3", "ref:any", {}, {}},
+               {"onednn sum of branches", "jit", 10.0, {}}};
+  EXPECT_EQ(hopeless_peers(row),
+            (std::vector<std::string>{"onednn nchw merged", "onednn nhwc k5x3", "onednn nchw k5x3"}));
+}
+
+TEST(MeasureDepthwise, WhatOnlyTheFirstVisitMeasuredIsKept) {
+  std::vector<DepthwiseRow> visits(3);
+  for (std::size_t i = 0; i < visits.size(); i++) {
+    visits[i].ratio = std::vector<double>{2.0, 5.0, 3.0}[i];
+    visits[i].peers = {{"onednn nhwc", "brgdmm", 1.0, {}}, {"onednn nchw", "gemm", {}, {}}};
+  }
+  visits[0].ms_cold = 7;
+  visits[0].peers[0].ms = 9;
+  visits[0].peers[1].ms = 100;
+  const DepthwiseRow row = middle_of(std::move(visits));
+  EXPECT_EQ(row.ms_cold, 7);
+  EXPECT_EQ(row.peers[0].ms, 1.0);
+  EXPECT_EQ(row.peers[1].ms, 100.0);
+}
+
 TEST(MeasureDepthwise, TheMiddleVisitCounts) {
   std::vector<DepthwiseRow> visits(3);
   for (std::size_t i = 0; i < visits.size(); i++) {

@@ -26,10 +26,11 @@ def run(*arguments):
         return done, rows
 
 
-def made_up(scale, shape="n1c8h8w8k7"):
-    """A run of one row whose rounds are around `scale` of the peer's time."""
+def made_up(scale, shape="n1c8h8w8k7", visits=(1.0, 1.0, 1.0)):
+    """A run of one row whose rounds are around `scale` of the peer's time, and its visits at multiples of it."""
     rounds = [scale * (1 + 0.001 * (i % 5)) for i in range(15)]
-    return {"context": {"cpu": "x"}, "rows": [{"suite": "sizes", "shape": shape, "rounds": rounds, "best_peer_ms": 2.0}]}
+    return {"context": {"cpu": "x"}, "rows": [{"suite": "sizes", "shape": shape, "rounds": rounds, "best_peer_ms": 2.0,
+                                               "visits": [{"ms": scale * v, "best_peer_ms": 2.0} for v in visits]}]}
 
 
 class Suites(unittest.TestCase):
@@ -63,6 +64,24 @@ class Compare(unittest.TestCase):
     def test_faster_or_within_the_limit_is_no_failure(self):
         self.assertEqual(compare.report(made_up(1.0), made_up(0.8), 0.05), 0)
         self.assertEqual(compare.report(made_up(1.0), made_up(1.03), 0.05), 0)
+
+    def test_visits_that_overlap_prove_nothing(self):
+        self.assertEqual(compare.report(made_up(1.0, visits=(1.0, 0.9, 1.3)), made_up(1.2), 0.05), 0)
+
+    def test_the_program_fails_above_its_limit_only(self):
+        with tempfile.TemporaryDirectory() as folder:
+            old, slower = os.path.join(folder, "old.json"), os.path.join(folder, "slower.json")
+            for path, run_of in ((old, made_up(1.0)), (slower, made_up(1.2))):
+                with open(path, "w") as file:
+                    json.dump(run_of, file)
+
+            def code(*arguments):
+                return subprocess.run([sys.executable, os.path.join(ROOT, "bench", "compare.py"), *arguments],
+                                      capture_output=True).returncode
+            self.assertEqual(code(old, slower), 1)
+            self.assertEqual(code(slower, old), 0)
+            self.assertEqual(code(old, slower, "--limit", "0.25"), 0)
+            self.assertEqual(code(old, os.path.join(folder, "missing.json")), 2)
 
     def test_noise_is_not_significant(self):
         self.assertGreater(compare.mann_whitney_p([1, 3, 5, 7, 9, 11, 13, 15, 17], [2, 4, 6, 8, 10, 12, 14, 16, 18]), 0.5)

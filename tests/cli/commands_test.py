@@ -167,7 +167,7 @@ class Commands(ProgramTest):
 
     def test_bench_model(self):
         row = self.json("bench", "model", MODEL, "--size", "64", "--rounds", "3", "--profile", "--layers")
-        for key in ("ms", "images_per_second", "large_depthwise_ms", "other_gmac", "peak_gflops"):
+        for key in ("ms", "images_per_second", "large_depthwise_ms", "other_gmac", "peak_gflops", "first_result_ms", "peak_memory_bytes"):
             self.assertGreater(row[key], 0, key)
         self.assertEqual((row["model"], row["size"]), (MODEL, "64x64"))
         self.assertIn("large depthwise", [kind["kind"] for kind in row["profile"]])

@@ -64,6 +64,20 @@ TEST(Choice, SmallWorkMayUseFewerThreads) {
   EXPECT_EQ(plan.tiling().to_string(), "portable threads=2") << "what is printed can be forced again";
 }
 
+/// Work that waits for memory too: each core fetches its own. What is predicted to gain nothing is not raced.
+TEST(Choice, AllThreadsArePredictedFasterThanOneOnALargeMap) {
+  if (isa == Isa::portable) GTEST_SKIP() << "no code can be generated, so there is portable alone";
+  const Problem problem = parse("n1c128h112w112k3+relu");
+  const auto best = [&](int threads) {
+    double seconds = 1;
+    for (const tuner::Candidate& each : question(problem, "direct", isa, threads).candidates())
+      if (each.text.find("threads=") == std::string::npos) seconds = std::min(seconds, each.predicted_seconds);
+    return seconds;
+  };
+  EXPECT_LT(best(2), 0.7 * best(1));
+  EXPECT_LT(best(4), 0.7 * best(2));
+}
+
 TEST(Choice, LinesFromOutsideAreTrustedInNothing) {
   const Problem problem = parse("n1c40h14w14k13"), exact = parse("n1c40h14w14k13exact");
   const Kernel geometry = merged_geometry(problem);

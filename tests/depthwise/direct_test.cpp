@@ -100,6 +100,17 @@ TEST_P(Direct, ThreadsDoNotChangeBits) {
   }
 }
 
+// Few channels must not leave threads without work.
+TEST_P(Direct, OneImageOf128ChannelsHasWorkFor64Threads) {
+  for (const char* shape : {"n1c128h56w56k3", "n1c128h56w56k5", "n1c128h56w56k7"}) {
+    const Case c(shape);
+    const Kernel kernel = merge(c.problem, c.weights, c.bias);
+    const Tiling best = candidates(c.problem, 64).front();
+    const auto executor = direct_algorithm().prepare(c.problem, kernel, best, GetParam());
+    for (const Phase& phase : executor->phases(64)) EXPECT_GE(phase.tasks, 64) << best.to_string();
+  }
+}
+
 TEST_P(Direct, NansAndInfinitiesGoWherePortableSendsThem) {
   std::mt19937_64 random(7);
   for (const char* shape :

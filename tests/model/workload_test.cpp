@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
 #include <set>
 #include <string>
 #include <vector>
@@ -42,6 +44,11 @@ TEST(Workload, IsWhatTheNetworkRuns) {
     for (const dense::Linear& l : all.linears)
       linears.insert(fmt::format("{}x{} to {}", l.rows, l.inputs, l.outputs));
     EXPECT_EQ(linears, computed(profile, {LayerKind::pointwise})) << name;
+    const auto pointwise =
+        std::count_if(profile.layers.begin(), profile.layers.end(),
+                      [](const LayerProfile& layer) { return layer.kind == LayerKind::pointwise; });
+    EXPECT_EQ(std::accumulate(all.linear_runs.begin(), all.linear_runs.end(), 0), pointwise) << name;
+    EXPECT_EQ(all.linear_runs.size(), all.linears.size());
     EXPECT_EQ(all.convolutions.size(), computed(profile, {LayerKind::dense_conv}).size()) << name;
   }
 }

@@ -125,6 +125,22 @@ TEST(Race, SlowCandidatesCostLittle) {
   EXPECT_GE(machine.runs["fast"], 7);
 }
 
+TEST(Race, TellsHowItGoesFromTheFirstCandidateOn) {
+  InventedMachine machine(3);
+  machine.cost = {{"a", 1.8e-3}, {"b", 1e-3}, {"c", 1.5e-3}};
+  RaceOptions o = options(machine);
+  std::vector<std::string> told;
+  int rounds = 0;
+  o.progress = [&](int n, std::size_t left, const std::string& leader, double seconds) {
+    if (n == 0) told.push_back(leader + std::to_string(left));
+    EXPECT_NEAR(seconds, leader == "a" ? 1.8e-3 : 1e-3, 0.1e-3);
+    rounds = n;
+  };
+  const RaceResult result = race(machine.candidates(), machine.runner(), o);
+  EXPECT_EQ(told, (std::vector<std::string>{"a1", "b2", "b3"}));
+  EXPECT_EQ(rounds, result.rounds);
+}
+
 TEST(Race, TinyRunsAreRepeatedWithinATiming) {
   InventedMachine machine(4);
   machine.cost = {{"a", 1e-6}, {"b", 1.2e-6}};

@@ -80,6 +80,36 @@ typedef struct replk_cpu_info {
 /* Fills *info, whose struct_size is set. */
 REPLK_API replk_status replk_get_cpu_info(replk_cpu_info* info);
 
+/* ---- Tuning ---- */
+
+/* What a plan does where several algorithms can compute it. OFF: the cost model chooses. CACHED: what was measured before
+ * on this machine for this problem, else for a near one, else the cost model; never measures. NOW: what was measured before,
+ * else it is measured when the plan is made, which takes up to the budget, and remembered. Results keep their accuracy class
+ * whichever is chosen. */
+typedef enum replk_tuning_mode {
+  REPLK_TUNING_OFF = 0,
+  REPLK_TUNING_CACHED = 1,
+  REPLK_TUNING_NOW = 2
+} replk_tuning_mode;
+
+typedef struct replk_tuning {
+  size_t struct_size;
+  replk_tuning_mode mode;
+  double budget_seconds; /* of measuring one problem; at least 0 (one run of one candidate), at most 86400 */
+} replk_tuning;
+
+/* CACHED and 2 seconds. */
+static inline replk_tuning replk_tuning_default(void) {
+  replk_tuning t = {sizeof(replk_tuning), REPLK_TUNING_CACHED, 2.0};
+  return t;
+}
+
+/* How this process tunes; the mode is at first what REPLK_TUNING in the environment says, else CACHED. Plans that exist, and
+ * those of a model's sizes that were prepared, stay as they are. Both calls are thread-safe; a plan that is being made goes
+ * by what was set when it began. *tuning has its struct_size set. */
+REPLK_API replk_status replk_set_tuning(const replk_tuning* tuning);
+REPLK_API replk_status replk_get_tuning(replk_tuning* tuning);
+
 /* ---- Depthwise convolution ---- */
 
 typedef enum replk_layout { REPLK_NHWC = 0, REPLK_NCHW = 1 } replk_layout;

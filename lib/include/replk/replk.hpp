@@ -35,6 +35,24 @@ inline replk_cpu_info cpu_info() {
   return info;
 }
 
+struct Tuning {
+  replk_tuning_mode mode = REPLK_TUNING_CACHED;
+  double budget_seconds = 2;  // of measuring one problem
+};
+
+/// How this process tunes: plans made from now on. Thread-safe.
+inline void set_tuning(const Tuning& tuning) {
+  replk_tuning c = replk_tuning_default();
+  c.mode = tuning.mode;
+  c.budget_seconds = tuning.budget_seconds;
+  check(replk_set_tuning(&c));
+}
+inline Tuning tuning() {
+  replk_tuning c = replk_tuning_default();
+  check(replk_get_tuning(&c));
+  return {c.mode, c.budget_seconds};
+}
+
 struct DepthwiseOptions {
   int threads = 0;        // 0: all
   std::string algorithm;  // empty: the tuner's choice
