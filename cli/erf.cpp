@@ -123,8 +123,9 @@ std::vector<Area> high_contribution_areas(const std::vector<double>& scores, Siz
   return areas;
 }
 
-std::string gigabytes(std::size_t bytes) {
-  return fmt::format("{:.2f} GB", static_cast<double>(bytes) / 1e9);
+std::string memory_text(std::size_t bytes) {
+  const auto megabytes = static_cast<double>(bytes) / 1e6;
+  return megabytes < 1000 ? fmt::format("{:.0f} MB", megabytes) : fmt::format("{:.2f} GB", megabytes / 1000);
 }
 
 ExitCode run(const Arguments& arguments, bool json) {
@@ -136,8 +137,9 @@ ExitCode run(const Arguments& arguments, bool json) {
   const LoadedNetwork loaded = load_network(arguments.network);
   const model::Network& network = loaded.network;
   model::Gradient gradient(network, size.height, size.width);
-  const std::string memory = fmt::format("{} for activations and gradients, {} for weights",
-                                         gigabytes(gradient.bytes()), gigabytes(2 * network.weight_bytes()));
+  const std::string memory =
+      fmt::format("{} for activations and gradients, {} for weights", memory_text(gradient.bytes()),
+                  memory_text(2 * network.weight_bytes()));
 
   std::vector<float> input(static_cast<std::size_t>(size.height) * size.width * 3), slopes(input.size());
   Contributions contributions(size);

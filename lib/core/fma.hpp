@@ -16,7 +16,7 @@ inline float emulated_fma(float a, float b, float c) {
   const auto bits = std::bit_cast<std::uint64_t>(sum);
   const bool inexact = (error > 0) | (error < 0);
   const std::uint64_t step = (error > 0) == (sum > 0) ? 1 : ~std::uint64_t{0};
-  return static_cast<float>(std::bit_cast<double>(bits + (inexact & ((bits & 1) == 0) ? step : 0)));
+  return static_cast<float>(std::bit_cast<double>(bits + ((inexact & ((bits & 1) == 0)) ? step : 0)));
 }
 
 }  // namespace replk::core

@@ -66,4 +66,8 @@ void release(void* memory, std::size_t bytes) noexcept {
     std::free(memory);
 }
 
+void keep_pages_small(void* memory, std::size_t bytes) noexcept {
+  if (is_mapped(bytes)) ::madvise(memory, mapped_size(bytes), MADV_NOHUGEPAGE);
+}
+
 }  // namespace replk::core

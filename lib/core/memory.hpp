@@ -21,6 +21,9 @@ constexpr std::size_t round_up(std::size_t value, std::size_t multiple) {
 void* allocate(std::size_t bytes, bool zeroed);
 /// memory: allocate(bytes, ...)'s, or null.
 void release(void* memory, std::size_t bytes) noexcept;
+/// For memory that is seldom read, before it is filled: no page of it is huge, so that it takes no more than
+/// it holds.
+void keep_pages_small(void* memory, std::size_t bytes) noexcept;
 
 /// A fixed-size array of trivially copyable elements, aligned to a cache line, uninitialised unless asked.
 /// Move-only.

@@ -155,7 +155,8 @@ FoldedDense fold_dense(const Layer& layer, TensorReader& reader, int threads) {
 std::vector<depthwise::Branch> merged_branches(const std::vector<depthwise::Branch>& branches) {
   std::vector<depthwise::Branch> merged;
   for (const Branch& branch : branches)
-    if (std::none_of(merged.begin(), merged.end(), [&](const Branch& outer) { return covers(outer, branch); }))
+    if (std::none_of(merged.begin(), merged.end(),
+                     [&](const Branch& outer) { return covers(outer, branch); }))
       merged.push_back(branch);
   return merged;
 }
@@ -192,6 +193,8 @@ FoldedDepthwise fold_depthwise(const Layer& layer, TensorReader& reader, int thr
   FoldedDepthwise folded;
   for (const DoubleBranch& branch : branches) {
     Buffer<float> weights(branch.weights.size());
+    // They are read again only when a map of another size comes.
+    core::keep_pages_small(weights.data(), weights.size() * sizeof(float));
     const std::size_t taps = branch.branch.taps();
     const auto round_channel = [&](std::int64_t c, int) {
       for (std::size_t i = c * taps; i < (c + 1) * taps; ++i)

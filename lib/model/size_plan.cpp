@@ -47,8 +47,8 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
   sizes_[0] = input;
   for (const Layer& layer : graph.layers) sizes_[layer.dst] = output_size(layer, sizes_[layer.src]);
   steps_.resize(graph.layers.size());
-  // Kernels last: while a layer's matrix is packed it is there twice, and that shall not come on top of what kernels are
-  // packed into.
+  // Kernels last: while a layer's matrix is packed it is there twice, and that shall not come on top of what
+  // kernels are packed into.
   for (const bool depthwise : {false, true})
     for (std::size_t i = 0; i < graph.layers.size(); ++i) {
       const Layer& layer = graph.layers[i];

@@ -1,6 +1,7 @@
 // Networks through the C API and its C++ wrapper.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <string>
@@ -94,6 +95,47 @@ TEST(ModelApi, ProgressIsToldAndCancels) {
   EXPECT_EQ(model, nullptr);
   EXPECT_GT(last, 0.5);
   EXPECT_LT(last, 1.0);
+}
+
+TEST(ModelApi, ABatchIsItsImages) {
+  replk::Model model(nano);
+  const std::vector<float> first = image(64, 32), second = image(64, 32, 1);
+  std::vector<float> both = first;
+  both.insert(both.end(), second.begin(), second.end());
+  const std::vector<float> logits = model.classify(both, 2, 64, 32);
+  std::vector<float> alone = model.classify(first, 1, 64, 32);
+  const std::vector<float> other = model.classify(second, 1, 64, 32);
+  ASSERT_NE(alone, other);
+  alone.insert(alone.end(), other.begin(), other.end());
+  ASSERT_EQ(logits.size(), alone.size());
+  float largest = 0;
+  for (float value : alone) largest = std::max(largest, std::abs(value));
+  for (std::size_t i = 0; i < logits.size(); i++) ASSERT_NEAR(logits[i], alone[i], 1e-5f * largest) << i;
+}
+
+TEST(ModelApi, AnotherThreadStopsRunsThatAreUnderWay) {
+  replk::Model::Options options;
+  options.threads = 1;
+  replk::Model model(nano, {}, options);
+  const std::vector<float> pixels = image(96, 96);
+  replk::Cancel cancel;
+  std::atomic<int> runs{0}, stopped{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; t++)
+    threads.emplace_back([&] {
+      try {
+        for (;;) {
+          model.classify(pixels, 1, 96, 96, &cancel);
+          runs++;
+        }
+      } catch (const replk::Error& error) {
+        stopped += error.status() == REPLK_CANCELLED;
+      }
+    });
+  while (runs < 3) std::this_thread::yield();
+  cancel.request();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(stopped, 3);
 }
 
 TEST(ModelApi, CppWrapperRunsFromManyThreadsAndCancels) {

@@ -1,8 +1,10 @@
 #include "core/memory.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 namespace replk::core {
@@ -29,12 +31,28 @@ TEST(Buffer, IsZeroedWhenAsked) {
 }
 
 TEST(Buffer, LargeOnesAreZeroedAlignedAndWritableToTheirEnds) {
-  for (std::size_t bytes : {std::size_t{1} << 20, (std::size_t{1} << 20) + 1, std::size_t{5} << 20, (std::size_t{4} << 20) - 1}) {
+  for (std::size_t bytes :
+       {std::size_t{1} << 20, (std::size_t{1} << 20) + 1, std::size_t{5} << 20, (std::size_t{4} << 20) - 1}) {
     Buffer<char> buffer(bytes, true);
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % alignment, 0u);
     for (char value : buffer) ASSERT_EQ(value, 0);
     buffer[0] = buffer[bytes - 1] = 1;
   }
+}
+
+/// What lies behind it in the huge page that it would have.
+TEST(Buffer, InSmallPagesTakesNoMoreThanItHolds) {
+  constexpr std::size_t bytes = std::size_t{3} << 19;
+  Buffer<char> buffer(bytes);
+  if (reinterpret_cast<std::uintptr_t>(buffer.data()) % (std::size_t{2} << 20) != 0)
+    GTEST_SKIP() << "the sanitizer owns the heap";
+  keep_pages_small(buffer.data(), bytes);
+  std::memset(buffer.data(), 1, bytes);
+  unsigned char resident = 0;
+  ASSERT_EQ(::mincore(buffer.data() + bytes - 4096, 4096, &resident), 0);
+  EXPECT_EQ(resident & 1, 1);
+  ASSERT_EQ(::mincore(buffer.data() + bytes, 4096, &resident), 0);
+  EXPECT_EQ(resident & 1, 0);
 }
 
 TEST(Buffer, OfNothingHoldsNothing) {

@@ -71,7 +71,8 @@ TEST(Choice, AllThreadsArePredictedFasterThanOneOnALargeMap) {
   const auto best = [&](int threads) {
     double seconds = 1;
     for (const tuner::Candidate& each : question(problem, "direct", isa, threads).candidates())
-      if (each.text.find("threads=") == std::string::npos) seconds = std::min(seconds, each.predicted_seconds);
+      if (each.text.find("threads=") == std::string::npos)
+        seconds = std::min(seconds, each.predicted_seconds);
     return seconds;
   };
   EXPECT_LT(best(2), 0.7 * best(1));

@@ -71,7 +71,8 @@ class Guard : public testing::Test {
     const double of_allowed =
         compare(c.problem, c.weights, tensors, wanted.samples, wanted.fast).max_of_allowed;
     EXPECT_LE(of_allowed, 1);
-    worst_ = std::max(worst_, of_allowed);
+    if (c.problem.type == DataType::f32)
+      worst_ = std::max(worst_, of_allowed);  // elsewhere rounding fills it
   }
 
   /// Plans and runs with everything at `side`, each tensor `gap` or a few more elements away from its page.

@@ -1,6 +1,6 @@
-// What one input may cost: a second of processor time and 256 MiB of heap at once. libFuzzer's own limits
-// count the wall clock, which a busy machine stops, and resident pages, of which the sanitizer's are the
-// most.
+// What one input may cost: a second of processor time, where a target says no other, and 256 MiB of heap at
+// once. libFuzzer's own limits count the wall clock, which a busy machine stops, and resident pages, of which
+// the sanitizer's are the most.
 #pragma once
 #include <sanitizer/allocator_interface.h>
 
@@ -14,13 +14,13 @@ namespace replk::fuzz {
 
 class Limits {
  public:
-  Limits() : start_(processor_seconds()) {
+  explicit Limits(double most_seconds = 1) : most_seconds_(most_seconds), start_(processor_seconds()) {
     static const int hooks = __sanitizer_install_malloc_and_free_hooks(allocated, freed);
     if (!hooks) stop("the allocator cannot be watched", 0);
     live = most = 0;
   }
   ~Limits() {
-    if (const double seconds = processor_seconds() - start_; seconds > 1)
+    if (const double seconds = processor_seconds() - start_; seconds > most_seconds_)
       stop("seconds of processor time", seconds);
     if (most > 256 << 20) stop("bytes of heap at once", static_cast<double>(most));
   }
@@ -48,7 +48,7 @@ class Limits {
     std::abort();
   }
 
-  double start_;
+  double most_seconds_, start_;
 };
 
 }  // namespace replk::fuzz

@@ -58,6 +58,7 @@ class Installed(unittest.TestCase):
         run(CMAKE, "--build", tree)
         self.check_program(tree / "depthwise_c", "c")
         self.check_program(tree / "depthwise_cpp", "cpp")
+        run(tree / "network_c", LD_LIBRARY_PATH="")
 
     def test_pkg_config(self):
         where = {"PKG_CONFIG_PATH": str(self.library.parent / "pkgconfig")}

@@ -28,7 +28,7 @@ with tempfile.TemporaryDirectory() as directory:
     run(CMAKE, "--install", work / "build", "--prefix", work / "prefix")
     run(CMAKE, "-G", GENERATOR, "-S", EXAMPLES, "-B", work / "examples", f"-DCMAKE_PREFIX_PATH={work / 'prefix'}", *compilers)
     run(CMAKE, "--build", work / "examples")
-    for program in ("depthwise_c", "depthwise_cpp"):
+    for program in ("depthwise_c", "depthwise_cpp", "network_c"):
         linked = run("ldd", work / "examples" / program)
         assert "libreplk_cpu" not in linked, linked
         print(program, run(work / "examples" / program).strip())

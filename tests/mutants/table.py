@@ -60,7 +60,7 @@ MUTANTS = [
     ("jit/registers.cpp", "v >= 0 && values_[v].reg >= 0 && dies_here(v)", "v >= 0 && values_[v].reg >= 0",
      "a result takes the register of a value that is still needed"),
     ("jit/registers.cpp", "emit(spill);", "{}", "spilled values are not written"),
-    ("jit/codelet.cpp", "vmaxps(result, vec(zero_register_), first);", "vmaxps(result, first, vec(zero_register_));",
+    ("jit/codelet.cpp", "return vmaxps(result, vec(zero_register_), first);", "return vmaxps(result, first, vec(zero_register_));",
      "ReLU of a NaN is 0 in transforms"),
     ("jit/codelet.cpp", "return vfmsub231ps(x, y, z);", "return vfmadd231ps(x, y, z);", "one form of a multiply-subtract adds"),
     ("jit/codelet.cpp", "return vfnmadd213ps(x, y, c);", "return vfmadd213ps(x, y, c);", "one form of a negated multiply-add does not negate"),
