@@ -75,8 +75,8 @@ class GemmEngine final : public Engine {
            std::span<const std::byte> next) const override {
     core::parallel_for(blocks_ * groups_, threads_, [&](std::int64_t task, int) {
       const std::int64_t tasks = blocks_ * groups_, bytes = std::ssize(next);
-      std::span<const std::byte> later =
-          next.subspan(bound(bytes, tasks, task), bound(bytes, tasks, task + 1) - bound(bytes, tasks, task));
+      const std::int64_t from = bound(bytes, tasks, task);
+      std::span<const std::byte> later = next.subspan(from, bound(bytes, tasks, task + 1) - from);
       const std::int64_t block = task / groups_, group = task % groups_;
       const std::int64_t first = bound(tiles_, blocks_, block), end = bound(tiles_, blocks_, block + 1);
       const std::int64_t panel = bound(panels_, groups_, group),

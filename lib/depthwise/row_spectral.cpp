@@ -46,12 +46,42 @@ struct Machine {
 };
 
 const Machine& machine(Isa isa) {
-  static constexpr Machine intel_avx512{2,    0.436, 1.84, 17.4, {1.22, 1.37, 1.39},    1.57, 5.18,
-                                        1.04, 1.20,  3.76, 0.64, {1.94, 1.28, 1, 0.985}};
-  static constexpr Machine intel_avx2{2,    0.415, 3.34, 20.5, {1.0, 0.87, 0.89},    0.92, 6.01,
-                                      2.34, 1.45,  1.57, 4.07, {1.58, 1.26, 1, 0.97}};
-  static constexpr Machine zen3{4,   1.67, 0.2, 4, {1.25, 1.28, 1.35},   1.4, 1,
-                                0.5, 0,    2,   5, {1.35, 1.06, 1, 0.99}};
+  static constexpr Machine intel_avx512{.pipes = 2,
+                                        .row = 0.436,
+                                        .plane_in_l2 = 1.84,
+                                        .plane_beyond = 17.4,
+                                        .column = {1.22, 1.37, 1.39},
+                                        .transform = 1.57,
+                                        .line = 5.18,
+                                        .colliding = 1.04,
+                                        .ahead = 1.20,
+                                        .packed = 3.76,
+                                        .across = 0.64,
+                                        .run = {1.94, 1.28, 1, 0.985}};
+  static constexpr Machine intel_avx2{.pipes = 2,
+                                      .row = 0.415,
+                                      .plane_in_l2 = 3.34,
+                                      .plane_beyond = 20.5,
+                                      .column = {1.0, 0.87, 0.89},
+                                      .transform = 0.92,
+                                      .line = 6.01,
+                                      .colliding = 2.34,
+                                      .ahead = 1.45,
+                                      .packed = 1.57,
+                                      .across = 4.07,
+                                      .run = {1.58, 1.26, 1, 0.97}};
+  static constexpr Machine zen3{.pipes = 4,
+                                .row = 1.67,
+                                .plane_in_l2 = 0.2,
+                                .plane_beyond = 4,
+                                .column = {1.25, 1.28, 1.35},
+                                .transform = 1.4,
+                                .line = 1,
+                                .colliding = 0.5,
+                                .ahead = 0,
+                                .packed = 2,
+                                .across = 5,
+                                .run = {1.35, 1.06, 1, 0.99}};
   if (core::cpu().vendor != "GenuineIntel") return zen3;
   return isa == Isa::avx512 ? intel_avx512 : intel_avx2;
 }

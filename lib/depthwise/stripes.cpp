@@ -99,8 +99,9 @@ class StripesExecutor final : public Executor {
       return;
     }
     // Both stripes of some channels, while these are in the L2.
+    const std::size_t each = this->each();
     const auto body = [&](std::int64_t index, int thread) {
-      char* const scratch = static_cast<char*>(workspace) + each() * static_cast<std::size_t>(thread);
+      char* const scratch = static_cast<char*>(workspace) + each * static_cast<std::size_t>(thread);
       vertical_->run_task(tensors, scratch, index);
       horizontal_->run_task(added, scratch, index);
     };
