@@ -94,14 +94,16 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
 
   std::vector<std::function<void()>> runs{[&] { plan.run(tensors, workspace.data()); }};
   std::vector<PeerTime*> timed;
-  for (PeerGroup& group : peers)
-    for (std::size_t i = 0; i < group.peers.size(); i++)
-      if (group.raced[i]) {
-        runs.push_back([peer = group.peers[i].get()] { peer->run(); });
-        timed.push_back(&group.times[i]);
+  std::vector<int> parts{0};
+  for (std::size_t g = 0; g < peers.size(); g++)
+    for (std::size_t i = 0; i < peers[g].peers.size(); i++)
+      if (peers[g].raced[i]) {
+        runs.push_back([peer = peers[g].peers[i].get()] { peer->run(); });
+        timed.push_back(&peers[g].times[i]);
+        parts.push_back(static_cast<int>(g));
       }
   const double peak_before = fma_peak_gflops(row.threads);
-  const std::vector<Times> times = race(runs, options.race);
+  const std::vector<Times> times = race(runs, options.race, parts);
   row.peak_gflops = (peak_before + fma_peak_gflops(row.threads)) / 2;
 
   if (options.cold_rounds > 0) row.ms_cold = 1e3 * cold_seconds(runs[0], options.cold_rounds);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <numeric>
+#include <map>
 #include <random>
 
 namespace replk::bench {
@@ -28,19 +28,24 @@ double Times::median() const {
   return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
-std::vector<Times> race(const std::vector<std::function<void()>>& candidates, const RaceOptions& options) {
+std::vector<Times> race(const std::vector<std::function<void()>>& candidates, const RaceOptions& options,
+                        const std::vector<int>& parts) {
   std::vector<Times> times(candidates.size());
   std::vector<double> first;
   for (const auto& run : candidates) first.push_back(time(run, 1));
-  const double best = first.empty() ? 0 : *std::min_element(first.begin(), first.end());
-  const double rival = first.size() < 2 ? 0 : *std::min_element(first.begin() + 1, first.end());
+  std::map<int, double> fastest;  // of the rivals of a part
+  const auto part = [&](std::size_t i) { return parts.empty() ? 0 : parts[i]; };
+  for (std::size_t i = 1; i < candidates.size(); i++) {
+    double& least = fastest.try_emplace(part(i), first[i]).first->second;
+    least = std::min(least, first[i]);
+  }
 
-  std::vector<int> turns(candidates.size(), options.max_rounds);
-  for (std::size_t i = 0; i < candidates.size(); i++) {
-    if (first[i] <= options.slow * best) continue;
-    times[i].seconds.push_back(first[i]);
+  std::vector<int> turns(candidates.size(), options.max_rounds);  // ours has them all
+  for (std::size_t i = 1; i < candidates.size(); i++) {
+    if (first[i] <= options.slow * first[0]) continue;
     const double affordable = options.seconds / 2 / (2 * first[i]);
-    turns[i] = first[i] > 2 * rival ? 0 : std::min(options.slow_turns - 1, static_cast<int>(affordable));
+    turns[i] = first[i] > 2 * fastest[part(i)] ? 0 : static_cast<int>(std::min(affordable, 1.0 * turns[i]));
+    if (turns[i] == 0) times[i].seconds.push_back(first[i]);
   }
   std::mt19937_64 random(options.seed);
   const double end = now() + options.seconds;

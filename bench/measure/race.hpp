@@ -10,8 +10,8 @@ struct RaceOptions {
   int rounds = 15;      // at least
   int max_rounds = 45;  // as many as fit in the seconds, up to this
   double seconds = 1.0;
-  double slow = 3;     // a candidate whose first run takes this many times the best one's gets few turns
-  int slow_turns = 5;  // at most, while they fit in half the seconds
+  double slow = 3;  // a rival whose first run takes this many times ours has the turns that fit in half the
+                    // seconds
   double slot_seconds = 3e-4;  // short runs are repeated for so long, and the mean of the slot counts
   std::uint64_t seed = 1;
 };
@@ -23,10 +23,11 @@ struct Times {
 };
 
 /// Every round runs each candidate once, in an order drawn anew for each. Each turn is preceded by an untimed
-/// run, so that all meet their own data in the caches. Candidate 0 is ours, the others are its rivals. Their
-/// preceding first runs, timed, say which are slow; of these, one that takes twice the fastest rival's time
-/// cannot be the best and is timed that once, the others in the first rounds.
-std::vector<Times> race(const std::vector<std::function<void()>>& candidates,
-                        const RaceOptions& options = {});
+/// run, so that all meet their own data in the caches. Candidate 0 is ours, the others are its rivals. `parts`
+/// says which rivals compute the same, where they do not all do the whole of it: rivals of one part have one
+/// number. Their preceding first runs, timed, say which are slow; of these, one that takes twice the time of
+/// the fastest of its part cannot be the best and is timed that once.
+std::vector<Times> race(const std::vector<std::function<void()>>& candidates, const RaceOptions& options = {},
+                        const std::vector<int>& parts = {});
 
 }  // namespace replk::bench

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -17,7 +18,7 @@ DepthwiseOptions quick() {
   DepthwiseOptions options;
   options.threads = 1;
   options.race = {
-      .rounds = 2, .max_rounds = 2, .seconds = 0, .slow = 3, .slow_turns = 1, .slot_seconds = 0, .seed = 1};
+      .rounds = 2, .max_rounds = 2, .seconds = 0, .slow = 3, .slot_seconds = 0, .seed = 1};
   return options;
 }
 
@@ -35,7 +36,6 @@ TEST(Race, InterleavesAndTimesTheSlowOnce) {
             .max_rounds = 15,
             .seconds = 0,
             .slow = 20,
-            .slow_turns = 5,
             .slot_seconds = 0,
             .seed = 1});
   ASSERT_EQ(times.size(), 3u);
@@ -48,21 +48,27 @@ TEST(Race, InterleavesAndTimesTheSlowOnce) {
   EXPECT_NE(calls.find("bbaa"), std::string::npos);
 }
 
-TEST(Race, ASlowRivalThatMayBeTheBestGetsAFewTurns) {
-  const auto sleep = [](int ms) {
-    return [ms] { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); };
-  };
-  const auto times = race({sleep(1), sleep(20), sleep(200)}, {.rounds = 15,
-                                                              .max_rounds = 15,
-                                                              .seconds = 2,
-                                                              .slow = 5,
-                                                              .slow_turns = 4,
-                                                              .slot_seconds = 0,
-                                                              .seed = 1});
+std::function<void()> sleep(int ms) {
+  return [ms] { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); };
+}
+
+TEST(Race, ASlowRivalThatMayBeTheBestGetsTheTurnsThatFit) {
+  const auto times =
+      race({sleep(1), sleep(20), sleep(200)},
+           {.rounds = 15, .max_rounds = 15, .seconds = 0.4, .slow = 5, .slot_seconds = 0, .seed = 1});
   EXPECT_EQ(times[0].seconds.size(), 15u);
-  EXPECT_GE(times[1].seconds.size(), 2u);
-  EXPECT_LE(times[1].seconds.size(), 4u);
+  EXPECT_GE(times[1].seconds.size(), 1u);
+  EXPECT_LE(times[1].seconds.size(), 5u);
   EXPECT_EQ(times[2].seconds.size(), 1u);
+}
+
+TEST(Race, OursHasEveryTurnThoughARivalDoesAPartInNoTime) {
+  const auto times =
+      race({sleep(20), sleep(1), sleep(100)},
+           {.rounds = 6, .max_rounds = 6, .seconds = 10, .slow = 3, .slot_seconds = 0, .seed = 1}, {0, 0, 1});
+  EXPECT_EQ(times[0].seconds.size(), 6u);
+  EXPECT_EQ(times[1].seconds.size(), 6u);
+  EXPECT_EQ(times[2].seconds.size(), 6u);  // alone in its part
 }
 
 TEST(Race, MedianOfEvenAndOddCounts) {
