@@ -51,7 +51,7 @@ struct Row {
   double ms = 0;                            // of the best
   std::size_t candidates = 0, untried = 0;  // of the exhaustive search; untried: its budget ended before
   double tuned_ratio = 1, analytic_ratio = 1, tune_seconds = 0;
-  int repeats = 0, agreeing = 0;  // tunings whose pick is the first one's, or within 2 % of its time
+  int repeats = 0, agreeing = 0;  // tunings whose pick is the commonest one, or within 2 % of its time
 };
 
 Row measure(const std::string& shape, int threads, int repeats, double budget) {
@@ -125,9 +125,12 @@ Row measure(const std::string& shape, int threads, int repeats, double budget) {
   row.tuned_ratio = ratio[row.tuned] / least;
   row.analytic_ratio = ratio[row.analytic] / least;
   row.repeats = repeats;
+  const std::string commonest = *std::max_element(tunings.begin(), tunings.end(), [&](auto& a, auto& b) {
+    return std::count(tunings.begin(), tunings.end(), a) < std::count(tunings.begin(), tunings.end(), b);
+  });
   for (const std::string& pick : tunings) {
-    const double apart = ratio[pick] / ratio[row.tuned];
-    row.agreeing += pick == row.tuned || (apart < 1.02 && apart > 1 / 1.02);
+    const double apart = ratio[pick] / ratio[commonest];
+    row.agreeing += pick == commonest || (apart < 1.02 && apart > 1 / 1.02);
   }
   return row;
 }

@@ -230,7 +230,7 @@ void add_cache(CLI::App& program) {
     std::vector<std::string> files;
     std::string out;
     std::size_t sample = 8;
-    double budget = 2;
+    double budget = tuner::kBudgetSeconds;
   };
   auto a = std::make_shared<Arguments>();
   CLI::App* cache = program.add_subcommand("cache", "Look after what `tune` remembers");

@@ -26,7 +26,7 @@ constexpr int thread_counts[] = {1, 2, 8, 64};
 struct Arguments {
   std::string shape;
   int threads = 0;
-  double budget = 2;
+  double budget = tuner::kBudgetSeconds;
   bool again = false;
 };
 

@@ -19,6 +19,10 @@ namespace {
 // counts like one that makes it 2 % longer. A mean would follow the spike, a minimum would reward the
 // candidate with the luckiest round, and the signed-rank test assumes symmetric differences, which times,
 // bounded below only, do not have.
+//
+// Where data and weights come to lie in the caches moves a time by some percent, for each candidate another
+// way and for as long as they lie there. Who runs the pick later has yet another place. So the rounds are
+// spread over several places, and no candidate that is near is dropped before it has seen three.
 constexpr double kTie = 0.01;         // times closer than this are equal
 constexpr double kLevel = 0.01;       // of the one-sided test that drops a candidate: needs 7 rounds at least
 constexpr double kGross = 1.3;        // slower than this in each of the first three rounds: out at once
@@ -27,6 +31,8 @@ constexpr double kDisturbed = 0.03;   // change of the calibration kernel over a
 constexpr double kLeastSeconds = 50e-6;  // a timing shorter than this repeats the run
 constexpr double kLongSeconds = 20e-3;   // a run longer than this is qualified by one
 constexpr int kLeastRounds = 7;
+constexpr int kRoundsAPlace = 5, kLeastPlaces = 3;
+constexpr double kPlaced = 0.1;  // what a place may do to a ratio
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 
 /// P(Binomial(n, 1/2) <= k).
@@ -74,6 +80,7 @@ class Race {
       drop();
       if (!left_.empty()) tell(left_.size(), leader(), median(kept(leader())));
       if (settled()) break;
+      if (result_.rounds % kRoundsAPlace == 0) move();
     }
     conclude();
     return result_;
@@ -93,10 +100,12 @@ class Race {
   }
 
   /// Seconds of one run, or NaN after an exception. A timing during which a thread waited for a core is taken
-  /// again, and of three such the shortest counts; the round is then a disturbed one.
+  /// again, and of three such the shortest counts; the round is then a disturbed one. A short run is preceded
+  /// by an untimed one, so that each meets its own data in the caches, not what its rival left there.
   double time(std::size_t i) {
     double shortest = std::numeric_limits<double>::infinity();
     try {
+      if (standing(i).seconds > 0 && standing(i).seconds < kLongSeconds) runner_.run(candidates_[i].text);
       for (int attempt = 0; attempt < 3; attempt++) {
         const double lost = options_.clock.lost(), start = now();
         for (int n = 0; n < repeats_[i]; n++) runner_.run(candidates_[i].text);
@@ -201,6 +210,20 @@ class Race {
     }
   }
 
+  /// All that are left go to other memory, and are run there once before they are timed.
+  void move() {
+    if (!runner_.move || left_.size() < 2 || now() >= end_) return;
+    try {
+      runner_.move();
+      for (std::size_t i : left_) runner_.run(candidates_[i].text);
+    } catch (const std::exception& error) {  // one that cannot run says so again when it is timed
+      core::log(core::LogLevel::info, "tuner: moved data: {}", error.what());
+    }
+    places_++;
+  }
+
+  bool seen_enough_places() const { return !runner_.move || places_ >= kLeastPlaces; }
+
   std::vector<double> kept(std::size_t i) const {
     std::vector<double> values = times_[i];
     std::erase_if(values, [](double v) { return std::isnan(v); });
@@ -225,12 +248,13 @@ class Race {
   void drop() {
     if (left_.empty()) return;
     const std::size_t first = leader();
+    const double near = 1 + (seen_enough_places() ? kTie : kPlaced);
     std::erase_if(left_, [&](std::size_t i) {
       if (i == first) return false;
       const std::vector<double> behind = ratios(i, first);
       const bool gross = result_.rounds >= 3 &&
                          std::all_of(behind.begin(), behind.end(), [](double r) { return r > kGross; });
-      if (!gross && surely_above(behind) <= 1 + kTie) return false;
+      if (!gross && surely_above(behind) <= near) return false;
       leave(i, Standing::slower);
       return true;
     });
@@ -251,8 +275,8 @@ class Race {
   }
 
   bool settled() const {
-    if (left_.empty()) return true;
-    if (result_.rounds < kLeastRounds) return false;
+    if (left_.size() < 2) return result_.rounds >= kLeastRounds || left_.empty();
+    if (result_.rounds < kLeastRounds || !seen_enough_places()) return false;
     const std::size_t best = pick();
     return std::all_of(left_.begin(), left_.end(),
                        [&](std::size_t i) { return i == best || surely_above(ratios(i, best)) > 1 - kTie; });
@@ -301,7 +325,7 @@ class Race {
   std::vector<int> repeats_;
   std::vector<std::size_t> left_;
   bool lost_core_ = false;  // in some timing of this round
-  int disturbed_rounds_ = 0;
+  int disturbed_rounds_ = 0, places_ = 1;
   RaceResult result_;
 };
 

@@ -23,10 +23,13 @@ struct Runner {
       verify;                                        // prepares it and compares its result with the reference
   std::function<void(const std::string& text)> run;  // one run
   std::function<void(const std::string& text)> release;  // it is out: free what it holds
+  std::function<void()> move = nullptr;  // data and what is prepared go to other memory; null: they cannot
 };
 
+constexpr double kBudgetSeconds = 4;  // of one choice
+
 struct RaceOptions {
-  double budget_seconds = 2;
+  double budget_seconds = kBudgetSeconds;
   std::uint64_t seed = 1;  // of the order within a round
   int most_rounds = 25;
   std::size_t field = 16;  // more candidates than this are thinned by a qualifying run each

@@ -25,7 +25,7 @@ struct Progress {
 /// How this process tunes. The defaults come from the environment: REPLK_TUNING=off|cached|now.
 struct Settings {
   Mode mode = Mode::cached;
-  double budget_seconds = 2;   // of one choice
+  double budget_seconds = kBudgetSeconds;
   std::size_t shortlist = 16;  // best predicted candidates that may be measured
   bool again = false;          // mode now measures what is in the cache too
   std::function<void(const Progress&)> progress;

@@ -154,7 +154,7 @@ tuner::Question question(const Problem& problem, const std::optional<std::string
   };
   q.runner = {[trial](const std::string& line) { return trial->verify(line); },
               [trial](const std::string& line) { trial->run(line); },
-              [trial](const std::string& line) { trial->release(line); }};
+              [trial](const std::string& line) { trial->release(line); }, [trial] { trial->move(); }};
   return q;
 }
 

@@ -88,13 +88,18 @@ Tensors Trial::tensors() {
   return {src_.data(), dst_.data(), problem_.epilogue.residual ? residual_.data() : nullptr};
 }
 
+void Trial::prepare(Prepared& prepared, const Choice& choice) {
+  // What was there before is freed when the new one has its memory, which is therefore another.
+  prepared.executor = choice.algorithm->prepare(problem_, kernel_, choice.tiling, isa_);
+  prepared.threads = choice.threads;
+}
+
 bool Trial::verify(const std::string& line) {
   if (samples_.empty()) make_data();
   std::optional<Choice> choice = read_choice(line, problem_, kernel_, isa_, threads_);
   if (!choice) return false;
   Prepared& prepared = prepared_[line];
-  prepared.executor = choice->algorithm->prepare(problem_, kernel_, choice->tiling, isa_);
-  prepared.threads = choice->threads;
+  prepare(prepared, *choice);
   const std::size_t needed = prepared.executor->workspace_bytes(prepared.threads);
   if (workspace_.size() < needed) workspace_ = core::Buffer<std::byte>(needed);
   std::memset(dst_.data(), 0xff, dst_.size());  // NaNs: what is not written is not right
@@ -111,6 +116,17 @@ void Trial::run(const std::string& line) {
 
 void Trial::release(const std::string& line) {
   prepared_.erase(line);
+}
+
+void Trial::move() {
+  const auto elsewhere = [](core::Buffer<std::byte>& buffer) {
+    core::Buffer<std::byte> other(buffer.size());
+    if (buffer.size() > 0) std::memcpy(other.data(), buffer.data(), buffer.size());
+    buffer = std::move(other);
+  };
+  for (core::Buffer<std::byte>* buffer : {&src_, &dst_, &residual_, &workspace_}) elsewhere(*buffer);
+  for (auto& [line, prepared] : prepared_)
+    if (const auto choice = read_choice(line, problem_, kernel_, isa_, threads_)) prepare(prepared, *choice);
 }
 
 const Executor& Trial::executor(const std::string& line) const {

@@ -11,6 +11,8 @@
 
 namespace replk::depthwise {
 
+struct Choice;
+
 /// Makes nothing before the first candidate is verified. Weights and activations are seeded random numbers of
 /// ordinary size: zeros and denormals take other times than real data do. One thread at a time.
 class Trial {
@@ -25,6 +27,8 @@ class Trial {
   bool verify(const std::string& line);
   void run(const std::string& line);
   void release(const std::string& line);
+  /// Puts data, workspace and every candidate that is prepared into other memory.
+  void move();
   /// What was prepared for this line.
   const Executor& executor(const std::string& line) const;
 
@@ -35,6 +39,7 @@ class Trial {
   };
   void make_data();
   Tensors tensors();
+  void prepare(Prepared& prepared, const Choice& choice);
 
   Problem problem_;
   Isa isa_;

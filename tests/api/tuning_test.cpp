@@ -58,7 +58,7 @@ TEST(Tuning, IsSetAndTold) {
   EXPECT_EQ(replk::tuning().budget_seconds, 0.25);
   replk::set_tuning({});
   EXPECT_EQ(replk::tuning().mode, REPLK_TUNING_CACHED);
-  EXPECT_EQ(replk::tuning().budget_seconds, 2);
+  EXPECT_EQ(replk::tuning().budget_seconds, 4);
 
   const auto refused = [](auto change, const char* words) {
     replk_tuning t = replk_tuning_default();

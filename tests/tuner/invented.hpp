@@ -23,8 +23,10 @@ class InventedMachine {
   double jump = 0;      // relative size of a change of the clock from one run to the next
   double calibration_noise = 0;
   double theft = 0;  // probability of a run during which somebody else has the core for as long as five runs take
+  double place = 0;  // relative spread of what a place in memory does to a candidate's time, until the next move
   std::map<std::string, double> cost;  // seconds
   std::map<std::string, int> runs, verified, released;
+  int moves = 0;
   std::vector<std::string> wrong, throwing;
 
   Clock clock() {
@@ -40,13 +42,18 @@ class InventedMachine {
               if (std::find(throwing.begin(), throwing.end(), text) != throwing.end())
                 throw std::runtime_error("no");
               runs[text]++;
-              advance(cost.at(text), noise, spike);
+              const double luck = std::normal_distribution<double>(0, place)(random_);
+              advance(cost.at(text) * (1 + placed_.try_emplace(text, luck).first->second), noise, spike);
               if (std::uniform_real_distribution<double>(0, 1)(random_) < theft) {
                 time_ += 5 * cost.at(text);
                 stolen_ += 5 * cost.at(text);
               }
             },
-            [this](const std::string& text) { released[text]++; }};
+            [this](const std::string& text) { released[text]++; },
+            [this] {
+              moves++;
+              placed_.clear();
+            }};
   }
   std::vector<Candidate> candidates() const {
     std::vector<Candidate> all;
@@ -66,6 +73,7 @@ class InventedMachine {
     return seconds * factor;
   }
   std::mt19937_64 random_;
+  std::map<std::string, double> placed_;
   double time_ = 1000, stolen_ = 0;
 };
 

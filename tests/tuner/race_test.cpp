@@ -150,6 +150,22 @@ TEST(Race, TinyRunsAreRepeatedWithinATiming) {
   EXPECT_NEAR(result.standings[0].seconds, 1e-6, 0.1e-6);
 }
 
+TEST(Race, ALuckyPlaceInMemoryDoesNotDecide) {
+  int moving = 0, staying = 0;
+  for (int seed = 0; seed < 200; seed++) {
+    InventedMachine machine(seed), still(seed);
+    machine.cost = still.cost = {{"a", 1.04e-3}, {"b", 1e-3}, {"c", 1.05e-3}};
+    machine.place = still.place = 0.03;
+    moving += run(machine, machine.candidates()).winner == 1;
+    EXPECT_GE(machine.moves, 1);
+    Runner runner = still.runner();
+    runner.move = nullptr;
+    staying += race(still.candidates(), runner, options(still)).winner == 1;
+  }
+  EXPECT_GE(moving, 185);
+  EXPECT_LE(staying, 170);
+}
+
 TEST(Race, AMachineThatStaysDisturbedTaintsTheResult) {
   InventedMachine steady(6), disturbed(6);
   steady.cost = disturbed.cost = {{"a", 1e-3}, {"b", 1.01e-3}};

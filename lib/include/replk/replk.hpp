@@ -37,7 +37,7 @@ inline replk_cpu_info cpu_info() {
 
 struct Tuning {
   replk_tuning_mode mode = REPLK_TUNING_CACHED;
-  double budget_seconds = 2;  // of measuring one problem
+  double budget_seconds = 4;  // of measuring one problem
 };
 
 /// How this process tunes: plans made from now on. Thread-safe.
