@@ -205,6 +205,7 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
       const auto [layout, height] = part(g, true, rows, along.outs);
       if (added)
         pack_rows(layout, height, residual, at, channels, g.lanes, added, w.row_stride, w.block_stride);
+      expect_rows(layout, height, tensors.dst, at, channels);
       rows_[t.along].inverse_buffered(planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, buffer,
                                       bias + b * g.lanes, added, rows, blocks);
       if (g.problem.epilogue.activation == Activation::gelu)

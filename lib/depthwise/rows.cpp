@@ -11,6 +11,8 @@
 // Compiled for AVX2 and F16C whatever the flags; callers run it only where the CPU has them.
 #define REPLK_AVX2 [[gnu::target("avx2,fma,f16c")]]
 #define REPLK_AVX2_INLINE [[gnu::target("avx2,fma,f16c"), gnu::always_inline]] inline
+// Blocks of 16 lanes are AVX-512's.
+#define REPLK_AVX512 [[gnu::target("avx512f,avx512dq,fma,f16c")]]
 
 namespace replk::depthwise {
 namespace {
@@ -184,12 +186,50 @@ REPLK_AVX2 void unpack_channels_last(const RowLayout& layout, const float* packe
 // NCHW: 8 channels x 8 columns are transposed in registers. The last columns go with some before them for a
 // second time, which takes less than a part of a tile.
 
+/// 4 columns x 16 channels. Each column is written as the vector that the row pass will read: the store queue
+/// cannot put one together from two halves, and the load would wait until both have left it.
+template <class T>
+REPLK_AVX512 inline void pack_columns(const T* x, std::int64_t plane, float* y) {
+  __m512 m[4];
+  for (int i = 0; i < 4; i++) {  // channels i, i + 4, i + 8 and i + 12 meet in one register
+    m[i] = _mm512_zextps128_ps512(load4(x + i * plane));
+    m[i] = _mm512_mask_broadcast_f32x4(m[i], 0x00f0, load4(x + (i + 4) * plane));
+    m[i] = _mm512_mask_broadcast_f32x4(m[i], 0x0f00, load4(x + (i + 8) * plane));
+    m[i] = _mm512_mask_broadcast_f32x4(m[i], 0xf000, load4(x + (i + 12) * plane));
+  }
+  // Masks of all lanes: GCC 12 warns of its own unmasked intrinsics.
+  constexpr __mmask16 all = 0xffff;
+  const __m512 a = _mm512_maskz_unpacklo_ps(all, m[0], m[1]), b = _mm512_maskz_unpackhi_ps(all, m[0], m[1]);
+  const __m512 c = _mm512_maskz_unpacklo_ps(all, m[2], m[3]), d = _mm512_maskz_unpackhi_ps(all, m[2], m[3]);
+  _mm512_storeu_ps(y, _mm512_shuffle_ps(a, c, 0x44));
+  _mm512_storeu_ps(y + 16, _mm512_shuffle_ps(a, c, 0xee));
+  _mm512_storeu_ps(y + 32, _mm512_shuffle_ps(b, d, 0x44));
+  _mm512_storeu_ps(y + 48, _mm512_shuffle_ps(b, d, 0xee));
+}
+
+/// Whole blocks of 16 lanes, rows of at least 4 columns; gives the number of channels done.
+template <class T>
+REPLK_AVX512 int pack_whole_blocks(const RowLayout& layout, const T* x, int channels, float* packed,
+                                   std::int64_t block_stride) {
+  const std::int64_t plane = layout.channel_stride;
+  const int width = layout.width, last = width - 4;
+  int c = 0;
+  for (; c + 16 <= channels; c += 16, packed += block_stride) {
+    const T* from = x + c * plane;
+    for (int i = 0; i + 4 <= width; i += 4) pack_columns(from + i, plane, packed + i * 16);
+    if (width % 4) pack_columns(from + last, plane, packed + last * 16);
+  }
+  return c;
+}
+
 template <class T, int lanes>
 REPLK_AVX2 void pack_planes(const RowLayout& layout, const T* x, int channels, float* packed,
                             std::int64_t block_stride) {
   const std::int64_t plane = layout.channel_stride;
   const int padded = (channels + lanes - 1) / lanes * lanes, width = layout.width;
-  for (int c = 0; c < padded; c += unit) {
+  int c = 0;
+  if (lanes == 16 && width >= 4) c = pack_whole_blocks(layout, x, channels, packed, block_stride);
+  for (; c < padded; c += unit) {
     const T* from = x + c * plane;
     float* to = packed + packed_at<lanes>(c, block_stride);
     if (channels - c >= unit && width >= unit) {
@@ -277,6 +317,12 @@ void unpack_row(const RowLayout& layout, const float* packed, std::int64_t block
 
 namespace {
 
+/// Calls bytes up, to be written. (Not __builtin_prefetch: GCC drops calls of a function that does nothing else.)
+void expect(const char* begin, std::int64_t bytes) {
+  for (std::int64_t i = 0; i < bytes; i += core::alignment) asm volatile("prefetchw %0" ::"m"(begin[i]));
+  asm volatile("prefetchw %0" ::"m"(begin[bytes - 1]));
+}
+
 /// Rows that follow each other without a gap in the tensor and in the packed block are one long row: a small
 /// map of NCHW has hardly any whole tile in a row.
 bool one_row(const RowLayout& layout, int lanes, std::int64_t row_stride) {
@@ -292,6 +338,19 @@ void pack_rows(const RowLayout& layout, int count, const void* tensor, std::int6
   if (one_row(layout, lanes, row_stride)) run.width *= std::exchange(count, 1);
   for (int r = 0; r < count; r++)
     pack_row(run, tensor, at + r * layout.row_stride, channels, lanes, packed + r * row_stride, block_stride);
+}
+
+void expect_rows(const RowLayout& layout, int count, const void* tensor, std::int64_t at, int channels) {
+  if (layout.channel_stride == 1) return;
+  const std::int64_t size = static_cast<std::int64_t>(size_of(layout.type));
+  const char* begin = static_cast<const char*>(tensor) + at * size;
+  // Rows of one channel are one run where nothing lies between them, and so are whole channels.
+  std::int64_t run = layout.width;
+  if (run == layout.row_stride) run *= std::exchange(count, 1);
+  if (run == layout.channel_stride) run *= std::exchange(channels, 1);
+  for (int c = 0; c < channels; c++)
+    for (int r = 0; r < count; r++)
+      expect(begin + (c * layout.channel_stride + r * layout.row_stride) * size, run * size);
 }
 
 void unpack_rows(const RowLayout& layout, int count, const float* packed, std::int64_t row_stride,
