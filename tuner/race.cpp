@@ -22,7 +22,7 @@ namespace {
 //
 // Where data and weights come to lie in the caches moves a time by some percent, for each candidate another
 // way and for as long as they lie there. Who runs the pick later has yet another place. So the rounds are
-// spread over several places, and no candidate that is near is dropped before it has seen three.
+// spread over several places, and no candidate that is near is dropped before it has seen five.
 constexpr double kTie = 0.01;         // times closer than this are equal
 constexpr double kLevel = 0.01;       // of the one-sided test that drops a candidate: needs 7 rounds at least
 constexpr double kGross = 1.3;        // slower than this in each of the first three rounds: out at once
@@ -30,8 +30,9 @@ constexpr double kUnqualified = 2.0;  // slower than this in the qualifying runs
 constexpr double kDisturbed = 0.03;   // change of the calibration kernel over a round
 constexpr double kLeastSeconds = 50e-6;  // a timing shorter than this repeats the run
 constexpr double kLongSeconds = 20e-3;   // a run longer than this is qualified by one
+constexpr double kWarmSeconds = 1e-3;    // untimed runs before a timing
 constexpr int kLeastRounds = 7;
-constexpr int kRoundsAPlace = 5, kLeastPlaces = 3;
+constexpr int kRoundsAPlace = 2, kLeastPlaces = 5;
 constexpr double kPlaced = 0.1;  // what a place may do to a ratio
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 
@@ -100,12 +101,11 @@ class Race {
   }
 
   /// Seconds of one run, or NaN after an exception. A timing during which a thread waited for a core is taken
-  /// again, and of three such the shortest counts; the round is then a disturbed one. A short run is preceded
-  /// by an untimed one, so that each meets its own data in the caches, not what its rival left there.
+  /// again, and of three such the shortest counts; the round is then a disturbed one.
   double time(std::size_t i) {
     double shortest = std::numeric_limits<double>::infinity();
     try {
-      if (standing(i).seconds > 0 && standing(i).seconds < kLongSeconds) runner_.run(candidates_[i].text);
+      warm_up(i);
       for (int attempt = 0; attempt < 3; attempt++) {
         const double lost = options_.clock.lost(), start = now();
         for (int n = 0; n < repeats_[i]; n++) runner_.run(candidates_[i].text);
@@ -119,6 +119,14 @@ class Race {
     }
     lost_core_ = true;
     return shortest;
+  }
+
+  /// So that each meets its own data in the caches, not what its rival left there. Once is not enough: a cache
+  /// learns from several runs what is worth keeping.
+  void warm_up(std::size_t i) {
+    const double expected = standing(i).seconds;
+    if (expected == 0 || expected > kLongSeconds) return;
+    for (double spent = 0; spent < kWarmSeconds; spent += expected) runner_.run(candidates_[i].text);
   }
 
   bool verified(std::size_t i) {
@@ -215,7 +223,8 @@ class Race {
     if (!runner_.move || left_.size() < 2 || now() >= end_) return;
     try {
       runner_.move();
-      for (std::size_t i : left_) runner_.run(candidates_[i].text);
+      for (std::size_t i : left_)
+        if (now() < end_) runner_.run(candidates_[i].text);
     } catch (const std::exception& error) {  // one that cannot run says so again when it is timed
       core::log(core::LogLevel::info, "tuner: moved data: {}", error.what());
     }
