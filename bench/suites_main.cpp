@@ -100,6 +100,8 @@ ordered_json row_json(const Suite& suite, const std::string& shape, const Depthw
           {"note", row.note}};
 }
 
+constexpr int kMoreVisits = 3;  // times two
+
 /// Google Benchmark comes back to a row in random order, after whatever disturbed it before.
 struct Visited {
   const Suite* suite;
@@ -113,6 +115,14 @@ void visit_once(Visited& row, VisitOptions options) {
     options.cold_rounds = 0;
   }
   row.visits.push_back(visit_in_child(row.shape, options));
+}
+
+/// Two visits more, and two more again, to the rows whose visits do not agree.
+void visit_the_undecided(std::deque<Visited>& visited, const VisitOptions& options) {
+  for (int more = 0; more < kMoreVisits; more++)
+    for (Visited& row : visited)
+      if (undecided(row.visits))
+        for (int i = 0; i < 2; i++) visit_once(row, options);
 }
 
 /// Gives a row's rounds to Google Benchmark.
@@ -162,6 +172,12 @@ int run(const Options& options) {
     }
   }
   benchmark::RunSpecifiedBenchmarks();
+  try {
+    visit_the_undecided(visited, options.visit);
+  } catch (const core::Error& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    wrong = true;
+  }
   ordered_json rows = ordered_json::array();
   for (Visited& row : visited)
     if (!row.visits.empty())

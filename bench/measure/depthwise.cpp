@@ -52,6 +52,9 @@ double cold_seconds(const std::function<void()>& run, int rounds) {
   return times.median();
 }
 
+/// What visits of one row are compared by.
+double figure(const DepthwiseRow& row) { return row.ratio.value_or(row.ms); }
+
 DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   DepthwiseRow row;
   row.threads = core::effective_threads(options.threads);
@@ -127,8 +130,16 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
 
 }  // namespace
 
+bool undecided(const std::vector<DepthwiseRow>& visits) {
+  constexpr double apart = 1.03;
+  std::vector<double> figures;
+  for (const DepthwiseRow& row : visits) figures.push_back(figure(row));
+  std::sort(figures.begin(), figures.end());
+  const std::size_t middle = figures.size() / 2;
+  return figures.size() > 2 && figures[middle + 1] > apart * figures[middle - 1];
+}
+
 DepthwiseRow middle_of(std::vector<DepthwiseRow> visits) {
-  const auto figure = [](const DepthwiseRow& row) { return row.ratio.value_or(row.ms); };
   std::vector<Visit> all;
   for (const DepthwiseRow& row : visits) all.push_back({row.ms, row.best_peer_ms});
   const std::string source =

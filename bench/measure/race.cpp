@@ -55,7 +55,8 @@ std::vector<Times> race(const std::vector<std::function<void()>>& candidates, co
       if (round < turns[i]) order.push_back(i);
     std::shuffle(order.begin(), order.end(), random);
     for (const std::size_t i : order) {
-      const double warm = time(candidates[i], 1);
+      double warm = time(candidates[i], 1);
+      for (double spent = warm; spent < options.warm_seconds; spent += warm) warm = time(candidates[i], 1);
       const int repeats =
           static_cast<int>(std::clamp(std::ceil(options.slot_seconds / std::max(warm, 1e-9)), 1.0, 1e4));
       times[i].seconds.push_back(time(candidates[i], repeats));

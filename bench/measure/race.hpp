@@ -12,6 +12,7 @@ struct RaceOptions {
   double seconds = 1.0;
   double slow = 3;  // a rival whose first run takes this many times ours has the turns that fit in half the
                     // seconds
+  double warm_seconds = 1e-3;  // of untimed runs before a turn, one at least
   double slot_seconds = 3e-4;  // short runs are repeated for so long, and the mean of the slot counts
   std::uint64_t seed = 1;
 };
@@ -22,8 +23,8 @@ struct Times {
   double median() const;
 };
 
-/// Every round runs each candidate once, in an order drawn anew for each. Each turn is preceded by an untimed
-/// run, so that all meet their own data in the caches. Candidate 0 is ours, the others are its rivals. `parts`
+/// Every round runs each candidate once, in an order drawn anew for each. Each turn is preceded by untimed
+/// runs, so that all meet their own data in the caches, which learn from several runs what is worth keeping. Candidate 0 is ours, the others are its rivals. `parts`
 /// says which rivals compute the same, where they do not all do the whole of it: rivals of one part have one
 /// number. Their preceding first runs, timed, say which are slow; of these, one that takes twice the time of
 /// the fastest of its part cannot be the best and is timed that once.

@@ -18,7 +18,7 @@ DepthwiseOptions quick() {
   DepthwiseOptions options;
   options.threads = 1;
   options.race = {
-      .rounds = 2, .max_rounds = 2, .seconds = 0, .slow = 3, .slot_seconds = 0, .seed = 1};
+      .rounds = 2, .max_rounds = 2, .seconds = 0, .slow = 3, .warm_seconds = 0, .slot_seconds = 0, .seed = 1};
   return options;
 }
 
@@ -36,6 +36,7 @@ TEST(Race, InterleavesAndTimesTheSlowOnce) {
             .max_rounds = 15,
             .seconds = 0,
             .slow = 20,
+            .warm_seconds = 0,
             .slot_seconds = 0,
             .seed = 1});
   ASSERT_EQ(times.size(), 3u);
@@ -55,7 +56,7 @@ std::function<void()> sleep(int ms) {
 TEST(Race, ASlowRivalThatMayBeTheBestGetsTheTurnsThatFit) {
   const auto times =
       race({sleep(1), sleep(20), sleep(200)},
-           {.rounds = 15, .max_rounds = 15, .seconds = 0.4, .slow = 5, .slot_seconds = 0, .seed = 1});
+           {.rounds = 15, .max_rounds = 15, .seconds = 0.4, .slow = 5, .warm_seconds = 0, .slot_seconds = 0, .seed = 1});
   EXPECT_EQ(times[0].seconds.size(), 15u);
   EXPECT_GE(times[1].seconds.size(), 1u);
   EXPECT_LE(times[1].seconds.size(), 5u);
@@ -65,7 +66,7 @@ TEST(Race, ASlowRivalThatMayBeTheBestGetsTheTurnsThatFit) {
 TEST(Race, OursHasEveryTurnThoughARivalDoesAPartInNoTime) {
   const auto times =
       race({sleep(20), sleep(1), sleep(100)},
-           {.rounds = 6, .max_rounds = 6, .seconds = 10, .slow = 3, .slot_seconds = 0, .seed = 1}, {0, 0, 1});
+           {.rounds = 6, .max_rounds = 6, .seconds = 10, .slow = 3, .warm_seconds = 0, .slot_seconds = 0, .seed = 1}, {0, 0, 1});
   EXPECT_EQ(times[0].seconds.size(), 6u);
   EXPECT_EQ(times[1].seconds.size(), 6u);
   EXPECT_EQ(times[2].seconds.size(), 6u);  // alone in its part
@@ -193,6 +194,19 @@ TEST(MeasureDepthwise, TheMiddleVisitCounts) {
     EXPECT_EQ(row.visits[i].ms, (std::vector<double>{20, 50, 30})[i]);
     EXPECT_EQ(row.visits[i].best_peer_ms, (std::vector<double>{40, 250, 90})[i]);
   }
+}
+
+TEST(MeasureDepthwise, VisitsThatDisagreeAboutTheMiddleAreUndecided) {
+  const auto told = [](const std::vector<double>& ratios) {
+    std::vector<DepthwiseRow> visits(ratios.size());
+    for (std::size_t i = 0; i < ratios.size(); i++) visits[i].ratio = ratios[i];
+    return undecided(visits);
+  };
+  EXPECT_FALSE(told({2.0}));
+  EXPECT_FALSE(told({2.02, 2.0, 2.01}));
+  EXPECT_TRUE(told({2.0, 2.1, 2.01}));
+  EXPECT_FALSE(told({2.0, 2.1, 2.01, 2.02, 1.5}));
+  EXPECT_TRUE(told({2.0, 2.2, 2.1, 2.15, 1.5}));
 }
 
 TEST(MeasureDepthwise, AWrongResultIsNeverTimed) {
