@@ -15,6 +15,9 @@ std::string_view name(Isa isa);
 constexpr int vector_floats(Isa isa) {
   return isa == Isa::avx512 ? 16 : 8;
 }
+constexpr int vector_registers(Isa isa) {
+  return isa == Isa::avx512 ? 32 : 16;
+}
 
 }  // namespace replk
 

@@ -89,7 +89,7 @@ MUTANTS = [
     # Rows
     ("jit/row_transform.cpp", "inflow[0] = inflow[0] + program.input(bias, 0);", "{}", "no bias"),
     ("jit/row_transform.cpp", "spec.signs[o.index] < 0 ? -plane : plane", "plane", "planes stored negated are taken as they are"),
-    ("jit/row_transform.cpp", "register_count(isa) - relu", "register_count(isa)", "the register that holds zero is given to a value"),
+    ("jit/row_transform.cpp", "vector_registers(isa) - relu", "vector_registers(isa)", "the register that holds zero is given to a value"),
 
     # Orchestration
     ("lib/depthwise/direct_geometry.cpp", "std::min(p.height, k.height + (t.rows - 1) * p.stride_h)",
