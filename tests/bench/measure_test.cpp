@@ -17,8 +17,7 @@ namespace {
 DepthwiseOptions quick() {
   DepthwiseOptions options;
   options.threads = 1;
-  options.race = {
-      .rounds = 2, .max_rounds = 2, .seconds = 0, .slow = 3, .slot_seconds = 0, .seed = 1};
+  options.race = {.rounds = 2, .max_rounds = 2, .seconds = 0, .slow = 3, .slot_seconds = 0, .seed = 1};
   return options;
 }
 
@@ -32,12 +31,7 @@ TEST(Race, InterleavesAndTimesTheSlowOnce) {
   };
   const auto times =
       race({work('a', 5), work('b', 5), work('s', 400)},  // far apart, for a machine that is busy otherwise
-           {.rounds = 15,
-            .max_rounds = 15,
-            .seconds = 0,
-            .slow = 20,
-            .slot_seconds = 0,
-            .seed = 1});
+           {.rounds = 15, .max_rounds = 15, .seconds = 0, .slow = 20, .slot_seconds = 0, .seed = 1});
   ASSERT_EQ(times.size(), 3u);
   EXPECT_EQ(times[0].seconds.size(), 15u);
   EXPECT_EQ(times[1].seconds.size(), 15u);
