@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "bench/measure/race.hpp"
+#include "bench/options.hpp"
 #include "core/error.hpp"
-#include "core/threads.hpp"
 #include "dense/choice.hpp"
 #include "model/workload.hpp"
 #include "tuner/tuner.hpp"
@@ -46,16 +46,14 @@ std::string pick(const Way& way, const tuner::Question& question, const tuner::S
 int main(int argc, char** argv) try {
   CLI::App app("Pointwise layers of a network: the tuner's picks against one primitive everywhere");
   std::string name = "replknet-31b";
-  int size = 224, threads = 0;
+  int size = 224;
   double seconds = 2;
-  bool json = false;
+  bench::Options options;
   app.add_option("--model", name, "The network");
   app.add_option("--size", size, "Height and width of its input")->check(CLI::Range(32, 16384));
-  app.add_option("--threads", threads, "Threads (default: all)")->check(CLI::Range(1, 1024));
   app.add_option("--seconds", seconds, "For each layer, to tune it and to time it");
-  app.add_flag("--json", json, "Print one JSON object");
+  bench::add_options(app, options);
   CLI11_PARSE(app, argc, argv);
-  if (threads == 0) threads = core::default_threads();
 
   const model::Architecture architecture = model::find_architecture(name);
   const model::Workload work = model::workload(architecture, {1, size, size}, architecture.classes);
@@ -66,7 +64,7 @@ int main(int argc, char** argv) try {
   std::array<double, ways.size()> sums{};
   Json rows = Json::array();
   for (std::size_t i = 0; i < work.linears.size(); i++) {
-    const tuner::Question question = dense::question(work.linears[i], threads);
+    const tuner::Question question = dense::question(work.linears[i], options.threads);
     std::array<std::string, ways.size()> picks;
     std::map<std::string, std::size_t> contenders;  // text, index
     std::vector<std::function<void()>> runs;
@@ -77,31 +75,31 @@ int main(int argc, char** argv) try {
         core::fail(core::Status::internal, "{}: '{}' gives a wrong result", question.key.shape, text);
       runs.push_back([&question, text] { question.runner.run(text); });
     }
-    bench::RaceOptions options;
-    options.seconds = seconds;
-    const std::vector<bench::Times> times = bench::race(runs, options);
+    bench::RaceOptions race_options;
+    race_options.seconds = seconds;
+    const std::vector<bench::Times> times = bench::race(runs, race_options);
     Json row{{"layer", question.key.shape}, {"runs", work.linear_runs[i]}, {"pick", picks[0]}};
     for (std::size_t w = 0; w < ways.size(); w++) {
       const double ms = times[contenders.at(picks[w])].median() * 1e3;
       sums[w] += ms * work.linear_runs[i];
       row[std::string(ways[w].name) + "_ms"] = ms;
     }
-    if (!json)
+    if (!options.json)
       fmt::print("{:44} x{:<3} {:8.3f} tuned {:8.3f} matmul {:8.3f} convolution {:8.3f} gemm   {}\n",
                  question.key.shape, work.linear_runs[i], row["tuned_ms"].get<double>(),
                  row["matmul_ms"].get<double>(), row["convolution_ms"].get<double>(),
                  row["gemm_ms"].get<double>(), picks[0]);
     rows.push_back(std::move(row));
   }
-  Json total{{"model", name}, {"size", size}, {"threads", threads}, {"rows", rows}};
+  Json total{{"model", name}, {"size", size}, {"threads", options.threads}, {"rows", rows}};
   for (std::size_t w = 0; w < ways.size(); w++) total[std::string(ways[w].name) + "_ms"] = sums[w];
-  if (json)
+  if (options.json)
     fmt::print("{}\n", total.dump(2));
   else
     fmt::print(
         "all of {} at {}, {} threads, ms: tuned {:.2f}, always matmul {:.2f}, always convolution {:.2f}, "
         "always gemm {:.2f}\n",
-        name, size, threads, sums[0], sums[1], sums[2], sums[3]);
+        name, size, options.threads, sums[0], sums[1], sums[2], sums[3]);
   return 0;
 } catch (const core::Error& error) {
   fmt::print(stderr, "{}\n", error.what());

@@ -94,12 +94,17 @@ def roofline_section(run):
                       "multiply-add two, so transforms, mostly additions, cannot reach the multiply-add roof.") + "</figure>")
 
 
+def runtimes(measured):
+    """The names of all runtimes that something was measured in, and a table's head of them with their versions."""
+    names = list(dict.fromkeys(name for each in measured for name in each["ms"]))
+    versions = {name: v for each in measured for name, v in each.get("versions", {}).items()}
+    return names, "".join(f"<th>{html.escape(n)}<br><span class=\"soft\">{html.escape(versions.get(n, ''))}</span></th>" for n in names)
+
+
 def layer_section(layers):
     if not layers:
         return ""
-    names = list(dict.fromkeys(name for layer in layers for name in layer["ms"]))
-    versions = {name: v for layer in layers for name, v in layer.get("versions", {}).items()}
-    head = "".join(f"<th>{html.escape(n)}<br><span class=\"soft\">{html.escape(versions.get(n, ''))}</span></th>" for n in names)
+    names, head = runtimes(layers)
     body = "".join(f"<tr><td>{html.escape(layer['model'])}</td>" + "".join(
         f"<td>{layer['ms'][n]:.3g}</td>" if n in layer["ms"] else "<td>–</td>" for n in names) + "</tr>" for layer in layers)
     return ('<h2 id="layers">Single layers in other runtimes, ms</h2><div class="scroll"><table><tr><th>shape</th>' + head + "</tr>"
@@ -109,9 +114,7 @@ def layer_section(layers):
 def network_section(networks):
     if not networks:
         return ""
-    names = list(dict.fromkeys(name for n in networks for name in n["ms"]))
-    versions = {name: v for n in networks for name, v in n.get("versions", {}).items()}
-    head = "".join(f"<th>{html.escape(n)}<br><span class=\"soft\">{html.escape(versions.get(n, ''))}</span></th>" for n in names)
+    names, head = runtimes(networks)
     rows = []
     for n in networks:
         cells = "".join(f"<td>{n['ms'][name]:.1f}</td>" if name in n["ms"] else "<td>–</td>" for name in names)

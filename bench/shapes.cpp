@@ -69,22 +69,10 @@ Shapes sizes() {
 }
 
 Shapes ragged() {
-  return {"n1c1h56w56k31",
-          "n1c3h224w224k13",
-          "n1c124h56w56k31",
-          "n1c249h28w28k29",
-          "n1c499h14w14k27",
-          "n1c128h57w55k31",
-          "n2c100h33w47k15",
-          "n1c128h56w56k30",
-          "n1c128h56w56k7x21",
-          "n1c128h56w56k13s2",
-          "n1c144h56w56k3s2",
-          "n1c128h56w56k5d3",
-          "n1c64h56w56k13,5d2,3d5",
-          "n1c128h56w56k31p0",
-          "n1c128h56w56k31nchw",
-          "n1c128h56w56k31bf16"};
+  return {"n1c1h56w56k31",          "n1c3h224w224k13",   "n1c124h56w56k31",     "n1c249h28w28k29",
+          "n1c499h14w14k27",        "n1c128h57w55k31",   "n2c100h33w47k15",     "n1c128h56w56k30",
+          "n1c128h56w56k7x21",      "n1c128h56w56k13s2", "n1c144h56w56k3s2",    "n1c128h56w56k5d3",
+          "n1c64h56w56k13,5d2,3d5", "n1c128h56w56k31p0", "n1c128h56w56k31nchw", "n1c128h56w56k31bf16"};
 }
 
 }  // namespace

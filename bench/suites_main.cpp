@@ -50,19 +50,16 @@ Bound nearest_limit(const DepthwiseRow& row, const Limits& one, double clock) {
                            [](auto& a, auto& b) { return a.ms < b.ms; });
 }
 
-ordered_json peer_json(const PeerTime& peer) {
-  ordered_json json{{"name", peer.name},
-                    {"implementation", peer.implementation},
-                    {"ms", nullptr},
-                    {"creation_ms", nullptr}};
-  if (peer.ms) json["ms"] = *peer.ms;
-  if (peer.create_ms) json["creation_ms"] = *peer.create_ms;
-  return json;
-}
-
 template <class T>
 ordered_json or_null(const std::optional<T>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
+}
+
+ordered_json peer_json(const PeerTime& peer) {
+  return {{"name", peer.name},
+          {"implementation", peer.implementation},
+          {"ms", or_null(peer.ms)},
+          {"creation_ms", or_null(peer.create_ms)}};
 }
 
 ordered_json row_json(const Suite& suite, const std::string& shape, const DepthwiseRow& row,

@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "bench/options.hpp"
 #include "bench/shapes.hpp"
-#include "core/threads.hpp"
 #include "depthwise/choice.hpp"
 
 namespace {
@@ -140,26 +140,24 @@ Row measure(const std::string& shape, int threads, int repeats, double budget) {
 int main(int argc, char** argv) {
   CLI::App app("How far the tuner's and the analytic picks are from the best of all candidates");
   std::vector<std::string> shapes;
-  int threads = 0, repeats = 1;
+  int repeats = 1;
   std::size_t first = 0, count = SIZE_MAX;
   double budget = 60;
-  bool json = false;
+  bench::Options options;
   app.add_option("shape", shapes, "Shapes (default: the 40 of the tuner's figures)");
-  app.add_option("--threads", threads, "Threads (default: all)")->check(CLI::Range(1, 1024));
   app.add_option("--repeat", repeats, "Tunings from nothing")->check(CLI::Range(1, 100));
   app.add_option("--first", first, "The first shape to measure, from 0");
   app.add_option("--count", count, "How many");
   app.add_option("--budget", budget, "Most seconds of the exhaustive search and of the final of each shape");
-  app.add_flag("--json", json, "Print one JSON object");
+  bench::add_options(app, options);
   CLI11_PARSE(app, argc, argv);
   if (shapes.empty()) shapes = bench::tuning_shapes();
-  if (threads == 0) threads = core::default_threads();
 
   Means tuned, analytic;
   int repeated = 0, agreeing = 0;
   Json rows = Json::array();
   for (std::size_t i = first; i < shapes.size() && i - first < count; i++) {
-    const Row row = measure(shapes[i], threads, repeats, budget);
+    const Row row = measure(shapes[i], options.threads, repeats, budget);
     tuned.add(row.tuned_ratio);
     analytic.add(row.analytic_ratio);
     repeated += row.repeats;
@@ -176,7 +174,7 @@ int main(int argc, char** argv) {
                     {"tune_seconds", row.tune_seconds},
                     {"tunings", row.repeats},
                     {"agreeing", row.agreeing}});
-    if (!json) {
+    if (!options.json) {
       fmt::print(
           "{:32} {:8.3f} ms of {:3} ({} untried)  tuned {:.3f} ({:.1f} s)  analytic {:.3f}  same {}/{}\n    "
           "best {}\n    "
@@ -186,8 +184,8 @@ int main(int argc, char** argv) {
       std::fflush(stdout);
     }
   }
-  if (json) {
-    fmt::print("{}\n", Json({{"threads", threads},
+  if (options.json) {
+    fmt::print("{}\n", Json({{"threads", options.threads},
                              {"rows", rows},
                              {"tuned_geometric_mean", tuned.geometric()},
                              {"tuned_worst", tuned.worst},

@@ -48,7 +48,7 @@ class Assembler : private detail::AllocatorHolder, public Xbyak::CodeGenerator {
   bool wide() const { return isa_ == Isa::avx512; }
   int lanes() const { return vector_floats(isa_); }
   int vector_bytes() const { return 4 * lanes(); }
-  int registers() const { return wide() ? 32 : 16; }
+  int registers() const { return vector_registers(isa_); }
   /// Vector register i at the width in use.
   Xbyak::Xmm vec(int i) const { return Xbyak::Xmm(wide() ? Xbyak::Operand::ZMM : Xbyak::Operand::YMM, i); }
 

@@ -116,7 +116,7 @@ class ConvolutionPrograms {
 
 RegisterOptions register_options(Isa isa) {
   RegisterOptions options;
-  options.registers = isa == Isa::avx512 ? 32 : 16;
+  options.registers = vector_registers(isa);
   options.readable_outputs = 1u << between;
   return options;
 }
@@ -216,15 +216,7 @@ std::vector<std::uint8_t> generate(const ColumnFftSpec& spec) {
 
 Counts count_pair(const ColumnFftSpec& spec) {
   const Stages s = stages(spec);
-  Counts sum;
-  for (const Allocation* stage : {&s.forward, &s.product, &s.inverse}) {
-    sum.instructions += stage->counts.instructions;
-    sum.multiplies += stage->counts.multiplies;
-    sum.adds += stage->counts.adds;
-    sum.loads += stage->counts.loads;
-    sum.stores += stage->counts.stores;
-  }
-  return sum;
+  return s.forward.counts + s.product.counts + s.inverse.counts;
 }
 
 }  // namespace replk::jit

@@ -94,7 +94,7 @@ std::int64_t direct_code_fmas(const DirectSpec& spec) {
 }
 
 bool direct_fits(Isa isa, int rows, int columns, Activation activation) {
-  const int registers = isa == Isa::avx512 ? 32 : 16, sums = rows * columns;
+  const int registers = vector_registers(isa), sums = rows * columns;
   const int temporaries = activation == Activation::gelu ? 3 : 1;
   return rows >= 1 && columns >= 1 && rows <= 8 && columns <= 32 &&
          sums + std::max(rows, temporaries) <= registers;

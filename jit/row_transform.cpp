@@ -51,13 +51,9 @@ Listing inverse_listing(const RowInverseSpec& spec) {
   return lower(program, {spec.transform.order, 0});
 }
 
-int register_count(Isa isa) {
-  return isa == Isa::avx512 ? 32 : 16;
-}
-
 RegisterOptions register_options(Isa isa, bool relu) {
   RegisterOptions options;
-  options.registers = register_count(isa) - relu;  // the last one holds zero
+  options.registers = vector_registers(isa) - relu;  // the last one holds zero
   options.readable_outputs = 1u << planes;
   return options;
 }

@@ -9,7 +9,8 @@ struct Clock {
   std::function<double()> now;
   /// Seconds that a fixed piece of work takes just now; compared with itself only.
   std::function<double()> calibrate;
-  /// Seconds that threads of this process were ready to run while somebody else had the core, all threads together.
+  /// Seconds that threads of this process were ready to run while somebody else had the core, all threads
+  /// together.
   std::function<double()> lost;
 };
 

@@ -121,8 +121,8 @@ class Race {
     return shortest;
   }
 
-  /// So that each meets its own data in the caches, not what its rival left there. Once is not enough: a cache
-  /// learns from several runs what is worth keeping.
+  /// So that each meets its own data in the caches, not what its rival left there. Once is not enough: a
+  /// cache learns from several runs what is worth keeping.
   void warm_up(std::size_t i) {
     const double expected = standing(i).seconds;
     if (expected == 0 || expected > kLongSeconds) return;

@@ -53,7 +53,9 @@ double cold_seconds(const std::function<void()>& run, int rounds) {
 }
 
 /// What visits of one row are compared by.
-double figure(const DepthwiseRow& row) { return row.ratio.value_or(row.ms); }
+double figure(const DepthwiseRow& row) {
+  return row.ratio.value_or(row.ms);
+}
 
 DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   DepthwiseRow row;

@@ -24,10 +24,11 @@ struct Times {
 };
 
 /// Every round runs each candidate once, in an order drawn anew for each. Each turn is preceded by untimed
-/// runs, so that all meet their own data in the caches, which learn from several runs what is worth keeping. Candidate 0 is ours, the others are its rivals. `parts`
-/// says which rivals compute the same, where they do not all do the whole of it: rivals of one part have one
-/// number. Their preceding first runs, timed, say which are slow; of these, one that takes twice the time of
-/// the fastest of its part cannot be the best and is timed that once.
+/// runs, so that all meet their own data in the caches, which learn from several runs what is worth keeping.
+/// Candidate 0 is ours, the others are its rivals. `parts` says which rivals compute the same, where they do
+/// not all do the whole of it: rivals of one part have one number. Their preceding first runs, timed, say
+/// which are slow; of these, one that takes twice the time of the fastest of its part cannot be the best and
+/// is timed that once.
 std::vector<Times> race(const std::vector<std::function<void()>>& candidates, const RaceOptions& options = {},
                         const std::vector<int>& parts = {});
 

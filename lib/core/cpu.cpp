@@ -17,9 +17,12 @@ namespace replk {
 
 std::string_view name(Isa isa) {
   switch (isa) {
-    case Isa::avx512: return "avx512";
-    case Isa::avx2: return "avx2";
-    default: return "portable";
+    case Isa::avx512:
+      return "avx512";
+    case Isa::avx2:
+      return "avx2";
+    default:
+      return "portable";
   }
 }
 
@@ -44,7 +47,9 @@ std::uint64_t enabled_state() {  // XCR0: which registers the operating system s
   return (static_cast<std::uint64_t>(high) << 32) | low;
 }
 
-bool bit(unsigned word, int n) { return (word >> n) & 1; }
+bool bit(unsigned word, int n) {
+  return (word >> n) & 1;
+}
 
 void read_identity(Cpu& c) {
   const Leaf zero = leaf(0), one = leaf(1);
@@ -110,7 +115,8 @@ int allowed_cpus() {
   int count = 1;
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) count = std::max(1, CPU_COUNT(&set));
-  std::istringstream quota(first_line("/sys/fs/cgroup/cpu.max"));  // cgroup v2: "max 100000" or "200000 100000"
+  // cgroup v2: "max 100000" or "200000 100000".
+  std::istringstream quota(first_line("/sys/fs/cgroup/cpu.max"));
   double most, period;
   if (quota >> most >> period && period > 0)
     count = std::clamp(static_cast<int>(std::ceil(most / period)), 1, count);

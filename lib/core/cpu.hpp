@@ -6,12 +6,18 @@
 
 namespace replk {
 
-/// Ordered: a higher one can run everything a lower one can. avx2 means AVX2 + FMA + F16C; avx512 means F+BW+DQ+VL.
+/// Ordered: a higher one can run everything a lower one can. avx2 means AVX2 + FMA + F16C; avx512 means
+/// F+BW+DQ+VL.
 enum class Isa { portable, avx2, avx512 };
 
 std::string_view name(Isa isa);
 /// Floats in a vector: 8 for avx2, 16 for avx512; portable code is written for 8 at a time.
-constexpr int vector_floats(Isa isa) { return isa == Isa::avx512 ? 16 : 8; }
+constexpr int vector_floats(Isa isa) {
+  return isa == Isa::avx512 ? 16 : 8;
+}
+constexpr int vector_registers(Isa isa) {
+  return isa == Isa::avx512 ? 32 : 16;
+}
 
 }  // namespace replk
 
@@ -27,7 +33,8 @@ struct Cpu {
   int cores = 1;  // logical CPUs this process may run on (affinity and cgroup quota)
 };
 
-/// The machine; the same object for the life of the process. An unknown REPLK_MAX_ISA is warned of once and ignored.
+/// The machine; the same object for the life of the process. An unknown REPLK_MAX_ISA is warned of once and
+/// ignored.
 const Cpu& cpu();
 
 }  // namespace replk::core

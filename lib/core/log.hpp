@@ -10,8 +10,8 @@ namespace replk::core {
 enum class LogLevel { warning, info, debug };
 using LogCallback = void (*)(LogLevel level, const char* message, void* user);
 
-/// Replaces the callback (nullptr: silent). Thread-safe. REPLK_VERBOSE installs one that writes to standard error
-/// when the library is first used.
+/// Replaces the callback (nullptr: silent). Thread-safe. REPLK_VERBOSE installs one that writes to standard
+/// error when the library is first used.
 void set_log_callback(LogCallback callback, void* user);
 bool log_enabled(LogLevel level);
 void log_text(LogLevel level, const std::string& message);

@@ -22,14 +22,16 @@ PoolRun& pool() {
   return *run;
 }
 
-// A forked child has the one thread that forked; libgomp and a user's pool would wait for the others for ever.
+// A forked child has the one thread that forked; libgomp and a user's pool would wait for the others for
+// ever.
 std::atomic<bool> forked{false};
 [[maybe_unused]] const int watching_forks = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
 thread_local bool inside = false;  // this thread is already running a share of a parallel_for
 
 #if defined(__SANITIZE_THREAD__)
-// ThreadSanitizer does not see libgomp's barriers and would report every result as a race; threads it does see.
+// ThreadSanitizer does not see libgomp's barriers and would report every result as a race; threads it does
+// see.
 void run_threads(int count, const std::function<void(int)>& body) {
   std::vector<std::thread> threads;
   for (int t = 1; t < count; t++) threads.emplace_back([&body, t] { body(t); });
@@ -45,14 +47,18 @@ void run_threads(int count, const std::function<void(int)>& body) {
 
 }  // namespace
 
-int default_threads() { return cpu().cores; }
+int default_threads() {
+  return cpu().cores;
+}
 
 int effective_threads(int requested) {
   if (inside || forked.load(std::memory_order_relaxed) || omp_in_parallel()) return 1;
   return requested > 0 ? requested : default_threads();
 }
 
-void set_thread_pool(PoolRun run) { pool() = std::move(run); }
+void set_thread_pool(PoolRun run) {
+  pool() = std::move(run);
+}
 
 void parallel_for(std::int64_t count, int threads, const std::function<void(std::int64_t, int)>& body) {
   if (count <= 0) return;
@@ -66,7 +72,8 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
   auto share = [&](int thread) {
     const bool outer = std::exchange(inside, true);
     try {
-      for (std::int64_t i = count * thread / used, end = count * (thread + 1) / used; i < end; i++) body(i, thread);
+      for (std::int64_t i = count * thread / used, end = count * (thread + 1) / used; i < end; i++)
+        body(i, thread);
     } catch (...) {
       std::lock_guard lock(mutex);
       if (!error) error = std::current_exception();
@@ -86,6 +93,8 @@ TeamSize::TeamSize(int threads) : before_(omp_get_max_threads()) {
   // What was prepared before the fork asks for its own number of threads; with no level allowed it gets one.
   if (forked.load(std::memory_order_relaxed)) omp_set_max_active_levels(0);
 }
-TeamSize::~TeamSize() { omp_set_num_threads(before_); }
+TeamSize::~TeamSize() {
+  omp_set_num_threads(before_);
+}
 
 }  // namespace replk::core

@@ -9,8 +9,8 @@ namespace replk::core {
 
 /// Threads a call uses when it asks for 0: CPUs this process may use (affinity and cgroup quota).
 int default_threads();
-/// What a request means: 0 is default_threads(); inside a parallel region of this library or of OpenMP, and in a
-/// child that was forked since the library was loaded, it is 1.
+/// What a request means: 0 is default_threads(); inside a parallel region of this library or of OpenMP, and
+/// in a child that was forked since the library was loaded, it is 1.
 int effective_threads(int requested);
 
 /// Runs body(index, thread) for every index in [0, count), on at most `threads` threads (see

@@ -120,8 +120,8 @@ class LinearPlan {
   std::size_t scratch_bytes() const;
   /// src: rows x inputs; dst: rows x outputs; residual: rows x outputs, null exactly where the layer has
   /// none. residual may equal dst and is then free; elsewhere it costs a copy. Nothing else may overlap.
-  /// scratch: at least scratch_bytes(), 64-byte aligned, one a caller. next: weights that the layer behind this
-  /// one will read, which may be called up from memory meanwhile: a product leaves the memory idle.
+  /// scratch: at least scratch_bytes(), 64-byte aligned, one a caller. next: weights that the layer behind
+  /// this one will read, which may be called up from memory meanwhile: a product leaves the memory idle.
   void run(const float* src, float* dst, const float* residual, void* scratch,
            std::span<const std::byte> next = {}) const;
 

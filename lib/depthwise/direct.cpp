@@ -34,7 +34,7 @@ double tile_cycles(const jit::DirectSpec& spec) {
           const int at = (tile.first + t) * spec.stride_w + spec.taps[tap];
           columns += at >= 0 && at < spec.width;
         }
-        const bool loaded = rows > 1 && spec.rows * spec.columns + spec.rows < (wide ? 32 : 16);
+        const bool loaded = rows > 1 && spec.rows * spec.columns + spec.rows < vector_registers(spec.isa);
         fmas += rows * columns;
         loads += columns > 0 ? rows + lines * columns * (loaded ? 1 : rows) : 0;
       }
@@ -128,7 +128,7 @@ class DirectAlgorithm final : public Algorithm {
     const DirectTaps taps(geometry);
     const int out_width = problem.out_width(),
               blocks = (problem.channels + vector_floats(isa) - 1) / vector_floats(isa);
-    const int registers = isa == Isa::avx512 ? 32 : 16;
+    const int registers = vector_registers(isa);
     for (int rows = 1; rows <= (isa == Isa::avx512 ? 8 : 4); rows++)
       for (int columns = 2; columns <= 28; columns++) {
         const int sums = rows * columns, tiles = (out_width + columns - 1) / columns;

@@ -7,6 +7,7 @@
 namespace replk::depthwise {
 
 const std::vector<const Algorithm*>& algorithms() {
+  // clang-format off
   static const std::vector<const Algorithm*> all{
       &portable_algorithm(),
       &direct_algorithm(),
@@ -14,6 +15,7 @@ const std::vector<const Algorithm*>& algorithms() {
       &spectral_algorithm(),
       &stripes_algorithm(),
   };
+  // clang-format on
   return all;
 }
 

@@ -23,20 +23,29 @@ REPLK_INLINE float sum(int count, Value value) {
   return part[0];
 }
 
+/// Of one row; scale is one over the deviation.
+struct Statistics {
+  float mean, scale;
+};
+REPLK_INLINE Statistics statistics(const LayerNorm& norm, const float* src) {
+  const int channels = norm.channels;
+  const float mean = sum(
+                         channels, [&](int c) __attribute__((always_inline)) { return src[c]; }) /
+                     float(channels);
+  const float squares = sum(
+      channels, [&](int c) __attribute__((always_inline)) {
+        const float d = src[c] - mean;
+        return d * d;
+      });
+  return {mean, 1.0f / std::sqrt(squares / float(channels) + norm.epsilon)};
+}
+
 template <class Fma>
 REPLK_INLINE void normalise_body(const LayerNorm& norm, const float* weight, const float* bias,
                                  const float* src, float* dst, std::int64_t rows) {
   const int channels = norm.channels;
   for (std::int64_t r = 0; r < rows; r++, src += channels, dst += channels) {
-    const float mean = sum(
-                           channels, [&](int c) __attribute__((always_inline)) { return src[c]; }) /
-                       float(channels);
-    const float squares = sum(
-        channels, [&](int c) __attribute__((always_inline)) {
-          const float d = src[c] - mean;
-          return d * d;
-        });
-    const float scale = 1.0f / std::sqrt(squares / float(channels) + norm.epsilon);
+    const auto [mean, scale] = statistics(norm, src);
     switch (norm.activation) {
       case Activation::none:
         for (int c = 0; c < channels; c++) dst[c] = (src[c] - mean) * scale * weight[c] + bias[c];
@@ -63,15 +72,8 @@ REPLK_INLINE void gradient_rows_body(const LayerNorm& norm, const float* weight,
                                      const float* src, float* gradient, std::int64_t rows) {
   const int channels = norm.channels;
   for (std::int64_t r = 0; r < rows; r++, src += channels, gradient += channels) {
-    const float mean = sum(
-                           channels, [&](int c) __attribute__((always_inline)) { return src[c]; }) /
-                       float(channels);
-    const float squares = sum(
-        channels, [&](int c) __attribute__((always_inline)) {
-          const float d = src[c] - mean;
-          return d * d;
-        });
-    const float scale = 1.0f / std::sqrt(squares / float(channels) + norm.epsilon);
+    const Statistics row = statistics(norm, src);
+    const float mean = row.mean, scale = row.scale;  // Clang 14 captures no structured binding
     if (norm.activation == Activation::gelu)
       for (int c = 0; c < channels; c++)
         gradient[c] *= core::gelu_slope((src[c] - mean) * scale * weight[c] + bias[c], Fma());

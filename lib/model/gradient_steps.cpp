@@ -52,11 +52,11 @@ class AffineStep : public GradientStep {
   void forward(const float* src, float* dst, const float* residual, void* kept,
                void* scratch) const override {
     if (activation_ == Activation::gelu) {
-      forward_->run(src, static_cast<float*>(kept), nullptr, scratch, {});
+      forward_->run(src, static_cast<float*>(kept), nullptr, scratch);
       elementwise::activate(count_, activation_, static_cast<float*>(kept), dst, threads_);
       return;
     }
-    forward_->run(src, dst, residual, scratch, {});
+    forward_->run(src, dst, residual, scratch);
     if (activation_ == Activation::relu)
       elementwise::pack_signs(count_, dst, static_cast<std::uint64_t*>(kept), threads_);
   }
@@ -238,7 +238,7 @@ class MapGradient : public GradientStep {
     return std::max(forward_->scratch_bytes(), backward_scratch_bytes());
   }
   void forward(const float* src, float* dst, const float* residual, void*, void* scratch) const override {
-    forward_->run(src, dst, residual, scratch, {});
+    forward_->run(src, dst, residual, scratch);
   }
   void backward(const float* src, const void*, float* gradient, float*, void* scratch) const override {
     map_backward(src, gradient, scratch);

@@ -56,6 +56,7 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
       const MapSize& in = sizes_[layer.src];
       steps_[i] = {prepare_step(layer, parameters[i], in, options), macs_of(layer, parameters[i], in)};
     }
+  for (std::size_t i = 1; i < steps_.size(); ++i) steps_[i - 1].step->set_next(steps_[i].step->weights());
   plan_memory(graph);
 }
 
@@ -132,8 +133,7 @@ void SizePlan::run(const Graph& graph, const Input& input, const Output& output,
     const Step& step = *steps_[i].step;
     const auto start = options.profile != nullptr ? Clock::now() : Clock::time_point();
     step.run(layer.src == 0 ? input.pixels : at(layer.src), at(layer.dst),
-             layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_,
-             i + 1 < end ? steps_[i + 1].step->weights() : std::span<const std::byte>());
+             layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_);
     if (options.profile != nullptr)
       options.profile->layers.push_back(
           {layer.name, step.shape(), step.choice(), kind_of(layer), seconds_since(start), steps_[i].macs});

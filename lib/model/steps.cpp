@@ -22,8 +22,7 @@ class DepthwiseStep : public Step {
       : plan_(depthwise_problem(layer, parameters.depthwise.branches, in, options.numerics),
               weights(parameters), view(parameters.depthwise.bias), plan_options(options)) {}
   std::size_t scratch_bytes() const override { return plan_.workspace_bytes(); }
-  void run(const float* src, float* dst, const float* residual, void* scratch,
-           std::span<const std::byte>) const override {
+  void run(const float* src, float* dst, const float* residual, void* scratch) const override {
     plan_.run({src, dst, residual}, scratch);
   }
   std::span<const std::byte> weights() const override { return plan_.executor().weights(); }
@@ -49,10 +48,10 @@ class LinearStep : public Step {
   LinearStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
       : plan_(linear_layer(layer, in), parameters.linear, {.threads = options.threads}) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
-  void run(const float* src, float* dst, const float* residual, void* scratch,
-           std::span<const std::byte> next) const override {
-    plan_.run(src, dst, residual, scratch, next);
+  void run(const float* src, float* dst, const float* residual, void* scratch) const override {
+    plan_.run(src, dst, residual, scratch, next_);
   }
+  void set_next(std::span<const std::byte> weights) override { next_ = weights; }
   std::string shape() const override {
     const dense::Linear& linear = plan_.linear();
     return fmt::format("{}x{} to {}", linear.rows, linear.inputs, linear.outputs);
@@ -61,6 +60,7 @@ class LinearStep : public Step {
 
  private:
   dense::LinearPlan plan_;
+  std::span<const std::byte> next_;
 };
 
 class ConvolutionStep : public Step {
@@ -69,8 +69,7 @@ class ConvolutionStep : public Step {
                   const StepOptions& options)
       : plan_(convolution_layer(layer, in), parameters.convolution, {.threads = options.threads}) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
-  void run(const float* src, float* dst, const float*, void* scratch,
-           std::span<const std::byte>) const override {
+  void run(const float* src, float* dst, const float*, void* scratch) const override {
     plan_.run(src, dst, scratch);
   }
   std::string shape() const override {
@@ -107,14 +106,14 @@ class MapStep : public Step {
 
 class MeanStep : public MapStep {
   using MapStep::MapStep;
-  void run(const float* src, float* dst, const float*, void*, std::span<const std::byte>) const override {
+  void run(const float* src, float* dst, const float*, void*) const override {
     elementwise::global_mean(map_, src, dst, threads_);
   }
 };
 
 class LayerNormStep : public MapStep {
   using MapStep::MapStep;
-  void run(const float* src, float* dst, const float*, void*, std::span<const std::byte>) const override {
+  void run(const float* src, float* dst, const float*, void*) const override {
     const elementwise::LayerNorm norm{map_.images * map_.pixels, map_.channels,
                                       static_cast<float>(layer_.epsilon), layer_.activation};
     elementwise::layer_norm(norm, parameters_.gain.data(), parameters_.offset.data(), src, dst, threads_);
@@ -124,8 +123,7 @@ class LayerNormStep : public MapStep {
 class GrnStep : public MapStep {
   using MapStep::MapStep;
   std::size_t scratch_bytes() const override { return map_.images * map_.channels * sizeof(float); }
-  void run(const float* src, float* dst, const float*, void* scratch,
-           std::span<const std::byte>) const override {
+  void run(const float* src, float* dst, const float*, void* scratch) const override {
     elementwise::global_response_norm(map_, parameters_.gain.data(), nullptr,
                                       static_cast<float>(layer_.epsilon), src, dst,
                                       static_cast<float*>(scratch), threads_);
@@ -134,7 +132,7 @@ class GrnStep : public MapStep {
 
 class ClampStep : public MapStep {
   using MapStep::MapStep;
-  void run(const float* src, float* dst, const float*, void*, std::span<const std::byte>) const override {
+  void run(const float* src, float* dst, const float*, void*) const override {
     elementwise::clamp_above(map_.images * map_.pixels * map_.channels, 6.0f, src, dst, threads_);
   }
 };
@@ -151,8 +149,7 @@ class SqueezeExciteStep : public MapStep {
   std::size_t scratch_bytes() const override {
     return mean_bytes() + hidden_bytes() + std::max(down_.scratch_bytes(), up_.scratch_bytes());
   }
-  void run(const float* src, float* dst, const float*, void* scratch,
-           std::span<const std::byte>) const override {
+  void run(const float* src, float* dst, const float*, void* scratch) const override {
     auto* mean = static_cast<float*>(scratch);  // and then the gate's logits
     auto* hidden = mean + mean_bytes() / sizeof(float);
     auto* inner = hidden + hidden_bytes() / sizeof(float);

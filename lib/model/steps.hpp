@@ -41,17 +41,18 @@ struct StepOptions {
   depthwise::Numerics numerics = depthwise::Numerics::fast;
 };
 
-/// A prepared layer. Immutable: run() may be called from many threads, each with scratch of its own, and
-/// allocates nothing. Layer and parameters outlive it.
+/// A prepared layer. Immutable once it runs: run() may be called from many threads, each with scratch of its
+/// own, and allocates nothing. Layer and parameters outlive it.
 class Step {
  public:
   virtual ~Step() = default;
   virtual std::size_t scratch_bytes() const = 0;
-  /// next: weights() of the step behind this one.
-  virtual void run(const float* src, float* dst, const float* residual, void* scratch,
-                   std::span<const std::byte> next) const = 0;
+  virtual void run(const float* src, float* dst, const float* residual, void* scratch) const = 0;
   /// What a run streams from memory, where it helps to call it up before.
   virtual std::span<const std::byte> weights() const { return {}; }
+  /// Tells, before the first run, of weights() of the step behind this one, which outlive it: a step that
+  /// leaves the memory idle calls them up meanwhile.
+  virtual void set_next(std::span<const std::byte>) {}
   virtual std::string shape() const = 0;   // what it computes
   virtual std::string choice() const = 0;  // what computes it
 };

@@ -17,7 +17,8 @@ struct Workload {
   std::vector<dense::Linear> linears;
   std::vector<int> linear_runs;  // how often each of these runs
 };
-/// Of a checkpoint in train form with this many classes (0: no head). Throws invalid_argument where a map would vanish.
+/// Of a checkpoint in train form with this many classes (0: no head). Throws invalid_argument where a map
+/// would vanish.
 Workload workload(const Architecture& architecture, const MapSize& input, int classes,
                   depthwise::Numerics numerics = depthwise::Numerics::fast);
 

@@ -54,9 +54,13 @@ std::function<void()> sleep(int ms) {
 }
 
 TEST(Race, ASlowRivalThatMayBeTheBestGetsTheTurnsThatFit) {
-  const auto times =
-      race({sleep(1), sleep(20), sleep(200)},
-           {.rounds = 15, .max_rounds = 15, .seconds = 0.4, .slow = 5, .warm_seconds = 0, .slot_seconds = 0, .seed = 1});
+  const auto times = race({sleep(1), sleep(20), sleep(200)}, {.rounds = 15,
+                                                              .max_rounds = 15,
+                                                              .seconds = 0.4,
+                                                              .slow = 5,
+                                                              .warm_seconds = 0,
+                                                              .slot_seconds = 0,
+                                                              .seed = 1});
   EXPECT_EQ(times[0].seconds.size(), 15u);
   EXPECT_GE(times[1].seconds.size(), 1u);
   EXPECT_LE(times[1].seconds.size(), 5u);
@@ -64,9 +68,15 @@ TEST(Race, ASlowRivalThatMayBeTheBestGetsTheTurnsThatFit) {
 }
 
 TEST(Race, OursHasEveryTurnThoughARivalDoesAPartInNoTime) {
-  const auto times =
-      race({sleep(20), sleep(1), sleep(100)},
-           {.rounds = 6, .max_rounds = 6, .seconds = 10, .slow = 3, .warm_seconds = 0, .slot_seconds = 0, .seed = 1}, {0, 0, 1});
+  const auto times = race({sleep(20), sleep(1), sleep(100)},
+                          {.rounds = 6,
+                           .max_rounds = 6,
+                           .seconds = 10,
+                           .slow = 3,
+                           .warm_seconds = 0,
+                           .slot_seconds = 0,
+                           .seed = 1},
+                          {0, 0, 1});
   EXPECT_EQ(times[0].seconds.size(), 6u);
   EXPECT_EQ(times[1].seconds.size(), 6u);
   EXPECT_EQ(times[2].seconds.size(), 6u);  // alone in its part

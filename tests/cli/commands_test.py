@@ -3,20 +3,13 @@
 import math
 import shutil
 import struct
-import tempfile
 import unittest
-from pathlib import Path
 
-from replk import (IMAGE, MODEL, ProgramTest, gradient, gradient_png, nano_shapes, normalised, passing_network,
+from replk import (IMAGE, MODEL, FolderTest, gradient, gradient_png, nano_shapes, normalised, passing_network,
                    read_safetensors, run, safetensors)
 
 
-class Commands(ProgramTest):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
+class Commands(FolderTest):
     def test_info(self):
         info = self.json("info")
         self.assertIn(info["isa"], ("portable", "avx2", "avx512"))

@@ -1,11 +1,9 @@
 #!/usr/bin/env python3
 """What the program says about wrong use and bad input: one line that names file, field, value and range; exit code 2."""
 import struct
-import tempfile
 import unittest
-from pathlib import Path
 
-from replk import IMAGE, MODEL, ProgramTest, nano_shapes, png, run, safetensors
+from replk import IMAGE, MODEL, FolderTest, ProgramTest, nano_shapes, png, run, safetensors
 
 
 class Usage(ProgramTest):
@@ -54,17 +52,7 @@ class Usage(ProgramTest):
             self.assertTrue(command in ((), ("bench",)) or "--json" in text, command)
 
 
-class BadFiles(ProgramTest):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
-    def file(self, name, content):
-        path = self.folder / name
-        path.write_bytes(content)
-        return path
-
+class BadFiles(FolderTest):
     def refuse_weights(self, content, *names):
         path = self.file("weights.safetensors", content)
         self.refuse("classify", IMAGE, "--model", MODEL, "--size", "64", "--weights", path, names=[path, *names])

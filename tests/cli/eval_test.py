@@ -6,11 +6,10 @@ import json
 import math
 import shutil
 import struct
-import tempfile
 import unittest
 from pathlib import Path
 
-from replk import IMAGE, MODEL, ROOT, ProgramTest, nano_shapes, png, run, safetensors
+from replk import IMAGE, MODEL, ROOT, FolderTest, nano_shapes, png, run, safetensors
 
 CLOTHES = ROOT / "examples" / "fashion-mnist"
 # A layer of it takes microseconds: two threads would spend the time waiting for each other on a busy machine.
@@ -24,19 +23,7 @@ def idx(*shape, data=None):
     return header + (bytes(math.prod(shape)) if data is None else data)
 
 
-class EvalTest(ProgramTest):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
-    def file(self, name, content):
-        path = self.folder / name
-        path.write_bytes(content)
-        return path
-
-
-class Datasets(EvalTest):
+class Datasets(FolderTest):
     def test_a_folder(self):
         for name, count in (("b", 2), ("a", 3)):
             (self.folder / name).mkdir()
@@ -96,7 +83,7 @@ class Datasets(EvalTest):
             self.refuse("eval", "--model", MODEL, "--size", "64", "--images", images, names=[images, *names])
 
 
-class Predictions(EvalTest):
+class Predictions(FolderTest):
     def setUp(self):
         super().setUp()
         self.out = self.folder / "predictions.csv"
@@ -153,7 +140,7 @@ class Predictions(EvalTest):
         self.assertEqual(self.json(*base)["images_per_second"], 0)
 
 
-class Shipped(EvalTest):
+class Shipped(FolderTest):
     """The predictions of PyTorch on the same weights, written by tests/parity/nano.py."""
 
     def setUp(self):

@@ -3,6 +3,7 @@ import json
 import struct
 import subprocess
 import sys
+import tempfile
 import unittest
 import zlib
 from pathlib import Path
@@ -42,6 +43,20 @@ class ProgramTest(unittest.TestCase):
         error = self.json(*arguments, code=code)["error"]
         self.assertEqual(f"replk: {error}\n", done.stderr)
         return done.stderr
+
+
+class FolderTest(ProgramTest):
+    """With a folder of its own for each test."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def file(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content)
+        return path
 
 
 # --- weights ------------------------------------------------------------------------------------

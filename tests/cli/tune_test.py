@@ -2,11 +2,9 @@
 """tune, explain and cache: what is measured is remembered, carried elsewhere, checked, and trusted in nothing."""
 import json
 import os
-import tempfile
 import unittest
-from pathlib import Path
 
-from replk import MODEL, ProgramTest
+from replk import MODEL, FolderTest
 
 SHAPES = ("n1c16h8w8k5", "n1c24h9w7k7+relu")
 
@@ -20,19 +18,17 @@ def seal(body):
     return f'{text},"check":"{value:016x}"}}\n'
 
 
-class Tuning(ProgramTest):
+class Tuning(FolderTest):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         os.environ["REPLK_CACHE_DIR"] = str(self.folder / "cache")
-        self.file = self.folder / "cache" / "tune.jsonl"
+        self.cache = self.folder / "cache" / "tune.jsonl"
 
     def tune(self, *arguments):
         return self.json("tune", *arguments, "--threads", "1")
 
     def test_what_is_measured_is_remembered(self):
-        self.assertEqual(self.json("cache", "path"), {"path": str(self.file)})
+        self.assertEqual(self.json("cache", "path"), {"path": str(self.cache)})
         first = self.tune(*SHAPES)
         self.assertEqual([row["shape"] for row in first["rows"]], ["n1c16h8w8k5", "n1c24h9w7k7+relu"])
         self.assertEqual({row["source"] for row in first["rows"]}, {"measured"})
@@ -72,13 +68,13 @@ class Tuning(ProgramTest):
         os.environ["REPLK_CACHE_DIR"] = str(self.folder / "elsewhere")
         self.assertEqual(self.json("cache", "import", out), {"added": 2, "replaced": 0, "refused": 0})
         self.assertEqual({row["source"] for row in self.tune(*SHAPES)["rows"]}, {"cache"})
-        self.assertEqual(self.json("cache", "merge", out, self.file, "--out", joined)["records"], 2)
+        self.assertEqual(self.json("cache", "merge", out, self.cache, "--out", joined)["records"], 2)
         self.assertEqual(joined.read_bytes(), first)
 
     def test_damaged_lines_cost_themselves(self):
         self.tune(*SHAPES)
-        lines = self.file.read_text().splitlines(keepends=True)
-        self.file.write_text(lines[0] + lines[1].replace('"ns":', '"ns":1', 1) + lines[2])
+        lines = self.cache.read_text().splitlines(keepends=True)
+        self.cache.write_text(lines[0] + lines[1].replace('"ns":', '"ns":1', 1) + lines[2])
         told = self.json("cache", "verify", "--sample", "0", code=1)
         self.assertEqual(told["records"], 1)
         self.assertIn("tune.jsonl:2: damaged line", told["faults"][0])
@@ -86,20 +82,20 @@ class Tuning(ProgramTest):
 
     def test_hostile_records_are_ignored_and_named(self):
         self.tune(SHAPES[0])
-        record = json.loads(self.file.read_text().splitlines()[1])
+        record = json.loads(self.cache.read_text().splitlines()[1])
         del record["check"]
         right = record["pick"]
         picks = ["direct rows=2147483648 columns=2147483648", "portable tile=2147483648", "unknown n=1", "",
                  right + " lanes=16", "row-spectral n=-1", "x" * 300, "direct threads=2147483648"]
         for pick in picks:
-            self.file.write_text(seal({**record, "pick": pick}))
+            self.cache.write_text(seal({**record, "pick": pick}))
             told = self.json("cache", "verify", code=1)
             self.assertEqual((told["records"], len(told["faults"])), (0, 1), pick)
             self.assertIn("n1c16h8w8k5", told["faults"][0])
             self.assertEqual(self.tune(SHAPES[0])["rows"][0]["source"], "measured", pick)
         for change in ({"shape": "n1c16h8w8k7"}, {"shape": "nonsense"}, {"key": {**record["key"], "threads": "99999"}},
                        {"key": {**record["key"], "version": "0"}}):
-            self.file.write_text(seal({**record, **change}))
+            self.cache.write_text(seal({**record, **change}))
             self.assertEqual(len(self.json("cache", "verify", code=1)["faults"]), 1, change)
         self.assertEqual(self.json("cache", "prune")["dropped"], 1)
         self.assertEqual(self.json("cache", "verify")["records"], 0)
@@ -118,7 +114,7 @@ class Tuning(ProgramTest):
         self.refuse("explain", names=["shape"])
         self.refuse("cache", names=["replk cache --help"])
         self.refuse("cache", "import", self.folder / "missing", names=["missing"])
-        self.assertFalse(self.file.exists())
+        self.assertFalse(self.cache.exists())
 
     def test_without_a_place_it_still_tunes(self):
         os.environ["REPLK_CACHE_DIR"] = "/proc/nowhere"

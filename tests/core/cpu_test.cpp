@@ -81,7 +81,8 @@ class MaxIsa : public testing::Test {
   // Exits with 0 when the instruction set in use is the lower one of `expected` and the hardware's.
   static void exit_with_isa(const char* cap, Isa expected) {
     setenv("REPLK_MAX_ISA", cap, 1);
-    set_log_callback([](LogLevel, const char* message, void*) { std::fprintf(stderr, "%s\n", message); }, nullptr);
+    set_log_callback([](LogLevel, const char* message, void*) { std::fprintf(stderr, "%s\n", message); },
+                     nullptr);
     std::exit(cpu().isa == std::min(expected, cpu().hardware) ? 0 : 1);
   }
 };
@@ -93,7 +94,8 @@ TEST_F(MaxIsa, LowersTheInstructionSetAndNeverRaisesIt) {
 }
 
 TEST_F(MaxIsa, IsToldOfWhenItIsUnknown) {
-  EXPECT_EXIT(exit_with_isa("mmx", Isa::avx512), testing::ExitedWithCode(0), "REPLK_MAX_ISA is 'mmx', not one of .*ignored");
+  EXPECT_EXIT(exit_with_isa("mmx", Isa::avx512), testing::ExitedWithCode(0),
+              "REPLK_MAX_ISA is 'mmx', not one of .*ignored");
 }
 
 }  // namespace

@@ -93,7 +93,8 @@ TEST_P(ParallelFor, ThrowsTheExceptionOfABody) {
 }
 
 TEST_P(ParallelFor, ThrowsOneExceptionWhenAllBodiesThrow) {
-  EXPECT_THROW(parallel_for(8, 8, [](std::int64_t, int) { throw std::logic_error("each"); }), std::logic_error);
+  EXPECT_THROW(parallel_for(8, 8, [](std::int64_t, int) { throw std::logic_error("each"); }),
+               std::logic_error);
   EXPECT_EQ(effective_threads(3), 3) << "the calling thread is outside again";
 }
 

@@ -175,9 +175,9 @@ TEST(Linear, NaNsAndInfinitiesStayInTheirRow) {
 TEST(Linear, ChoicesFromOutsideAreJudged) {
   const Linear l{.rows = 13, .inputs = 32, .outputs = 40};
   const LinearCase data(l);
-  for (const char* choice :
-       {"", "gemm", "gemm depth=0 rows=8", "gemm depth=8 rows=-1", "gemm depth=8 rows=8 x",
-        "gemm depth=99999999999 rows=8", "gemm depth=513 rows=8", "onednn primitive=convolution implementation=ref:any"})
+  for (const char* choice : {"", "gemm", "gemm depth=0 rows=8", "gemm depth=8 rows=-1",
+                             "gemm depth=8 rows=8 x", "gemm depth=99999999999 rows=8",
+                             "gemm depth=513 rows=8", "onednn primitive=convolution implementation=ref:any"})
     EXPECT_THROW(LinearPlan(l, data.packed, {.threads = 1, .choice = choice}), core::Error) << choice;
 }
 

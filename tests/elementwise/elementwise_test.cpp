@@ -5,33 +5,12 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 #include <vector>
+
+#include "tests/elementwise/values.hpp"
 
 namespace replk::elementwise {
 namespace {
-
-using Values = std::vector<float>;
-
-Values random_values(std::size_t count, unsigned seed, float scale = 1, float offset = 0) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(offset, scale);
-  Values values(count);
-  for (float& v : values) v = normal(random);
-  return values;
-}
-
-double gelu(double x) {
-  return 0.5 * x * std::erfc(-x * std::sqrt(0.5));
-}
-
-void expect_near(const std::vector<double>& wanted, const Values& got, double tolerance) {
-  double largest = 0;
-  for (double w : wanted) largest = std::max(largest, std::abs(w));
-  ASSERT_EQ(wanted.size(), got.size());
-  for (std::size_t i = 0; i < got.size(); i++)
-    ASSERT_NEAR(wanted[i], got[i], tolerance * largest) << "element " << i;
-}
 
 TEST(LayerNorm, AnyWidthAndActivation) {
   for (int channels : {1, 3, 31, 32, 33, 96, 124, 768})

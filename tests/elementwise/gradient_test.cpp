@@ -6,26 +6,13 @@
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <random>
 #include <vector>
+
+#include "tests/elementwise/values.hpp"
 
 namespace replk::elementwise {
 namespace {
 
-using Values = std::vector<float>;
-using Doubles = std::vector<double>;
-
-Values random_values(std::size_t count, unsigned seed, float scale = 1, float offset = 0) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(offset, scale);
-  Values values(count);
-  for (float& v : values) v = normal(random);
-  return values;
-}
-
-double gelu(double x) {
-  return 0.5 * x * std::erfc(-x * std::sqrt(0.5));
-}
 double activated(double x, Activation activation) {
   return activation == Activation::gelu ? gelu(x) : activation == Activation::relu ? std::max(x, 0.0) : x;
 }
@@ -50,14 +37,6 @@ Doubles by_differences(const std::function<Doubles(const Doubles&)>& function, c
     value = before;
   }
   return result;
-}
-
-void expect_near(const Doubles& wanted, const Values& got, double tolerance) {
-  double largest = 0;
-  for (double w : wanted) largest = std::max(largest, std::abs(w));
-  ASSERT_EQ(wanted.size(), got.size());
-  for (std::size_t i = 0; i < got.size(); i++)
-    ASSERT_NEAR(wanted[i], got[i], tolerance * largest) << "element " << i;
 }
 
 TEST(LayerNormGradient, AnyWidthAndActivation) {

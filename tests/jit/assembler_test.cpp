@@ -22,8 +22,9 @@ class Sketch : public Assembler {
   using Body = std::function<void(Sketch&)>;
   Sketch(Isa isa, Body body) : Assembler(isa), body_(std::move(body)) {}
 
-  using Assembler::broadcast, Assembler::constant, Assembler::load, Assembler::load_part, Assembler::registers,
-      Assembler::store, Assembler::store_part, Assembler::table, Assembler::vec, Assembler::zero, Assembler::lanes;
+  using Assembler::broadcast, Assembler::constant, Assembler::load, Assembler::load_part,
+      Assembler::registers, Assembler::store, Assembler::store_part, Assembler::table, Assembler::vec,
+      Assembler::zero, Assembler::lanes;
   const Xbyak::Reg64 src = Xbyak::util::rdi, dst = Xbyak::util::rsi;
 
  private:
@@ -153,10 +154,11 @@ TEST_P(AssemblerTest, ConstantsKeepTheirBitsAndAreSharedByValue) {
     for (float f : dst) EXPECT_EQ(std::bit_cast<std::uint32_t>(f), std::bit_cast<std::uint32_t>(value));
   }
   const auto size_with = [](int uses) {
-    return Sketch(GetParam(), [uses](Sketch& a) {
-             for (int i = 0; i < uses; i++) a.load(a.vec(i), a.constant(2.5f));
-             a.nop(256 - 8 * uses);  // so that code of any number of uses is about as long
-           })
+    return Sketch(GetParam(),
+                  [uses](Sketch& a) {
+                    for (int i = 0; i < uses; i++) a.load(a.vec(i), a.constant(2.5f));
+                    a.nop(256 - 8 * uses);  // so that code of any number of uses is about as long
+                  })
         .take()
         .size();
   };

@@ -29,7 +29,9 @@ Bytes returning(int value, std::size_t padding = 0) {
   return code;
 }
 
-int call(const Code& code) { return code.entry<int (*)()>()(); }
+int call(const Code& code) {
+  return code.entry<int (*)()>()();
+}
 
 std::string protection_of(const void* address) {
   std::ifstream maps("/proc/self/maps");
@@ -106,7 +108,8 @@ TEST_F(CodeCache, AFailedGenerationLeavesNothingBehind) {
 }
 
 TEST_F(CodeCache, AGeneratorMayAskForOtherCode) {
-  const auto code = get_code("outer", [] { return returning(1 + call(*get_code("inner", [] { return returning(6); }))); });
+  const auto code =
+      get_code("outer", [] { return returning(1 + call(*get_code("inner", [] { return returning(6); }))); });
   EXPECT_EQ(call(*code), 7);
 }
 

@@ -66,15 +66,16 @@ MUTANTS = [
     ("jit/codelet.cpp", "return vfnmadd213ps(x, y, c);", "return vfmadd213ps(x, y, c);", "one form of a negated multiply-add does not negate"),
 
     # The column pass
-    ("jit/toeplitz.cpp", "(o % 2 ? from_even : from_odd)", "(o % 2 ? from_odd : from_even)", "Karatsuba: even and odd rows change places"),
-    ("jit/toeplitz.cpp", "(minuend ? minuend->get() : Real()) - tap->get()", "(minuend ? minuend->get() : Real()) + tap->get()",
+    ("jit/toeplitz_product.cpp", "(o % 2 ? y_odd : y_even)", "(o % 2 ? y_even : y_odd)", "Karatsuba: even and odd rows change places"),
+    ("jit/toeplitz_product.cpp", "(minuend ? minuend->get() : Real()) - tap->get()", "(minuend ? minuend->get() : Real()) + tap->get()",
      "Karatsuba: the shared taps are added, not subtracted"),
-    ("jit/toeplitz.cpp", "i >= spec.first && i < spec.first + spec.inputs", "i >= spec.first && i <= spec.first + spec.inputs",
+    ("jit/toeplitz_programs.cpp", "i >= spec.first && i < spec.first + spec.inputs", "i >= spec.first && i <= spec.first + spec.inputs",
      "a column is thought one row longer"),
     ("jit/toeplitz.cpp", "add(in_, spec_.plane_stride);", "{}", "Gauss by calls: a wrong plane"),
     ("jit/toeplitz.cpp", "address(o, pushed)", "address(o)", "a called routine's spill slots lie over its return address"),
     ("jit/toeplitz.cpp", "if (!whole_) clear(zeros());", "{}", "products by calls start from what is on the stack"),
-    ("jit/toeplitz.cpp", "product.record(from.im(), re, start(cross))", "product.record(from.re(), re, start(cross))", "four products: the wrong weights"),
+    ("jit/toeplitz_programs.cpp", "product.record(outputs, taps.im(), re, at(cross))", "product.record(outputs, taps.re(), re, at(cross))",
+     "four products: the wrong weights"),
     ("jit/column_fft.cpp", "wr * z[k1].im + wi * z[k1].re", "wr * z[k1].im - wi * z[k1].re", "the product with the conjugate's imaginary part"),
     ("jit/column_fft.cpp", "2 * std::numbers::pi * i * k2 / n_", "2 * std::numbers::pi * i * (k2 + 1) / n_", "a twiddle index is off by one"),
     ("jit/column_fft.cpp", "cmovl(now_, pairs_);", "{}", "the last chunk is thought full"),
@@ -89,7 +90,7 @@ MUTANTS = [
     # Rows
     ("jit/row_transform.cpp", "inflow[0] = inflow[0] + program.input(bias, 0);", "{}", "no bias"),
     ("jit/row_transform.cpp", "spec.signs[o.index] < 0 ? -plane : plane", "plane", "planes stored negated are taken as they are"),
-    ("jit/row_transform.cpp", "register_count(isa) - relu", "register_count(isa)", "the register that holds zero is given to a value"),
+    ("jit/row_transform.cpp", "vector_registers(isa) - relu", "vector_registers(isa)", "the register that holds zero is given to a value"),
 
     # Orchestration
     ("lib/depthwise/direct_geometry.cpp", "std::min(p.height, k.height + (t.rows - 1) * p.stride_h)",

@@ -22,8 +22,8 @@ class InventedMachine {
   double drift = 0;     // relative amplitude of a slow change of the clock
   double jump = 0;      // relative size of a change of the clock from one run to the next
   double calibration_noise = 0;
-  double theft = 0;  // probability of a run during which somebody else has the core for as long as five runs take
-  double place = 0;  // relative spread of what a place in memory does to a candidate's time, until the next move
+  double theft = 0;  // probability of a run during which somebody else has the core for five runs' time
+  double place = 0;  // relative spread of what a place in memory does to a candidate's time, until it moves
   std::map<std::string, double> cost;  // seconds
   std::map<std::string, int> runs, verified, released;
   int moves = 0;

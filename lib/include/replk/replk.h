@@ -1,8 +1,9 @@
 /* libreplk_cpu: large-kernel depthwise convolution on x86-64 CPUs. The C API.
  *
- * Every function that can fail returns a status; replk_last_error() then has one line that names the field, the value and
- * what is allowed. No function prints, aborts or lets a C++ exception out. Structures begin with struct_size, to be set to
- * sizeof, so that a program keeps working with a later library whose structures are longer.
+ * Every function that can fail returns a status; replk_last_error() then has one line that names the field,
+ * the value and what is allowed. No function prints, aborts or lets a C++ exception out. Structures begin
+ * with struct_size, to be set to sizeof, so that a program keeps working with a later library whose
+ * structures are longer.
  */
 #ifndef REPLK_REPLK_H
 #define REPLK_REPLK_H
@@ -38,28 +39,33 @@ typedef enum replk_status {
 /* A short name such as "invalid argument"; never NULL. */
 REPLK_API const char* replk_status_string(replk_status status);
 
-/* What went wrong in the last call that failed on this thread; "" if none did. Valid until the next one fails. */
+/* What went wrong in the last call that failed on this thread; "" if none did. Valid until the next one
+ * fails. */
 REPLK_API const char* replk_last_error(void);
 
 /* ---- Logging, threads, the machine ---- */
 
-typedef enum replk_log_level { REPLK_LOG_WARNING = 0, REPLK_LOG_INFO = 1, REPLK_LOG_DEBUG = 2 } replk_log_level;
+typedef enum replk_log_level {
+  REPLK_LOG_WARNING = 0,
+  REPLK_LOG_INFO = 1,
+  REPLK_LOG_DEBUG = 2
+} replk_log_level;
 typedef void (*replk_log_callback)(replk_log_level level, const char* message, void* user);
 
-/* The library is silent unless a callback is set (or REPLK_VERBOSE is in the environment). NULL makes it silent again.
- * Thread-safe; the callback may be called from any thread. */
+/* The library is silent unless a callback is set (or REPLK_VERBOSE is in the environment). NULL makes it
+ * silent again. Thread-safe; the callback may be called from any thread. */
 REPLK_API replk_status replk_set_log_callback(replk_log_callback callback, void* user);
 
 /* Threads that a call uses when it asks for 0: CPUs that this process may use (affinity and cgroup quota). */
 REPLK_API int replk_default_threads(void);
 
-/* A process that was forked may use the library, and what its parent made with it, on the thread that it has: there every
- * call runs on one. While a process forks, no other thread of it may be inside the library. A library that was unloaded
- * (dlclose) stays in memory, once however often that is done. */
+/* A process that was forked may use the library, and what its parent made with it, on the thread that it has:
+ * there every call runs on one. While a process forks, no other thread of it may be inside the library. A
+ * library that was unloaded (dlclose) stays in memory, once however often that is done. */
 
-/* Runs the library's work on threads of the caller instead of OpenMP's: `run` must call task(i, context) for every i in
- * [0, count), at the same time where it can, and return when all have ended. Process-wide; NULL restores OpenMP. Not to be
- * changed while another thread is inside the library. */
+/* Runs the library's work on threads of the caller instead of OpenMP's: `run` must call task(i, context) for
+ * every i in [0, count), at the same time where it can, and return when all have ended. Process-wide; NULL
+ * restores OpenMP. Not to be changed while another thread is inside the library. */
 typedef void (*replk_task)(int index, void* context);
 typedef void (*replk_pool_run)(int count, replk_task task, void* context, void* user);
 REPLK_API replk_status replk_set_thread_pool(replk_pool_run run, void* user);
@@ -70,10 +76,10 @@ typedef struct replk_cpu_info {
   size_t struct_size;
   char vendor[16], brand[64];
   int32_t family, model, stepping;
-  int32_t cores;             /* logical CPUs that this process may use */
-  replk_isa hardware;        /* the best that CPU and operating system can run */
-  replk_isa isa;             /* the one in use: hardware, lowered by REPLK_MAX_ISA */
-  int32_t code_generation;   /* 0 where the system forbids executable memory */
+  int32_t cores;           /* logical CPUs that this process may use */
+  replk_isa hardware;      /* the best that CPU and operating system can run */
+  replk_isa isa;           /* the one in use: hardware, lowered by REPLK_MAX_ISA */
+  int32_t code_generation; /* 0 where the system forbids executable memory */
   uint64_t l1d_bytes, l2_bytes, l3_bytes;
 } replk_cpu_info;
 
@@ -82,10 +88,10 @@ REPLK_API replk_status replk_get_cpu_info(replk_cpu_info* info);
 
 /* ---- Tuning ---- */
 
-/* What a plan does where several algorithms can compute it. OFF: the cost model chooses. CACHED: what was measured before
- * on this machine for this problem, else for a near one, else the cost model; never measures. NOW: what was measured before,
- * else it is measured when the plan is made, which takes up to the budget, and remembered. Results keep their accuracy class
- * whichever is chosen. */
+/* What a plan does where several algorithms can compute it. OFF: the cost model chooses. CACHED: what was
+ * measured before on this machine for this problem, else for a near one, else the cost model; never measures.
+ * NOW: what was measured before, else it is measured when the plan is made, which takes up to the budget, and
+ * remembered. Results keep their accuracy class whichever is chosen. */
 typedef enum replk_tuning_mode {
   REPLK_TUNING_OFF = 0,
   REPLK_TUNING_CACHED = 1,
@@ -104,9 +110,9 @@ static inline replk_tuning replk_tuning_default(void) {
   return t;
 }
 
-/* How this process tunes; the mode is at first what REPLK_TUNING in the environment says, else CACHED. Plans that exist, and
- * those of a model's sizes that were prepared, stay as they are. Both calls are thread-safe; a plan that is being made goes
- * by what was set when it began. *tuning has its struct_size set. */
+/* How this process tunes; the mode is at first what REPLK_TUNING in the environment says, else CACHED. Plans
+ * that exist, and those of a model's sizes that were prepared, stay as they are. Both calls are thread-safe;
+ * a plan that is being made goes by what was set when it began. *tuning has its struct_size set. */
 REPLK_API replk_status replk_set_tuning(const replk_tuning* tuning);
 REPLK_API replk_status replk_get_tuning(replk_tuning* tuning);
 
@@ -114,9 +120,10 @@ REPLK_API replk_status replk_get_tuning(replk_tuning* tuning);
 
 typedef enum replk_layout { REPLK_NHWC = 0, REPLK_NCHW = 1 } replk_layout;
 typedef enum replk_type { REPLK_F32 = 0, REPLK_BF16 = 1, REPLK_F16 = 2 } replk_type;
-typedef enum replk_activation { REPLK_NONE = 0, REPLK_RELU = 1, REPLK_GELU = 2 } replk_activation; /* GELU: erf */
-/* FAST: error at most 1e-6 of the channel's largest value, before the epilogue or behind it (docs/algorithms.md). EXACT: fp32
- * in one fixed order, the same bits everywhere. */
+/* GELU: by erf. */
+typedef enum replk_activation { REPLK_NONE = 0, REPLK_RELU = 1, REPLK_GELU = 2 } replk_activation;
+/* FAST: error at most 1e-6 of the channel's largest value, before the epilogue or behind it
+ * (docs/algorithms.md). EXACT: fp32 in one fixed order, the same bits everywhere. */
 typedef enum replk_numerics { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
 
 /* One linear branch; the branches of a problem are summed. */
@@ -125,8 +132,8 @@ typedef struct replk_branch {
   int32_t dilation_h, dilation_w;
 } replk_branch;
 
-/* A cross-correlation, as in PyTorch, of `batch` images; height and width are the input's. After the sum come bias,
- * activation and residual, in this order. */
+/* A cross-correlation, as in PyTorch, of `batch` images; height and width are the input's. After the sum come
+ * bias, activation and residual, in this order. */
 typedef struct replk_depthwise_problem {
   size_t struct_size;
   int64_t batch;
@@ -142,18 +149,20 @@ typedef struct replk_depthwise_problem {
   int32_t bias, residual; /* whether there is one */
 } replk_depthwise_problem;
 
-/* A problem of one fp32 channels-last image with "same" padding and stride 1, and a bias; the sizes and branches remain to
- * be set. */
+/* A problem of one fp32 channels-last image with "same" padding and stride 1, and a bias; the sizes and
+ * branches remain to be set. */
 static inline replk_depthwise_problem replk_depthwise_problem_default(void) {
-  replk_depthwise_problem p = {sizeof(replk_depthwise_problem), 1, 0, 0, 0, NULL, 0, -1, -1, 1, 1, REPLK_NHWC, REPLK_F32,
-                               REPLK_FAST, REPLK_NONE, 1, 0};
+  /* clang-format off */
+  replk_depthwise_problem p = {sizeof(replk_depthwise_problem), 1, 0, 0, 0, NULL, 0, -1, -1, 1, 1,
+                               REPLK_NHWC, REPLK_F32, REPLK_FAST, REPLK_NONE, 1, 0};
+  /* clang-format on */
   return p;
 }
 
 typedef struct replk_depthwise_options {
   size_t struct_size;
   int32_t threads;       /* 0: all */
-  const char* algorithm; /* NULL: the tuner's choice; otherwise the best tiling of this one, such as "direct" */
+  const char* algorithm; /* NULL: the tuner's choice; else the best tiling of this one, such as "direct" */
   const char* tiling;    /* NULL, or exactly this one, as replk_depthwise_tiling() prints it */
 } replk_depthwise_options;
 
@@ -165,52 +174,58 @@ static inline replk_depthwise_options replk_depthwise_options_default(void) {
 /* A problem, prepared: weights packed and code generated. Immutable: many threads may run one plan. */
 typedef struct replk_depthwise replk_depthwise;
 
-/* weights[i] holds branch i's, [channels][kernel_h][kernel_w]; bias [channels], or NULL for none. Both are copied. options
- * may be NULL. On failure *plan is NULL. */
-REPLK_API replk_status replk_depthwise_create(const replk_depthwise_problem* problem, const float* const* weights,
-                                              const float* bias, const replk_depthwise_options* options,
-                                              replk_depthwise** plan);
+/* weights[i] holds branch i's, [channels][kernel_h][kernel_w]; bias [channels], or NULL for none. Both are
+ * copied. options may be NULL. On failure *plan is NULL. */
+REPLK_API replk_status replk_depthwise_create(const replk_depthwise_problem* problem,
+                                              const float* const* weights, const float* bias,
+                                              const replk_depthwise_options* options, replk_depthwise** plan);
 /* The same from a shape such as "n1c128h56w56k31,5+relu" (docs/shapes.md). */
 REPLK_API replk_status replk_depthwise_create_from_shape(const char* shape, const float* const* weights,
-                                                         const float* bias, const replk_depthwise_options* options,
+                                                         const float* bias,
+                                                         const replk_depthwise_options* options,
                                                          replk_depthwise** plan);
 /* NULL is allowed. */
 REPLK_API void replk_depthwise_destroy(replk_depthwise* plan);
 
 /* Height and width of the output. */
-REPLK_API replk_status replk_depthwise_output_size(const replk_depthwise* plan, int32_t* height, int32_t* width);
+REPLK_API replk_status replk_depthwise_output_size(const replk_depthwise* plan, int32_t* height,
+                                                   int32_t* width);
 /* Bytes of scratch memory that one run needs; may be 0. */
 REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* plan, size_t* bytes);
 
-/* Runs, allocating nothing. src, dst and residual in the problem's layout and type, at any multiple of that type's size;
- * the memory around them is neither read nor written. The caller's floating-point modes (MXCSR) are used and left as they
- * are: what is promised of results holds for the usual ones, round to nearest with denormals; threads of the pool have the
- * modes that they began with. A NaN or an infinity reaches, in class EXACT, the outputs that its input meets and no others;
- * in class FAST these and perhaps more of its channel of its image. residual is NULL
- * where the problem has none, and may be dst; neither may overlap src. workspace: 64-byte aligned, of workspace_bytes >=
- * replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the library keeps for each thread. */
-REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst, const void* residual,
-                                           void* workspace, size_t workspace_bytes);
+/* Runs, allocating nothing. src, dst and residual in the problem's layout and type, at any multiple of that
+ * type's size; the memory around them is neither read nor written. The caller's floating-point modes (MXCSR)
+ * are used and left as they are: what is promised of results holds for the usual ones, round to nearest with
+ * denormals; threads of the pool have the modes that they began with. A NaN or an infinity reaches, in class
+ * EXACT, the outputs that its input meets and no others; in class FAST these and perhaps more of its channel
+ * of its image. residual is NULL where the problem has none, and may be dst; neither may overlap src.
+ * workspace: 64-byte aligned, of workspace_bytes >= replk_depthwise_workspace_bytes(), used by one run at a
+ * time; or NULL for one that the library keeps for each thread. */
+REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst,
+                                           const void* residual, void* workspace, size_t workspace_bytes);
 
-/* The shape in its canonical spelling, the tiling in use, and where the choice came from (analytic, forced, cache,
- * measured, near(...)). Valid as long as the plan; "" for NULL. */
+/* The shape in its canonical spelling, the tiling in use, and where the choice came from (analytic, forced,
+ * cache, measured, near(...)). Valid as long as the plan; "" for NULL. */
 REPLK_API const char* replk_depthwise_shape(const replk_depthwise* plan);
 REPLK_API const char* replk_depthwise_tiling(const replk_depthwise* plan);
 REPLK_API const char* replk_depthwise_source(const replk_depthwise* plan);
 
 /* ---- Networks ---- */
 
-/* A network, loaded: weights folded and packed. Any number of threads may run one at once. Plans are made at the first run
- * of a size (batch, height, width) and kept for the four sizes used last; a later run of a kept size allocates nothing. */
+/* A network, loaded: weights folded and packed. Any number of threads may run one at once. Plans are made at
+ * the first run of a size (batch, height, width) and kept for the four sizes used last; a later run of a kept
+ * size allocates nothing. */
 typedef struct replk_model replk_model;
 
 typedef struct replk_model_options {
   size_t struct_size;
-  int32_t threads;                    /* 0: all */
-  replk_numerics numerics;            /* of the depthwise layers */
-  int32_t norm_intermediate_features; /* whether features pass their stage's batch norm, which the file must hold */
-  uint64_t seed;                      /* of random weights, where no file is given */
-  /* Called by the loading thread with the fraction done, 0 to 1; a value other than 0 cancels. May be NULL. */
+  int32_t threads;         /* 0: all */
+  replk_numerics numerics; /* of the depthwise layers */
+  /* Whether features pass their stage's batch norm, which the file must hold. */
+  int32_t norm_intermediate_features;
+  uint64_t seed; /* of random weights, where no file is given */
+  /* Called by the loading thread with the fraction done, 0 to 1; it cancels by a value other than 0. May be
+   * NULL. */
   int (*progress)(double fraction, void* user);
   void* progress_user;
 } replk_model_options;
@@ -220,22 +235,23 @@ static inline replk_model_options replk_model_options_default(void) {
   return o;
 }
 
-/* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train, merged or fused
- * form; NULL: random weights of options->seed, for measurements. options may be NULL. On failure *model is NULL. */
-REPLK_API replk_status replk_model_load(const char* name, const char* weights_file, const replk_model_options* options,
-                                        replk_model** model);
+/* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
+ * merged or fused form; NULL: random weights of options->seed, for measurements. options may be NULL. On
+ * failure *model is NULL. */
+REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
+                                        const replk_model_options* options, replk_model** model);
 /* NULL is allowed. */
 REPLK_API void replk_model_destroy(replk_model* model);
 
 typedef struct replk_model_info {
   size_t struct_size;
-  int32_t classes;      /* 0: a backbone without a head, which gives features only */
+  int32_t classes; /* 0: a backbone without a head, which gives features only */
   int32_t threads;
   uint64_t weight_bytes;
   float mean[3], std[3]; /* an input is (RGB in 0..1 - mean) / std */
   int32_t size;          /* of the default input, a square */
-  /* Evaluation resizes the short side to size / crop_fraction and takes the central crop; from a size of warp_from on it
-   * resizes to size x size. Bicubic, as Pillow does it. */
+  /* Evaluation resizes the short side to size / crop_fraction and takes the central crop; from a size of
+   * warp_from on it resizes to size x size. Bicubic, as Pillow does it. */
   double crop_fraction;
   int32_t warp_from;
 } replk_model_info;
@@ -245,9 +261,9 @@ REPLK_API replk_status replk_model_get_info(const replk_model* model, replk_mode
 /* A class's name from the file's metadata; "" where there is none. Valid as long as the model. */
 REPLK_API const char* replk_model_label(const replk_model* model, int32_t index);
 /* What a stage, 0 to 3, gives for an input of this size. */
-REPLK_API replk_status replk_model_feature_shape(const replk_model* model, int32_t stage, int32_t height, int32_t width,
-                                                 int32_t* feature_channels, int32_t* feature_height,
-                                                 int32_t* feature_width);
+REPLK_API replk_status replk_model_feature_shape(const replk_model* model, int32_t stage, int32_t height,
+                                                 int32_t width, int32_t* feature_channels,
+                                                 int32_t* feature_height, int32_t* feature_width);
 /* Makes the plans of a size now rather than at its first run. */
 REPLK_API replk_status replk_model_prepare(replk_model* model, int64_t batch, int32_t height, int32_t width);
 
@@ -258,9 +274,9 @@ REPLK_API void replk_cancel_destroy(replk_cancel* cancel);
 /* requested: 1 stops runs that are given this, now and from now on; 0 lets them run again. */
 REPLK_API void replk_cancel_request(replk_cancel* cancel, int requested);
 
-/* pixels: normalised RGB, [batch][height][width][3]; height and width 32 (replknet-nano: 16) to 16384. logits:
- * [batch][classes], or NULL. features: NULL, or four pointers, each NULL or [batch][channels][height][width] of that
- * stage, before any norm. cancel: NULL, or what may stop the run. */
+/* pixels: normalised RGB, [batch][height][width][3]; height and width 32 (replknet-nano: 16) to 16384.
+ * logits: [batch][classes], or NULL. features: NULL, or four pointers, each NULL or
+ * [batch][channels][height][width] of that stage, before any norm. cancel: NULL, or what may stop the run. */
 REPLK_API replk_status replk_model_run(replk_model* model, const float* pixels, int64_t batch, int32_t height,
                                        int32_t width, float* logits, float* const* features,
                                        const replk_cancel* cancel);

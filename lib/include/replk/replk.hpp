@@ -204,7 +204,8 @@ class Model {
   };
   FeatureShape feature_shape(int stage, int height, int width) const {
     FeatureShape shape;
-    check(replk_model_feature_shape(model_.get(), stage, height, width, &shape.channels, &shape.height, &shape.width));
+    check(replk_model_feature_shape(model_.get(), stage, height, width, &shape.channels, &shape.height,
+                                    &shape.width));
     return shape;
   }
   void prepare(std::int64_t batch, int height, int width) {
@@ -220,8 +221,8 @@ class Model {
     return logits;
   }
   /// The four stages, [batch][channels][height][width] each.
-  std::array<std::vector<float>, 4> features(std::span<const float> pixels, std::int64_t batch, int height, int width,
-                                             const Cancel* cancel = nullptr) {
+  std::array<std::vector<float>, 4> features(std::span<const float> pixels, std::int64_t batch, int height,
+                                             int width, const Cancel* cancel = nullptr) {
     check_pixels(pixels, batch, height, width);
     std::array<std::vector<float>, 4> stages;
     std::array<float*, 4> pointers;
