@@ -67,15 +67,19 @@ std::vector<DirectTile> direct_tiles(const DirectSpec& spec) {
   std::vector<DirectTile> tiles;
   const int count = (spec.out_width + spec.columns - 1) / spec.columns;
   const int last = static_cast<int>(spec.taps.size()) - 1;
-  for (int i = 0, first = 0; i < count; i++) {
-    const int width = spec.out_width / count + (i < spec.out_width % count);
+  const int wider = spec.out_width % count;  // tiles, the first ones
+  for (int i = 0, first = 0; i < count;) {
+    const int width = spec.out_width / count + (i < wider);
     const bool interior = meets(spec, first, 0) && meets(spec, first + width - 1, 0) &&
                           meets(spec, first, last) && meets(spec, first + width - 1, last);
-    if (interior && !tiles.empty() && tiles.back().interior && tiles.back().width == width)
-      tiles.back().repeat++;
-    else
-      tiles.push_back({first, width, 1, interior});
-    first += width;
+    int repeat = 1;
+    if (interior) {  // and so are all of its width whose last pixel's last tap is still inside
+      const int room = spec.width - 1 - (first + width - 1) * spec.stride_w - spec.taps[last];
+      repeat += std::min(room / (width * spec.stride_w), (i < wider ? wider : count) - i - 1);
+    }
+    tiles.push_back({first, width, repeat, interior});
+    i += repeat;
+    first += repeat * width;
   }
   return tiles;
 }

@@ -39,6 +39,9 @@ struct Counts {
     return {a.instructions + b.instructions, a.multiplies + b.multiplies, a.adds + b.adds, a.loads + b.loads,
             a.stores + b.stores};
   }
+  friend Counts operator*(const Counts& a, int times) {
+    return {a.instructions * times, a.multiplies * times, a.adds * times, a.loads * times, a.stores * times};
+  }
 };
 
 struct Allocation {

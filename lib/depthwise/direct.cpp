@@ -19,24 +19,32 @@ namespace {
 double tile_cycles(const jit::DirectSpec& spec) {
   const jit::DirectPhases phases = jit::direct_phases(spec);
   const bool wide = spec.isa == Isa::avx512;
+  const bool loads_once = spec.rows * spec.columns + spec.rows < vector_registers(spec.isa);
   // A whole line that begins within one is two.
   const int lines = wide && spec.x_pixel_bytes % 64 != 0 ? 2 : 1;
+  // Input rows are of few kinds: how often each comes, and how many output rows it serves through each tap.
+  std::vector<int> often(phases.kinds.size(), 0);
+  std::vector<std::vector<int>> served(phases.kinds.size(), std::vector<int>(spec.taps.size(), 0));
+  double steps = 0;
+  for (int phase : phases.of_row)
+    if (phase >= 0) steps++, often[phase]++;
+  for (std::size_t phase = 0; phase < served.size(); phase++)
+    for (const auto& support : phases.kinds[phase])
+      for (std::size_t tap = 0; tap < support.size(); tap++) served[phase][tap] += support[tap];
   double total = 0;
   for (const jit::DirectTile& tile : jit::direct_tiles(spec)) {
-    double fmas = 0, loads = 0, steps = 0;
-    for (int phase : phases.of_row) {
-      if (phase < 0) continue;
-      steps++;
-      for (std::size_t tap = 0; tap < spec.taps.size(); tap++) {
-        int rows = 0, columns = 0;
-        for (const auto& support : phases.kinds[phase]) rows += !support.empty() && support[tap];
-        for (int t = 0; t < tile.width; t++) {
-          const int at = (tile.first + t) * spec.stride_w + spec.taps[tap];
-          columns += at >= 0 && at < spec.width;
-        }
-        const bool loaded = rows > 1 && spec.rows * spec.columns + spec.rows < vector_registers(spec.isa);
-        fmas += rows * columns;
-        loads += columns > 0 ? rows + lines * columns * (loaded ? 1 : rows) : 0;
+    double fmas = 0, loads = 0;
+    for (std::size_t tap = 0; tap < spec.taps.size(); tap++) {
+      int columns = 0;
+      for (int t = 0; t < tile.width; t++) {
+        const int at = (tile.first + t) * spec.stride_w + spec.taps[tap];
+        columns += at >= 0 && at < spec.width;
+      }
+      if (columns == 0) continue;
+      for (std::size_t phase = 0; phase < served.size(); phase++) {
+        const int rows = served[phase][tap];
+        fmas += often[phase] * rows * columns;
+        loads += often[phase] * (rows + lines * columns * (rows > 1 && loads_once ? 1 : rows));
       }
     }
     const double sums = spec.rows * tile.width, chain = 4 * fmas / sums;
@@ -46,6 +54,13 @@ double tile_cycles(const jit::DirectSpec& spec) {
     total += tile.repeat * (started + ends);
   }
   return total;
+}
+
+/// Kernel rows outside the map are skipped at run time: the share that meets it.
+double meeting_share(const Problem& p, const Kernel& k) {
+  const std::vector<std::int64_t> rows = meeting_rows(p, k);
+  return static_cast<double>(std::accumulate(rows.begin(), rows.end(), std::int64_t{0})) /
+         (static_cast<double>(p.out_height()) * k.height);
 }
 
 /// One channel block over one image, as far as both cost functions see it alike.
@@ -129,6 +144,7 @@ class DirectAlgorithm final : public Algorithm {
     const int out_width = problem.out_width(),
               blocks = (problem.channels + vector_floats(isa) - 1) / vector_floats(isa);
     const int registers = vector_registers(isa);
+    const double share = meeting_share(problem, geometry);
     for (int rows = 1; rows <= (isa == Isa::avx512 ? 8 : 4); rows++)
       for (int columns = 2; columns <= 28; columns++) {
         const int sums = rows * columns, tiles = (out_width + columns - 1) / columns;
@@ -148,8 +164,8 @@ class DirectAlgorithm final : public Algorithm {
             if (ring && group > 8) continue;
             const DirectParameters parameters{rows, columns, ring, group};
             if (direct_memory_fits(problem, geometry, parameters, isa))
-              found.push_back(
-                  {parameters.tiling(), predict(problem, geometry, parameters, isa, threads, cycles)});
+              found.push_back({parameters.tiling(),
+                               predict(problem, geometry, parameters, isa, threads, cycles * share)});
           }
         }
       }
@@ -165,15 +181,8 @@ class DirectAlgorithm final : public Algorithm {
   static double predict(const Problem& p, const Kernel& k, const DirectParameters& t, Isa isa, int threads,
                         double group_cycles) {
     const DirectLayout l(p, k, t, isa);
-    // Kernel rows outside the map are skipped at run time: scale by the share that meets it.
-    std::int64_t meeting = 0;
-    for (int row = 0; row < l.out_height; row++) {
-      const int first = row * p.stride_h + k.offset_h;
-      meeting += std::max(0, std::min(k.height, p.height - first) - std::max(0, -first));
-    }
-    const double share = static_cast<double>(meeting) / (static_cast<double>(l.out_height) * k.height);
     const double row_groups = l.row_groups(t);
-    const BlockRun run{group_cycles * share * row_groups, row_groups, l.group_blocks(t)};
+    const BlockRun run{group_cycles * row_groups, row_groups, l.group_blocks(t)};
     const double vectors = static_cast<double>(p.batch) * l.blocks;
     const bool wide = isa == Isa::avx512;
     const double seconds =

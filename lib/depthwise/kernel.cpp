@@ -92,19 +92,33 @@ Kernel merged_geometry(const Problem& problem) {
   return crop(problem).kernel;
 }
 
+namespace {
+
+std::vector<std::int64_t> meeting(int taps, int offset, int input, int output, int stride) {
+  std::vector<std::int64_t> counts;
+  for (int tap = 0; tap < taps; tap++) {
+    // Outputs o with 0 <= o * stride + at < input.
+    const std::int64_t at = std::int64_t{tap} + offset;
+    const auto up_to = [&](std::int64_t end) {
+      return std::clamp<std::int64_t>((end + stride - 1) / stride, 0, output);
+    };
+    counts.push_back(std::max<std::int64_t>(
+        0, up_to(std::max<std::int64_t>(0, input - at)) - up_to(std::max<std::int64_t>(0, -at))));
+  }
+  return counts;
+}
+
+}  // namespace
+
+std::vector<std::int64_t> meeting_rows(const Problem& p, const Kernel& geometry) {
+  return meeting(geometry.height, geometry.offset_h, p.height, p.out_height(), p.stride_h);
+}
+std::vector<std::int64_t> meeting_columns(const Problem& p, const Kernel& geometry) {
+  return meeting(geometry.width, geometry.offset_w, p.width, p.out_width(), p.stride_w);
+}
+
 std::int64_t meeting_taps(const Problem& problem, const Kernel& geometry) {
-  // How many outputs of an axis see an input through each tap.
-  const auto counts = [](int taps, int offset, int input, int output, int stride) {
-    std::vector<std::int64_t> count(taps, 0);
-    for (int tap = 0; tap < taps; tap++)
-      for (int o = 0; o < output; o++)
-        count[tap] += o * stride + tap + offset >= 0 && o * stride + tap + offset < input;
-    return count;
-  };
-  const auto rows =
-      counts(geometry.height, geometry.offset_h, problem.height, problem.out_height(), problem.stride_h);
-  const auto columns =
-      counts(geometry.width, geometry.offset_w, problem.width, problem.out_width(), problem.stride_w);
+  const auto rows = meeting_rows(problem, geometry), columns = meeting_columns(problem, geometry);
   std::int64_t pairs = 0;
   for (int a = 0; a < geometry.height; a++)
     for (int b = 0; b < geometry.width; b++)

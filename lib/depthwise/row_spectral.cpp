@@ -86,17 +86,11 @@ const Machine& machine(Isa isa) {
   return isa == Isa::avx512 ? intel_avx512 : intel_avx2;
 }
 
-/// The sum of what all segments cost. Neighbours inside a map are alike, and a map of 65,536 pixels has a
-/// thousand of them: of each run of equal ones the cost is found once.
+/// The sum of what all segments cost.
 template <class Cost>
-auto sum_of(const std::vector<Segment>& segments, const Cost& cost) {
-  decltype(cost(segments[0])) sum{}, last{};
-  const Segment* before = nullptr;
-  for (const Segment& s : segments) {
-    if (!before || s.first != before->first || s.ins != before->ins || s.outs != before->outs) last = cost(s);
-    sum = sum + last;
-    before = &s;
-  }
+auto sum_of(const Segments& segments, const Cost& cost) {
+  decltype(cost(Segment{})) sum{};
+  for (const Segments::Run& run : segments.runs()) sum = sum + cost(run.segment) * run.count;
   return sum;
 }
 
@@ -177,8 +171,8 @@ double predicted_seconds(const RowSpectralGeometry& g, int threads) {
   const double blocks = static_cast<double>(p.batch) * g.all_blocks(),
                l2 = static_cast<double>(core::cpu().l2_bytes);
   const double line = g.vector_bytes / 64.0, along = static_cast<double>(g.along_segments.size());
-  double rows = 0;  // there and back
-  for (const Segment& s : g.across_segments) rows += s.ins + s.outs;
+  const double rows =
+      sum_of(g.across_segments, [](const Segment& s) { return s.ins + s.outs; });  // there and back
 
   const double planes = static_cast<double>(g.planes_bytes());
   const double plane_line = m.plane_in_l2 * std::min(1.0, planes / (64 << 10)) +
@@ -255,7 +249,7 @@ class RowSpectral final : public Algorithm {
     for (const int along : segment_sizes(whole.along.outputs, whole.along.taps)) {
       p.segment_along = along;
       const RowSpectralGeometry cut_along(problem, geometry, p, isa);
-      for (const int n : good_lengths(least_length(cut_along.along, cut_along.along_segments)))
+      for (const int n : good_lengths(cut_along.along_segments.least_length()))
         for (const jit::RowTransform& transform : transforms(cut_along, n)) {
           p.transform = transform;
           if (two_dimensional_)
@@ -269,9 +263,11 @@ class RowSpectral final : public Algorithm {
   /// The best splits of a length by predicted cost.
   static std::vector<jit::RowTransform> transforms(const RowSpectralGeometry& cut_along, int n) {
     std::vector<std::pair<double, jit::RowTransform>> ranked;
-    const Segment& longest =
-        *std::max_element(cut_along.along_segments.begin(), cut_along.along_segments.end(),
-                          [](const Segment& a, const Segment& b) { return a.ins < b.ins; });
+    const std::vector<Segments::Run>& runs = cut_along.along_segments.runs();
+    const Segment longest =
+        std::max_element(runs.begin(), runs.end(), [](const Segments::Run& a, const Segments::Run& b) {
+          return a.segment.ins < b.segment.ins;
+        })->segment;
     for (const jit::Factors& factors : jit::factor_choices(n)) {
       if (n > 48 && factors.size() > 2) continue;  // three stages never came first there
       RowSpectralGeometry g = cut_along;
@@ -325,7 +321,7 @@ class RowSpectral final : public Algorithm {
     for (const int across : segment_sizes(base.across.outputs, base.across.taps)) {
       p.segment_across = across;
       const RowSpectralGeometry cut_across(problem, geometry, p, isa);
-      for (const int n : good_lengths(least_length(cut_across.across, cut_across.across_segments))) {
+      for (const int n : good_lengths(cut_across.across_segments.least_length())) {
         if (n > 144) continue;
         for (const jit::Factors& factors : column_splits(cut_across, n)) {
           p.columns = n;

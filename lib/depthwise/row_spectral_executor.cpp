@@ -42,13 +42,13 @@ RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, co
     const jit::RowInverseSpec spec = g.inverse(s, buffer, signs);
     return code<jit::RowInverse>(spec.text(), [&] { return jit::generate(spec); });
   };
-  for (const Segment& s : g.along_segments) {
+  for (const auto& [s, begin, count] : g.along_segments.runs()) {
     RowCode row;
     if (direct) row.forward = forward(s, false), row.inverse = inverse(s, false);
     if (buffered) row.forward_buffered = forward(s, true), row.inverse_buffered = inverse(s, true);
     rows_.push_back(row);
   }
-  for (const Segment& s : g.across_segments) {
+  for (const auto& [s, begin, count] : g.across_segments.runs()) {
     const jit::ToeplitzSpec spec = g.toeplitz(s);
     columns_.push_back(code<jit::Toeplitz>(spec.text(), [&] { return jit::generate(spec); }));
     if (!g.parameters.two_dimensional()) continue;
@@ -59,8 +59,8 @@ RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, co
 }
 
 std::int64_t RowSpectralExecutor::tasks() const {
-  return geometry_.problem.batch * static_cast<std::int64_t>(geometry_.along_segments.size()) *
-         static_cast<std::int64_t>(geometry_.across_segments.size()) * geometry_.groups();
+  return geometry_.problem.batch * geometry_.along_segments.size() * geometry_.across_segments.size() *
+         geometry_.groups();
 }
 
 // Whole tasks leave threads idle in the last round; passes cost two barriers more.
@@ -79,8 +79,8 @@ RowSpectralExecutor::Task RowSpectralExecutor::task(std::int64_t index) const {
   // All channels of a part of the map come before the next part, so that a large map streams through the
   // caches once.
   t.group = take(geometry_.groups());
-  t.across = take(static_cast<std::int64_t>(geometry_.across_segments.size()));
-  t.along = take(static_cast<std::int64_t>(geometry_.along_segments.size()));
+  t.across = take(geometry_.across_segments.size());
+  t.along = take(geometry_.along_segments.size());
   t.image = index;
   return t;
 }
@@ -132,13 +132,14 @@ Part part(const RowSpectralGeometry& g, bool output, int rows, int pixels) {
 void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int begin, int end, char* planes,
                                   float* buffer) const {
   const RowSpectralGeometry& g = geometry_;
-  const Segment &along = g.along_segments[t.along], &across = g.across_segments[t.across];
+  const Segment along = g.along_segments[t.along], across = g.across_segments[t.across];
+  const RowCode& row_code = rows_[g.along_segments.run_of(t.along)];
   const Group group = this->group(t.group);
   if (begin >= end) return;
   if (!group.buffered) {
     const auto* src = static_cast<const float*>(tensors.src) +
                       element(t, false, along.in, across.in + begin, group.channel);
-    rows_[t.along].forward(src, planes + std::int64_t{begin} * g.vector_bytes, end - begin, group.blocks);
+    row_code.forward(src, planes + std::int64_t{begin} * g.vector_bytes, end - begin, group.blocks);
     return;
   }
   const RowSpectralGeometry::Window& w = window_in_;
@@ -150,8 +151,8 @@ void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int beg
       pack_rows(layout, height, tensors.src,
                 element(t, false, along.in, across.in + r, group.channel + b * g.lanes), channels, g.lanes,
                 buffer, w.row_stride, w.block_stride);
-      rows_[t.along].forward_buffered(buffer, planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes,
-                                      rows, std::min(group.blocks - b, w.blocks));
+      row_code.forward_buffered(buffer, planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, rows,
+                                std::min(group.blocks - b, w.blocks));
     }
   }
 }
@@ -171,27 +172,28 @@ void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end,
     out += planes * g.plane_stride;
     weights += g.parameters.transform.reals() * spectra_.real + spectra_.pair * begin;
   }
-  if (!g.parameters.two_dimensional()) return columns_[t.across](in, out, weights, reals, end - begin);
-  columns_[t.across](in, out, weights, reals, 0);
+  const int run = g.across_segments.run_of(t.across);
+  if (!g.parameters.two_dimensional()) return columns_[run](in, out, weights, reals, end - begin);
+  columns_[run](in, out, weights, reals, 0);
   if (end > begin)
-    transforms_[t.across](in + reals * g.plane_stride, out + reals * g.plane_stride,
-                          weights + reals * spectra_.real, end - begin);
+    transforms_[run](in + reals * g.plane_stride, out + reals * g.plane_stride,
+                     weights + reals * spectra_.real, end - begin);
 }
 
 /// Rows begin..end-1 of the segment's outputs.
 void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int begin, int end,
                                   const char* planes, float* buffer) const {
   const RowSpectralGeometry& g = geometry_;
-  const Segment &along = g.along_segments[t.along], &across = g.across_segments[t.across];
+  const Segment along = g.along_segments[t.along], across = g.across_segments[t.across];
+  const RowCode& row_code = rows_[g.along_segments.run_of(t.along)];
   const Group group = this->group(t.group);
   const float* bias = spectra_.bias.data() + std::int64_t{group.block} * g.lanes;
   const auto* residual = g.problem.epilogue.residual ? static_cast<const char*>(tensors.residual) : nullptr;
   if (begin >= end) return;
   if (!group.buffered) {
     const std::int64_t at = 4 * element(t, true, along.out, across.out + begin, group.channel);
-    rows_[t.along].inverse(planes + std::int64_t{begin} * g.vector_bytes,
-                           static_cast<char*>(tensors.dst) + at, bias, residual ? residual + at : nullptr,
-                           end - begin, group.blocks);
+    row_code.inverse(planes + std::int64_t{begin} * g.vector_bytes, static_cast<char*>(tensors.dst) + at,
+                     bias, residual ? residual + at : nullptr, end - begin, group.blocks);
     return;
   }
   const RowSpectralGeometry::Window& w = window_out_;
@@ -206,8 +208,8 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
       if (added)
         pack_rows(layout, height, residual, at, channels, g.lanes, added, w.row_stride, w.block_stride);
       expect_rows(layout, height, tensors.dst, at, channels);
-      rows_[t.along].inverse_buffered(planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, buffer,
-                                      bias + b * g.lanes, added, rows, blocks);
+      row_code.inverse_buffered(planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, buffer,
+                                bias + b * g.lanes, added, rows, blocks);
       if (g.problem.epilogue.activation == Activation::gelu)
         for (int i = 0; i < blocks * height; i++) {
           const std::int64_t row = i / height * w.block_stride + i % height * w.row_stride;
@@ -262,10 +264,8 @@ void RowSpectralExecutor::run_by_phases(const Tensors& tensors, char* workspace,
   const auto buffer = [&](int thread) {
     return reinterpret_cast<float*>(in(tasks()) + g.buffer_bytes() * static_cast<std::size_t>(thread));
   };
-  int rows_in = 0, rows_out = 0;
-  for (const Segment& s : g.across_segments)
-    rows_in = std::max(rows_in, s.ins), rows_out = std::max(rows_out, s.outs);
-  const int in_shares = shares(rows_in, rows_a_share), out_shares = shares(rows_out, rows_a_share);
+  const int in_shares = shares(g.across_segments.most_ins(), rows_a_share),
+            out_shares = shares(g.across_segments.most_outs(), rows_a_share);
   const int pairs = g.parameters.transform.pairs(), pair_shares = shares(std::max(pairs, 1), pairs_a_share);
 
   const auto rows = [&](std::int64_t i, int thread) {
@@ -296,15 +296,10 @@ void RowSpectralExecutor::run_by_phases(const Tensors& tensors, char* workspace,
 std::vector<Phase> RowSpectralExecutor::phases(int threads) const {
   if (!by_phases(threads)) return {{"rows, planes and rows of a group", tasks()}};
   const RowSpectralGeometry& g = geometry_;
-  const auto most = [&](int Segment::*count) {
-    int largest = 0;
-    for (const Segment& s : g.across_segments) largest = std::max(largest, s.*count);
-    return shares(largest, rows_a_share);
-  };
   const int pair_shares = shares(std::max(g.parameters.transform.pairs(), 1), pairs_a_share);
-  return {{"rows", tasks() * most(&Segment::ins)},
+  return {{"rows", tasks() * shares(g.across_segments.most_ins(), rows_a_share)},
           {"planes", tasks() * g.parameters.blocks * pair_shares},
-          {"rows back", tasks() * most(&Segment::outs)}};
+          {"rows back", tasks() * shares(g.across_segments.most_outs(), rows_a_share)}};
 }
 
 Work RowSpectralExecutor::work() const {
@@ -316,15 +311,19 @@ Work RowSpectralExecutor::work() const {
     work.add += c.adds * times * vectors * g.lanes;
   };
   const std::vector<int> signs(g.parameters.transform.planes(), 1);
-  for (const Segment& across : g.across_segments)
-    for (const Segment& along : g.along_segments) {
-      count(jit::count(g.forward(along, false)), across.ins);
-      count(jit::count(g.inverse(along, false, signs)), across.outs);
-      count(jit::count_real(g.toeplitz(across)), g.parameters.transform.reals());
-      count(g.parameters.two_dimensional() ? jit::count_pair(g.column_fft(across))
-                                           : jit::count_pair(g.toeplitz(across)),
-            g.parameters.transform.pairs());
-    }
+  double ins = 0, outs = 0;  // of a column of segments
+  for (const auto& [s, begin, times] : g.across_segments.runs()) {
+    const double here = static_cast<double>(times) * g.along_segments.size();
+    count(jit::count_real(g.toeplitz(s)), here * g.parameters.transform.reals());
+    count(g.parameters.two_dimensional() ? jit::count_pair(g.column_fft(s)) : jit::count_pair(g.toeplitz(s)),
+          here * g.parameters.transform.pairs());
+    ins += static_cast<double>(times) * s.ins;
+    outs += static_cast<double>(times) * s.outs;
+  }
+  for (const auto& [s, begin, times] : g.along_segments.runs()) {
+    count(jit::count(g.forward(s, false)), times * ins);
+    count(jit::count(g.inverse(s, false, signs)), times * outs);
+  }
   work.bytes_read = static_cast<double>(g.problem.input_elements()) * size_of(g.problem.type) +
                     4.0 * static_cast<double>(spectra_.weights.size());
   if (g.problem.epilogue.residual)

@@ -67,8 +67,8 @@ class RowSpectralExecutor final : public Executor {
   const RowSpectralGeometry geometry_;
   const RowSpectralGeometry::Window window_in_, window_out_;
   PackedSpectra spectra_;
-  std::vector<RowCode> rows_;               // for each segment of the transformed axis
-  std::vector<jit::Toeplitz> columns_;      // for each segment of the other one
+  std::vector<RowCode> rows_;               // for each run of segments of the transformed axis
+  std::vector<jit::Toeplitz> columns_;      // for each run of the other one's
   std::vector<jit::ColumnFft> transforms_;  // the same, where the second axis is transformed too
   std::vector<std::shared_ptr<const jit::Code>> code_;
 };

@@ -23,34 +23,6 @@ Axis horizontal(const Problem& p, const Kernel& k) {
 
 }  // namespace
 
-std::vector<Segment> cut(const Axis& axis, int size) {
-  if (size <= 0) size = axis.outputs;
-  std::vector<Segment> segments;
-  for (int out = 0; out < axis.outputs; out += size) {
-    Segment s;
-    s.out = out;
-    s.outs = std::min(size, axis.outputs - out);
-    const std::int64_t base = std::int64_t{out} * axis.stride + axis.offset;
-    const std::int64_t end = base + std::int64_t{s.outs - 1} * axis.stride + axis.taps;
-    const std::int64_t in = std::clamp<std::int64_t>(base, 0, axis.inputs);
-    s.in = static_cast<int>(in);
-    s.ins = static_cast<int>(std::clamp<std::int64_t>(end, in, axis.inputs) - in);
-    s.first = static_cast<int>(in - base);
-    segments.push_back(s);
-  }
-  return segments;
-}
-
-int least_length(const Axis& axis, const std::vector<Segment>& segments) {
-  int least = 1;
-  for (const Segment& s : segments) {
-    const int last_output = (s.outs - 1) * axis.stride;
-    if (s.ins > 0) least = std::max({least, s.first + s.ins, last_output + axis.taps - s.first});
-    least = std::max(least, last_output + 1);
-  }
-  return least;
-}
-
 Tiling RowSpectralParameters::tiling() const {
   Tiling t;
   t.algorithm = two_dimensional() ? "spectral" : "row-spectral";
@@ -104,8 +76,8 @@ RowSpectralGeometry::RowSpectralGeometry(const Problem& problem, const Kernel& k
   const bool h = parameters.along_h;
   along = h ? vertical(problem, kernel) : horizontal(problem, kernel);
   across = h ? horizontal(problem, kernel) : vertical(problem, kernel);
-  along_segments = cut(along, parameters.segment_along);
-  across_segments = cut(across, parameters.segment_across);
+  along_segments = Segments(along, parameters.segment_along);
+  across_segments = Segments(across, parameters.segment_across);
   // With one segment the transform may begin at the first pixel; several share weights, so they share
   // coordinates.
   if (along_segments.size() == 1) shift = along_segments[0].first;
@@ -115,8 +87,7 @@ RowSpectralGeometry::RowSpectralGeometry(const Problem& problem, const Kernel& k
     for (int u = 0; u < along.taps && !any; u++) any = h ? kernel.has(u, t) : kernel.has(t, u);
     if (any) across_taps.push_back(t);
   }
-  int rows = 1;
-  for (const Segment& s : across_segments) rows = std::max({rows, s.ins, s.outs});
+  const int rows = std::max({1, across_segments.most_ins(), across_segments.most_outs()});
   // An odd number of cache lines from plane to plane spreads the planes of a row over all cache sets.
   int lines = static_cast<int>(core::round_up(static_cast<std::size_t>(rows) * vector_bytes, 64) / 64);
   lines += lines % 2 == 0;
@@ -218,15 +189,14 @@ jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const
 
 bool RowSpectralGeometry::feasible() const {
   if (along.outputs < 1 || across.outputs < 1 || across_taps.empty()) return false;
-  if (parameters.transform.n < least_length(along, along_segments)) return false;
-  if (parameters.two_dimensional() && parameters.columns < least_length(across, across_segments))
-    return false;
+  if (parameters.transform.n < along_segments.least_length()) return false;
+  if (parameters.two_dimensional() && parameters.columns < across_segments.least_length()) return false;
   if (parameters.karatsuba > 0 && across.stride != 1) return false;
   if (parameters.packed && needs_buffer()) return false;  // says nothing
   if (parameters.ahead && buffered()) return false;       // nor does this
   if (parameters.rows > (isa == Isa::avx512 ? 28 : 14)) return false;
-  for (const Segment& s : across_segments)
-    if (std::int64_t{s.outs} * static_cast<std::int64_t>(across_taps.size()) > max_products) return false;
+  if (across_segments.most_outs() * static_cast<std::int64_t>(across_taps.size()) > max_products)
+    return false;
   for (bool output : {false, true}) {
     const jit::RowStrides s = strides(*this, output, false);
     const Axis& axis = along;
@@ -247,10 +217,8 @@ bool RowSpectralGeometry::pixels_collide() const {
 }
 
 RowSpectralGeometry::Window RowSpectralGeometry::window(bool output) const {
-  const auto most = [&](const std::vector<Segment>& segments) {
-    int largest = 1;
-    for (const Segment& s : segments) largest = std::max(largest, output ? s.outs : s.ins);
-    return largest;
+  const auto most = [&](const Segments& segments) {
+    return std::max(1, output ? segments.most_outs() : segments.most_ins());
   };
   const int all = most(across_segments);
   Window w;

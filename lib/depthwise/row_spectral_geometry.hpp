@@ -8,30 +8,13 @@
 #include "core/cpu.hpp"
 #include "depthwise/kernel.hpp"
 #include "depthwise/problem.hpp"
+#include "depthwise/segments.hpp"
 #include "depthwise/tiling.hpp"
 #include "jit/column_fft.hpp"
 #include "jit/row_transform.hpp"
 #include "jit/toeplitz.hpp"
 
 namespace replk::depthwise {
-
-/// One axis of a convolution: output q sums taps t of input q * stride + t + offset.
-struct Axis {
-  int inputs = 0, outputs = 0, stride = 1, offset = 0, taps = 0;
-};
-
-/// Some consecutive outputs of an axis and the inputs that they need. In local coordinates output q lies at
-/// (q - out) * stride and needs the local inputs from there on, one a tap; local input i is input out *
-/// stride + offset + i. Those inside the map are first .. first + ins - 1, beginning with input `in`.
-struct Segment {
-  int out = 0, outs = 0, in = 0, ins = 0, first = 0;
-};
-
-/// Segments of `size` outputs (the last may be smaller); size 0: one segment.
-std::vector<Segment> cut(const Axis& axis, int size);
-
-/// The least transform length at which no product of an input and a tap wraps around onto an output.
-int least_length(const Axis& axis, const std::vector<Segment>& segments);
 
 /// The parameters of a tiling, each in its range.
 struct RowSpectralParameters {
@@ -61,7 +44,7 @@ struct RowSpectralGeometry {
   RowSpectralParameters parameters;
   Isa isa;
   Axis along, across;
-  std::vector<Segment> along_segments, across_segments;
+  Segments along_segments, across_segments;
   std::vector<int> across_taps;  // taps of the second axis that have support
   int shift = 0;                 // local input i is input i - shift of the transform
   int column_shift = 0;          // the same along the other axis

@@ -16,8 +16,12 @@
 #endif
 #define REPLK_API __attribute__((visibility("default")))
 
+/* A value without a name is an error that is reported. C++ must be told that an enumeration may hold it. */
 #ifdef __cplusplus
+#define REPLK_INT : int
 extern "C" {
+#else
+#define REPLK_INT
 #endif
 
 /* The library's version, "major.minor.patch"; never NULL. Thread-safe. */
@@ -25,7 +29,7 @@ REPLK_API const char* replk_version(void);
 
 /* ---- Errors ---- */
 
-typedef enum replk_status {
+typedef enum replk_status REPLK_INT {
   REPLK_OK = 0,
   REPLK_INVALID_ARGUMENT = 1, /* a value that the caller gave */
   REPLK_BAD_FILE = 2,         /* a file's content */
@@ -45,7 +49,7 @@ REPLK_API const char* replk_last_error(void);
 
 /* ---- Logging, threads, the machine ---- */
 
-typedef enum replk_log_level {
+typedef enum replk_log_level REPLK_INT {
   REPLK_LOG_WARNING = 0,
   REPLK_LOG_INFO = 1,
   REPLK_LOG_DEBUG = 2
@@ -70,7 +74,11 @@ typedef void (*replk_task)(int index, void* context);
 typedef void (*replk_pool_run)(int count, replk_task task, void* context, void* user);
 REPLK_API replk_status replk_set_thread_pool(replk_pool_run run, void* user);
 
-typedef enum replk_isa { REPLK_ISA_PORTABLE = 0, REPLK_ISA_AVX2 = 1, REPLK_ISA_AVX512 = 2 } replk_isa;
+typedef enum replk_isa REPLK_INT {
+  REPLK_ISA_PORTABLE = 0,
+  REPLK_ISA_AVX2 = 1,
+  REPLK_ISA_AVX512 = 2
+} replk_isa;
 
 typedef struct replk_cpu_info {
   size_t struct_size;
@@ -92,7 +100,7 @@ REPLK_API replk_status replk_get_cpu_info(replk_cpu_info* info);
  * measured before on this machine for this problem, else for a near one, else the cost model; never measures.
  * NOW: what was measured before, else it is measured when the plan is made, which takes up to the budget, and
  * remembered. Results keep their accuracy class whichever is chosen. */
-typedef enum replk_tuning_mode {
+typedef enum replk_tuning_mode REPLK_INT {
   REPLK_TUNING_OFF = 0,
   REPLK_TUNING_CACHED = 1,
   REPLK_TUNING_NOW = 2
@@ -118,13 +126,13 @@ REPLK_API replk_status replk_get_tuning(replk_tuning* tuning);
 
 /* ---- Depthwise convolution ---- */
 
-typedef enum replk_layout { REPLK_NHWC = 0, REPLK_NCHW = 1 } replk_layout;
-typedef enum replk_type { REPLK_F32 = 0, REPLK_BF16 = 1, REPLK_F16 = 2 } replk_type;
+typedef enum replk_layout REPLK_INT { REPLK_NHWC = 0, REPLK_NCHW = 1 } replk_layout;
+typedef enum replk_type REPLK_INT { REPLK_F32 = 0, REPLK_BF16 = 1, REPLK_F16 = 2 } replk_type;
 /* GELU: by erf. */
-typedef enum replk_activation { REPLK_NONE = 0, REPLK_RELU = 1, REPLK_GELU = 2 } replk_activation;
+typedef enum replk_activation REPLK_INT { REPLK_NONE = 0, REPLK_RELU = 1, REPLK_GELU = 2 } replk_activation;
 /* FAST: error at most 1e-6 of the channel's largest value, before the epilogue or behind it
  * (docs/algorithms.md). EXACT: fp32 in one fixed order, the same bits everywhere. */
-typedef enum replk_numerics { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
+typedef enum replk_numerics REPLK_INT { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
 
 /* One linear branch; the branches of a problem are summed. */
 typedef struct replk_branch {
