@@ -54,7 +54,7 @@ MUTANTS = [
     ("jit/lower.cpp", "constants_.try_emplace(std::bit_cast<std::uint32_t>(rounded), 0)",
      "constants_.try_emplace(std::bit_cast<std::uint32_t>(rounded) & ~0xffu, 0)", "constants that nearly agree are one"),
     ("jit/registers.cpp", "*place = true;", "{}", "a spill slot in use is given away"),
-    ("jit/registers.cpp", "pinned_ |= 1u << r;", "{}", "operands of the instruction at hand may lose their register"),
+    ("jit/registers.cpp", "values_[holder_[r]].reg = -1;", "{}", "a result's register is given away with the operand that was in it"),
     ("jit/registers.cpp", "dies_here(v) && once(v)", "once(v)", "a fused operation overwrites a value that is still needed"),
     ("jit/registers.cpp", "commutes ? 3 : 2", "3", "operands of a subtraction change places"),
     ("jit/registers.cpp", "v >= 0 && values_[v].reg >= 0 && dies_here(v)", "v >= 0 && values_[v].reg >= 0",
