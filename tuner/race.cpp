@@ -218,9 +218,11 @@ class Race {
     }
   }
 
-  /// All that are left go to other memory, and are run there once before they are timed.
+  /// All that are left go to other memory, and are run there once before they are timed; not where this would,
+  /// by the last time, take more than what is left of the budget.
   void move() {
-    if (!runner_.move || left_.size() < 2 || now() >= end_) return;
+    const double start = now();
+    if (!runner_.move || left_.size() < 2 || start + move_seconds_ >= end_) return;
     try {
       runner_.move();
       for (std::size_t i : left_)
@@ -229,6 +231,7 @@ class Race {
       core::log(core::LogLevel::info, "tuner: moved data: {}", error.what());
     }
     places_++;
+    move_seconds_ = now() - start;
   }
 
   bool seen_enough_places() const { return !runner_.move || places_ >= kLeastPlaces; }
@@ -333,6 +336,7 @@ class Race {
   std::vector<std::vector<double>> times_;  // [candidate][round], NaN where it was out
   std::vector<int> repeats_;
   std::vector<std::size_t> left_;
+  double move_seconds_ = 0;  // of the last one
   bool lost_core_ = false;  // in some timing of this round
   int disturbed_rounds_ = 0, places_ = 1;
   RaceResult result_;
