@@ -218,8 +218,8 @@ class Race {
     }
   }
 
-  /// All that are left go to other memory, and are run there once before they are timed; not where this would,
-  /// by the last time, take more than what is left of the budget.
+  /// All that are left go to other memory, and are run there once before they are timed; not where this
+  /// would, by the last time, take more than what is left of the budget.
   void move() {
     const double start = now();
     if (!runner_.move || left_.size() < 2 || start + move_seconds_ >= end_) return;
@@ -337,7 +337,7 @@ class Race {
   std::vector<int> repeats_;
   std::vector<std::size_t> left_;
   double move_seconds_ = 0;  // of the last one
-  bool lost_core_ = false;  // in some timing of this round
+  bool lost_core_ = false;   // in some timing of this round
   int disturbed_rounds_ = 0, places_ = 1;
   RaceResult result_;
 };
