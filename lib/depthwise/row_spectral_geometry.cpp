@@ -10,7 +10,7 @@ namespace {
 
 constexpr int max_length = 320;  // of a transform: its code grows with it
 constexpr int max_column_length = 160;
-constexpr int window_bytes = 8 << 10;                        // of packed rows, which stay in the L1
+constexpr int window_bytes = 8 << 10;                         // of packed rows, which stay in the L1
 constexpr std::int64_t max_products = 24000;                  // multiply-adds of one column plane's code
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 

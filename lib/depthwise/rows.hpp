@@ -22,7 +22,7 @@ struct RowLayout {
 
 /// Copies one row of `channels` channels, from the element offset `at` of `tensor`, to packed blocks of
 /// `lanes` floats (8 or 16) that lie `block_stride` floats apart. Lanes past the last channel become zero.
-/// Nothing outside the row's elements is read. Needs AVX2 and F16C.
+/// Nothing outside the row's elements is read. Needs AVX2 and F16C; blocks of 16 lanes need AVX-512.
 void pack_row(const RowLayout& layout, const void* tensor, std::int64_t at, int channels, int lanes,
               float* packed, std::int64_t block_stride);
 /// The other way, narrowing to nearest even.
