@@ -71,8 +71,8 @@ struct DepthwiseOptions {
 /// `visits` of all; what only the first measured (cold time, skipped peers) comes from there. Not empty.
 DepthwiseRow middle_of(std::vector<DepthwiseRow> visits);
 
-/// Whether the visits on either side of the middle one are further apart than 3 %: more visits are worth their
-/// time.
+/// Whether the visits on either side of the middle one are further apart than 3 %: more visits are worth
+/// their time.
 bool undecided(const std::vector<DepthwiseRow>& visits);
 
 /// The peers that were too slow to be the best, so that later visits need not run them.
