@@ -35,7 +35,7 @@ TEST(Race, InterleavesAndTimesTheSlowOnce) {
            {.rounds = 15,
             .max_rounds = 15,
             .seconds = 0,
-            .slow = 20,
+            .slow = 10,
             .warm_seconds = 0,
             .slot_seconds = 0,
             .seed = 1});
@@ -54,13 +54,13 @@ std::function<void()> sleep(int ms) {
 }
 
 TEST(Race, ASlowRivalThatMayBeTheBestGetsTheTurnsThatFit) {
-  const auto times = race({sleep(1), sleep(20), sleep(200)}, {.rounds = 15,
-                                                              .max_rounds = 15,
-                                                              .seconds = 0.4,
-                                                              .slow = 5,
-                                                              .warm_seconds = 0,
-                                                              .slot_seconds = 0,
-                                                              .seed = 1});
+  const auto times = race({sleep(1), sleep(100), sleep(1000)}, {.rounds = 15,
+                                                                .max_rounds = 15,
+                                                                .seconds = 2,
+                                                                .slow = 5,
+                                                                .warm_seconds = 0,
+                                                                .slot_seconds = 0,
+                                                                .seed = 1});
   EXPECT_EQ(times[0].seconds.size(), 15u);
   EXPECT_GE(times[1].seconds.size(), 1u);
   EXPECT_LE(times[1].seconds.size(), 5u);
