@@ -1,6 +1,7 @@
 #include "depthwise/portable.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
 
 #include "core/fma.hpp"
@@ -44,6 +45,37 @@ template <class Fma>
 
 constexpr int block = 32;  // channels, or columns in NCHW, whose sums are held at once
 
+/// Class exact is one chain of fused multiply-adds that begins with the bias. Class fast adds up a few of
+/// them at a time in double, so that the error does not grow with the kernel; what is short enough has the
+/// bits of class exact.
+class Chains {
+ public:
+  explicit Chains(Numerics numerics) : left_(numerics == Numerics::fast ? most_taps : INT64_MAX) {}
+  /// Before each tap.
+  [[gnu::always_inline]] void tap(float* sums, int count) {
+    if (--left_ < 0) end_chain(sums, count);
+  }
+  void finish(float* sums, int count) {
+    if (!cut_) return;
+    for (int i = 0; i < count; i++) sums[i] = static_cast<float>(sums[i] + totals_[i]);
+  }
+
+ private:
+  static constexpr int most_taps = 16;
+  void end_chain(float* sums, int count) {
+    for (int i = 0; i < count; i++) {
+      totals_[i] = cut_ ? totals_[i] + sums[i] : sums[i];
+      sums[i] = 0;
+    }
+    cut_ = true;
+    left_ = most_taps - 1;
+  }
+
+  double totals_[block];
+  std::int64_t left_;
+  bool cut_ = false;
+};
+
 template <class T, class Fma>
 [[gnu::always_inline]] inline void store(const float* sums, int count, T* dst, const T* residual,
                                          Activation activation, Fma fma) {
@@ -63,6 +95,7 @@ template <class T, class Fma>
   const std::int64_t channels = p.channels;
   const int top = r.row * p.stride_h + k.offset_h, left = column * p.stride_w + k.offset_w;
   const Span columns = meeting(left, k.width, p.width);
+  Chains chains(p.numerics);
   float sums[block];
   for (int i = 0; i < count; i++) sums[i] = k.bias[first + i];
   for (int a = rows.first; a < rows.end; a++)
@@ -70,8 +103,10 @@ template <class T, class Fma>
       if (!k.has(a, b)) continue;
       const T* x = r.src + (std::int64_t{top + a} * p.width + left + b) * channels + first;
       const float* w = k.at(a, b) + first;
+      chains.tap(sums, count);
       for (int i = 0; i < count; i++) sums[i] = fma(w[i], core::to_float(x[i]), sums[i]);
     }
+  chains.finish(sums, count);
   const std::int64_t at = column * channels + first;
   store(sums, count, r.dst + at, r.residual ? r.residual + at : nullptr, p.epilogue.activation, fma);
 }
@@ -96,6 +131,7 @@ template <class T, class Fma>
   const Span rows = meeting(top, k.height, p.height);
   for (int first = 0; first < r.out_width; first += block) {
     const int count = std::min(block, r.out_width - first);
+    Chains chains(p.numerics);
     float sums[block];
     std::fill_n(sums, block, k.bias[channel]);
     for (int a = rows.first; a < rows.end; a++) {
@@ -106,6 +142,7 @@ template <class T, class Fma>
         const int begin = left >= 0 ? 0 : (-left + p.stride_w - 1) / p.stride_w;
         const int end = left >= p.width ? 0 : std::min(count, (p.width - 1 - left) / p.stride_w + 1);
         const float w = k.at(a, b)[channel];
+        chains.tap(sums, count);
         if (p.stride_w == 1)
           for (int i = begin; i < end; i++) sums[i] = fma(w, core::to_float(x[left + i]), sums[i]);
         else
@@ -113,6 +150,7 @@ template <class T, class Fma>
             sums[i] = fma(w, core::to_float(x[left + i * p.stride_w]), sums[i]);
       }
     }
+    chains.finish(sums, count);
     store(sums, count, r.dst + first, r.residual ? r.residual + first : nullptr, p.epilogue.activation, fma);
   }
 }
