@@ -74,7 +74,7 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   row.tiling = plan.tiling().to_string();
   row.source = plan.source();
   row.workspace_bytes = plan.workspace_bytes();
-  row.prepared_bytes = plan.executor().prepared_bytes();
+  row.prepared_bytes = plan.prepared_bytes();
   core::Buffer<std::byte> workspace = tensor_memory(row.workspace_bytes);
 
   const auto samples = sampled_outputs(p, options.checked_outputs, options.seed);
@@ -82,8 +82,8 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   plan.run(tensors, workspace.data());
   if (options.spoil)
     options.spoil({data.dst.data(), static_cast<std::size_t>(p.output_elements()) * size_of(p.type)});
-  const auto accuracy =
-      compare(p, weights, tensors, samples, reference(p, weights, data.bias_span(), tensors, samples));
+  const auto accuracy = compare(p, weights, data.bias_span(), tensors, samples,
+                                reference(p, weights, data.bias_span(), tensors, samples));
   row.max_relative_error = accuracy.max_relative_error;
   row.max_of_allowed = accuracy.max_of_allowed;
   row.max_of_allowed /= allowed_factor(p);

@@ -15,7 +15,8 @@ int effective_threads(int requested);
 
 /// Runs body(index, thread) for every index in [0, count), on at most `threads` threads (see
 /// effective_threads), and waits. Indices are dealt in contiguous equal shares, so an index goes to the same
-/// thread from call to call. The first exception of any body is thrown here after all have ended. Allocates
+/// thread from call to call. Where an operation of any body overflowed, this thread has noted it afterwards
+/// (overflow.hpp). The first exception of any body is thrown here after all have ended. Allocates
 /// nothing.
 using ParallelBody = std::function<void(std::int64_t index, int thread)>;
 void parallel_for(std::int64_t count, int threads, const ParallelBody& body);

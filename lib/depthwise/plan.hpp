@@ -7,6 +7,7 @@
 #include <string>
 
 #include "depthwise/algorithm.hpp"
+#include "depthwise/rescue.hpp"
 
 namespace replk::depthwise {
 
@@ -31,17 +32,23 @@ class Plan {
   const Executor& executor() const { return *executor_; }
 
   std::size_t workspace_bytes() const;
+  /// Bytes that this plan holds: packed weights, generated code, and what a rescue would need.
+  std::size_t prepared_bytes() const;
   /// Allocates nothing. workspace: at least workspace_bytes(), 64-byte aligned, one a caller.
   void run(const Tensors& tensors, void* workspace) const;
   /// The same with a workspace kept for each calling thread.
   void run(const Tensors& tensors) const;
 
  private:
+  std::size_t residual_bytes() const;
+  Tensors keep_residual(const Tensors& tensors, void* workspace, int threads) const;
+
   Problem problem_;
   Tiling tiling_;
   std::string source_;
   int threads_ = 1;
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<const Rescue> rescue_;  // of class fast
 };
 
 }  // namespace replk::depthwise

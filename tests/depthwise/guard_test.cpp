@@ -69,7 +69,7 @@ class Guard : public testing::Test {
     }
     const Tensors tensors{c.src.data(), const_cast<void*>(got.data()), c.residual.data()};
     const double of_allowed =
-        compare(c.problem, c.weights, tensors, wanted.samples, wanted.fast).max_of_allowed;
+        compare(c.problem, c.weights, c.bias, tensors, wanted.samples, wanted.fast).max_of_allowed;
     EXPECT_LE(of_allowed, 1);
     if (c.problem.type == DataType::f32)
       worst_ = std::max(worst_, of_allowed);  // elsewhere rounding fills it
