@@ -10,8 +10,11 @@ namespace {
 
 constexpr int max_length = 320;  // of a transform: its code grows with it
 constexpr int max_column_length = 160;
-constexpr int window_bytes = 8 << 10;                         // of packed rows, which stay in the L1
-constexpr std::int64_t max_products = 24000;                  // multiply-adds of one column plane's code
+constexpr int window_bytes = 8 << 10;         // of packed rows, which stay in the L1
+constexpr std::int64_t max_products = 24000;  // multiply-adds of one column plane's code
+/// A transform's error goes by the norm of all it has transformed, and so does the largest of several
+/// outputs; a few may all be small by chance, and direct is faster there.
+constexpr std::int64_t least_outputs = 8;
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 
 Axis vertical(const Problem& p, const Kernel& k) {
@@ -188,6 +191,7 @@ jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const
 }
 
 bool RowSpectralGeometry::feasible() const {
+  if (along.outputs * static_cast<std::int64_t>(across.outputs) < least_outputs) return false;
   if (along.outputs < 1 || across.outputs < 1 || across_taps.empty()) return false;
   if (parameters.transform.n < along_segments.least_length()) return false;
   if (parameters.two_dimensional() && parameters.columns < across_segments.least_length()) return false;

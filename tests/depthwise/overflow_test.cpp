@@ -59,7 +59,9 @@ void check(const Case& c) {
   const Problem& p = c.problem;
   Storage none(p.type, 1);
   const auto samples = all_outputs(p);
-  const auto expected = reference(p, c.weights, c.bias, c.tensors(none), samples);
+  auto expected = reference(p, c.weights, c.bias, c.tensors(none), samples);
+  for (double& value : expected)  // what fp32 cannot hold
+    if (std::fabs(value) > 0x1.ffffffp127) value = std::copysign(HUGE_VAL, value);
   for (const Tiling& tiling : tilings(p)) {
     SCOPED_TRACE(to_string(p) + ": " + tiling.to_string());
     Storage got = c.run(with(tiling));
@@ -154,28 +156,26 @@ TEST(Overflow, TheResidualMayBeTheOutput) {
 
 TEST(Overflow, OtherChannelsKeepTheirBitsAndInfinitiesStay) {
   for (const char* shape : {"n1c19h14w14k13", "n1c19h14w14k7nchw+gelu", "n1c17h12w12k13x3,3x13"}) {
-    Case c(shape);
+    Case c(shape), marked(shape);
     make_means(c);
+    make_means(marked);
     const Problem& p = c.problem;
+    marked.src.set(input_index(p, 1, 5, 5), largest);
+    marked.src.set(input_index(p, 2, 5, 5), std::nanf(""));
+    marked.src.set(input_index(p, 3, 5, 5), std::numeric_limits<float>::infinity());
     for (const Tiling& tiling : tilings(p)) {
       SCOPED_TRACE(to_string(p) + ": " + tiling.to_string());
-      Case d(shape);
-      make_means(d);
-      const Storage clean = d.run(with(tiling));
-      for (std::int64_t i = 0; i < d.src.elements(); i++) {  // channel 1 overflows within
-        if (i == input_index(p, 1, 5, 5)) d.src.set(i, largest);
-        if (i == input_index(p, 2, 5, 5)) d.src.set(i, std::nanf(""));  // and 2 has what stays
-        if (i == input_index(p, 3, 5, 5)) d.src.set(i, std::numeric_limits<float>::infinity());
-      }
-      const Storage got = d.run(with(tiling));
+      const Storage clean = c.run(with(tiling)), got = marked.run(with(tiling));
+      int invalid = 0;
       for (std::int64_t i = 0; i < got.elements(); i++) {
         const int channel = channel_of(p, i);
-        if (channel == 1) ASSERT_TRUE(std::isfinite(got.get(i)));
-        if (channel == 0 || channel > 3)
+        invalid += !std::isfinite(got.get(i));
+        if (channel == 1) {
+          ASSERT_TRUE(std::isfinite(got.get(i)));
+        } else if (channel == 0 || channel > 3) {
           ASSERT_EQ(std::bit_cast<std::uint32_t>(clean.get(i)), std::bit_cast<std::uint32_t>(got.get(i)));
+        }
       }
-      int invalid = 0;
-      for (std::int64_t i = 0; i < got.elements(); i++) invalid += !std::isfinite(got.get(i));
       EXPECT_GT(invalid, 2 * 9);
     }
   }
@@ -189,10 +189,9 @@ TEST(Overflow, InfiniteResultsAreInfinite) {
   for (const Tiling& tiling : tilings(c.problem)) {
     const Storage got = c.run(with(tiling));
     for (std::int64_t i = 0; i < got.elements(); i++)
-      if (i % 8 == 1)
-        ASSERT_EQ(got.get(i), -std::numeric_limits<float>::infinity()) << tiling.to_string();
-      else
-        ASSERT_TRUE(std::isfinite(got.get(i))) << tiling.to_string();
+      ASSERT_EQ(std::isfinite(got.get(i)) ? 0 : got.get(i),
+                i % 8 == 1 ? -std::numeric_limits<float>::infinity() : 0.0f)
+          << tiling.to_string();
   }
 }
 
