@@ -106,12 +106,15 @@ DirectPhases direct_phases(const DirectSpec& spec) {
       kind[r] = support;
       any = true;
     }
-    const bool begins = blocks_end_apart(spec) && j > 0 && j % spec.block_rows == 0;  // and others end
-    if (any && (phases.kinds.empty() || begins || phases.kinds.back() != kind)) {
+    std::vector<bool> ends(spec.rows);
+    for (int r = 0; blocks_end_apart(spec) && r < spec.rows; r++) {
+      const int row = j - r * spec.stride_h;
+      ends[r] = row > 0 && row < kernel_rows && row % spec.block_rows == 0;
+    }
+    const bool end = std::find(ends.begin(), ends.end(), true) != ends.end();
+    if (end || (any && (phases.kinds.empty() || phases.kinds.back() != kind))) {
       phases.kinds.push_back(std::move(kind));
-      phases.ends.emplace_back(spec.rows);
-      for (int r = 0; begins && r < spec.rows; r++)
-        phases.ends.back()[r] = j > r * spec.stride_h && j < r * spec.stride_h + kernel_rows;
+      phases.ends.push_back(std::move(ends));
     }
     phases.of_row.push_back(any ? static_cast<int>(phases.kinds.size()) - 1 : -1);
   }
