@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 #include "core/half.hpp"
@@ -91,15 +93,21 @@ unsigned Rescue::large_channels(const T* src, std::int64_t image, int first, int
 }
 
 bool Rescue::may_be_needed(const void* src, int threads) const {
+  constexpr std::int64_t share = 1 << 16;  // elements a task
+  const std::int64_t elements = problem_.input_elements();
+  const auto least = std::bit_cast<std::int32_t>(*std::min_element(limits_.begin(), limits_.end()));
   std::atomic<bool> found{false};
   with_type(problem_.type, [&](auto type) {
     using T = decltype(type);
     const auto body = [&](std::int64_t task, int) {
-      const int first = static_cast<int>(task % blocks()) * lanes,
-                count = std::min(lanes, problem_.channels - first);
-      if (large_channels(static_cast<const T*>(src), task / blocks(), first, count) != 0) found = true;
+      const T* x = static_cast<const T*>(src) + task * share;
+      const std::int64_t count = std::min(share, elements - task * share);
+      int large = 0;  // the bits of floats without their signs are ordered as the floats are
+      for (std::int64_t i = 0; i < count; i++)
+        large |= (std::bit_cast<std::int32_t>(core::to_float(x[i])) & INT32_MAX) >= least;
+      if (large) found = true;
     };
-    core::parallel_for(problem_.batch * blocks(), threads, std::ref(body));
+    core::parallel_for((elements + share - 1) / share, threads, std::ref(body));
   });
   return found;
 }

@@ -16,7 +16,7 @@ class Rescue {
   /// Whether a channel's weights are so large that what algorithms derive from them may be infinite: then no
   /// run says that it has overflowed, and each must be taken for one.
   bool always() const { return always_; }
-  /// Whether some channel of some image has numbers so large that sums may overflow. Reads all of src.
+  /// Whether src has a number so large that sums of some channel may overflow. Reads all of it.
   bool may_be_needed(const void* src, int threads) const;
   /// Computes these channels from the definition in double and writes them; the others stay. A channel that
   /// holds a NaN or an infinity stays too. residual must not be dst. Allocates nothing.
