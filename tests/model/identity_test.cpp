@@ -15,10 +15,17 @@
 namespace replk::model {
 namespace {
 
+/// On one thread: thousands of small networks are made here.
+Network network_of(const Architecture& architecture, const WeightSource& source) {
+  NetworkOptions options;
+  options.threads = 1;
+  return Network(architecture, source, options);
+}
+
 /// Why the network cannot be made of the source; empty where it can.
 std::string refusal(const Architecture& architecture, const WeightSource& source) {
   try {
-    Network network(architecture, source);
+    Network network = network_of(architecture, source);
   } catch (const core::Error& error) {
     EXPECT_EQ(error.status(), core::Status::bad_file) << error.what();
     return error.what();
@@ -109,7 +116,7 @@ TEST(Identity, ASmallKernelBesideALargeOneOfItsSizeIsAdded) {
       merged.tensors[name + "lkb_reparam.weight"] = {shape, {weights.begin(), weights.end()}};
       merged.tensors[name + "lkb_reparam.bias"] = {{shape[0]}, {bias.begin(), bias.end()}};
     }
-  Network as_trained(architecture, train), as_merged(architecture, merged);
+  Network as_trained = network_of(architecture, train), as_merged = network_of(architecture, merged);
   EXPECT_LE(relative_difference(logits_of(as_trained), logits_of(as_merged)), 1e-5);
 }
 
@@ -134,12 +141,12 @@ TEST(Identity, WhatIsForeignIsPassedOverAndWarnedOf) {
       &log);
   for (const char* name : {"replknet", "mobilenetv2", "convnext"}) {
     ChangedSource source(name);
-    Network alone(golden_architecture(name), source);
+    Network alone = network_of(golden_architecture(name), source);
     for (const char* foreign : {"ema.stages.0.0.gamma", "optimizer.state.0.exp_avg",
                                 "decode_head.conv.weight", "n_averaged", "model_ema.module.head.weight"})
       source.tensors[foreign] = {{1}, {0.0f}};
     log.clear();
-    Network network(golden_architecture(name), source);
+    Network network = network_of(golden_architecture(name), source);
     EXPECT_EQ(logits_of(network), logits_of(alone));
     EXPECT_TRUE(contains(log, "n_averaged")) << log;
   }
@@ -152,7 +159,7 @@ TEST(Identity, ABackboneMayHaveWhatIsLeftOfItsHead) {
     std::erase_if(source.tensors, [](const auto& entry) {
       return entry.first.starts_with("head.") || entry.first.starts_with("classifier.");
     });
-    EXPECT_EQ(Network(golden_architecture(name), source).classes(), 0) << name;
+    EXPECT_EQ(network_of(golden_architecture(name), source).classes(), 0) << name;
   }
 }
 
@@ -288,7 +295,7 @@ class Mutations : public testing::TestWithParam<const char*> {};
 TEST_P(Mutations, AreRefusedByNameOrHarmless) {
   const Architecture architecture = golden_architecture(GetParam());
   const ChangedSource original{std::string(GetParam())};
-  Network network(architecture, original);
+  Network network = network_of(architecture, original);
   const std::vector<float> expected = logits_of(network);
   Random random(1);
   int refused = 0, harmless = 0;
@@ -296,7 +303,7 @@ TEST_P(Mutations, AreRefusedByNameOrHarmless) {
     ChangedSource source = original;
     const Mutation mutation = mutate(random, source);
     try {
-      Network mutant(architecture, source);
+      Network mutant = network_of(architecture, source);
       ASSERT_EQ(mutant.classes(), network.classes()) << mutation.what;
       EXPECT_LE(relative_difference(logits_of(mutant), expected), 1e-5) << mutation.what;
       // What may be lost or strange without harm: counters, a foreign name, a side of 1, a norm not asked
