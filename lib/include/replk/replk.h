@@ -244,8 +244,8 @@ static inline replk_model_options replk_model_options_default(void) {
 }
 
 /* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
- * merged or fused form; NULL: random weights of options->seed, for measurements. options may be NULL. On
- * failure *model is NULL. */
+ * merged or fused form, refused (REPLK_BAD_FILE) where it is not this whole network or holds more of one;
+ * NULL: random weights of options->seed, for measurements. options may be NULL. On failure *model is NULL. */
 REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
                                         const replk_model_options* options, replk_model** model);
 /* NULL is allowed. */
