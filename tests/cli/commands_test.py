@@ -163,13 +163,17 @@ class Commands(FolderTest):
         for name in ("b.png", "deep/a.png", "deep/deeper/c.png"):
             shutil.copy(IMAGE, self.folder / name)
         (self.folder / "deep" / "bad.jpg").write_bytes(b"no image")
+        (self.folder / "deep" / "notes.txt").write_bytes(b"no image")
+        (self.folder / ".hidden").mkdir()
+        shutil.copy(IMAGE, self.folder / ".hidden" / "a.png")
+        (self.folder / "deep" / "round").symlink_to(self.folder)
         base = ("erf", "--model", MODEL, "--size", "64", "--images", self.folder, "--out", self.folder / "erf.out")
         done = run(*base)
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         self.assertIn("bad.jpg", done.stderr)
         result = self.json(*base, code=1)
-        self.assertEqual((result["images"], result["failed"]), (3, 1))
+        self.assertEqual((result["images"], result["failed"], result["passed_over"]), (3, 1, 2), "notes.txt and erf.out")
 
     def test_bench_model(self):
         row = self.json("bench", "model", MODEL, "--size", "64", "--rounds", "3", "--profile", "--layers")
