@@ -1,6 +1,5 @@
 #include "core/threads.hpp"
 
-#include <omp.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "core/cpu.hpp"
+#include "core/openmp.hpp"
 
 namespace replk::core {
 namespace {
@@ -40,8 +40,9 @@ void run_threads(int count, const std::function<void(int)>& body) {
 }
 #else
 void run_threads(int count, const std::function<void(int)>& body) {
-#pragma omp parallel num_threads(count)
-  for (int t = omp_get_thread_num(); t < count; t += omp_get_num_threads()) body(t);
+  openmp_team(count, [&] {
+    for (int t = omp_get_thread_num(); t < count; t += omp_get_num_threads()) body(t);
+  });
 }
 #endif
 

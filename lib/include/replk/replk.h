@@ -112,9 +112,9 @@ typedef struct replk_tuning {
   double budget_seconds; /* of measuring one problem; at least 0 (one run of one candidate), at most 86400 */
 } replk_tuning;
 
-/* CACHED and 2 seconds. */
+/* CACHED and 4 seconds. */
 static inline replk_tuning replk_tuning_default(void) {
-  replk_tuning t = {sizeof(replk_tuning), REPLK_TUNING_CACHED, 2.0};
+  replk_tuning t = {sizeof(replk_tuning), REPLK_TUNING_CACHED, 4.0};
   return t;
 }
 
