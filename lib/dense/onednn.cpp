@@ -112,7 +112,7 @@ class OnednnEngine final : public Engine {
  public:
   OnednnEngine(Found found, PackedWeights& weights, std::int64_t dst_elements, int threads)
       : found_(std::move(found)),
-        weights_(weights.packed(found_.role, found_.weights)),
+        weights_(weights.packed(found_.role, found_.weights, threads)),
         bias_(&weights.bias()),
         dst_elements_(dst_elements),
         threads_(threads) {

@@ -27,7 +27,8 @@ Function RowSpectralExecutor::code(const std::string& spec,
   return code_.back()->entry<Function>();
 }
 
-RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel)
+RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel,
+                                         int threads)
     : geometry_(geometry), window_in_(geometry.window(false)), window_out_(geometry.window(true)) {
   const RowSpectralGeometry& g = geometry_;
   const bool direct = !g.buffered() && g.whole_blocks() > 0, buffered = g.buffered() || g.tail_channels() > 0;
@@ -55,7 +56,7 @@ RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, co
     const jit::ColumnFftSpec fft = g.column_fft(s);
     transforms_.push_back(code<jit::ColumnFft>(fft.text(), [&] { return jit::generate(fft); }));
   }
-  spectra_ = pack_spectra(g, kernel, signs);
+  spectra_ = pack_spectra(g, kernel, signs, threads);
 }
 
 std::int64_t RowSpectralExecutor::tasks() const {

@@ -20,7 +20,8 @@ namespace replk::depthwise {
 /// by rows or by planes.
 class RowSpectralExecutor final : public Executor {
  public:
-  RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel);
+  /// Weights are packed on at most `threads` threads.
+  RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel, int threads);
 
   std::size_t workspace_bytes(int threads) const override;
   void run(const Tensors& tensors, void* workspace, int threads) const override;

@@ -106,7 +106,7 @@ TEST_P(Direct, OneImageOf128ChannelsHasWorkFor64Threads) {
     const Case c(shape);
     const Kernel kernel = merge(c.problem, c.weights, c.bias);
     const Tiling best = candidates(c.problem, 64).front();
-    const auto executor = direct_algorithm().prepare(c.problem, kernel, best, GetParam());
+    const auto executor = direct_algorithm().prepare(c.problem, kernel, best, GetParam(), 1);
     for (const Phase& phase : executor->phases(64)) EXPECT_GE(phase.tasks, 64) << best.to_string();
   }
 }

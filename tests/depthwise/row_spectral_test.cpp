@@ -167,7 +167,7 @@ TEST(RowSpectral, OneImageOf128ChannelsHasWorkFor64Threads) {
     const auto found = algorithm->candidates(problem, geometry, core::cpu().isa, 64);
     if (found.empty() || algorithm->name() == "portable") continue;
     const auto executor = algorithm->prepare(problem, merge(problem, large.weights, large.bias),
-                                             found.front().tiling, core::cpu().isa);
+                                             found.front().tiling, core::cpu().isa, 1);
     EXPECT_GE(executor->phases(1).size(), 1u);
     for (const Phase& phase : executor->phases(64))
       EXPECT_GE(phase.tasks, 64) << found.front().tiling.to_string() << ": " << phase.name;
