@@ -209,14 +209,15 @@ REPLK_API replk_status replk_depthwise_output_size(const replk_depthwise* plan, 
 /* Bytes of scratch memory that one run needs; may be 0. */
 REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* plan, size_t* bytes);
 
-/* Runs, allocating nothing. src, dst and residual in the problem's layout and type, at any multiple of that
- * type's size; the memory around them is neither read nor written. The caller's floating-point modes (MXCSR)
- * are used and left as they are: what is promised of results holds for the usual ones, round to nearest with
- * denormals; threads of the pool have the modes that they began with. A NaN or an infinity reaches, in class
- * EXACT, the outputs that its input meets and no others; in class FAST these and perhaps more of its channel
- * of its image. residual is NULL where the problem has none, and may be dst; neither may overlap src.
- * workspace: 64-byte aligned, of workspace_bytes >= replk_depthwise_workspace_bytes(), used by one run at a
- * time; or NULL for one that the library keeps for each thread. */
+/* Runs, allocating nothing, with at most 64 KiB of the stack. src, dst and residual in the problem's layout
+ * and type, at any multiple of that type's size; the memory around them is neither read nor written. The
+ * caller's floating-point modes (MXCSR) are used and left as they are: what is promised of results holds for
+ * the usual ones, round to nearest with denormals; threads of the pool have the modes that they began with. A
+ * NaN or an infinity reaches, in class EXACT, the outputs that its input meets and no others; in class FAST
+ * these and perhaps more of its channel of its image. residual is NULL where the problem has none, and may be
+ * dst; neither may overlap src. workspace: 64-byte aligned, of workspace_bytes >=
+ * replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the library keeps for
+ * each thread. */
 REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst,
                                            const void* residual, void* workspace, size_t workspace_bytes);
 
