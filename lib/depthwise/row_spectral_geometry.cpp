@@ -12,6 +12,7 @@ constexpr int max_length = 320;  // of a transform: its code grows with it
 constexpr int max_column_length = 160;
 constexpr int window_bytes = 8 << 10;         // of packed rows, which stay in the L1
 constexpr std::int64_t max_products = 24000;  // multiply-adds of one column plane's code
+constexpr int max_split = 256;  // outputs with Karatsuba's splitting, which spills some two vectors each
 /// A transform's error goes by the norm of all it has transformed, and so does the largest of several
 /// outputs; a few may all be small by chance, and direct is faster there.
 constexpr std::int64_t least_outputs = 8;
@@ -196,6 +197,9 @@ bool RowSpectralGeometry::feasible() const {
   if (parameters.transform.n < along_segments.least_length()) return false;
   if (parameters.two_dimensional() && parameters.columns < across_segments.least_length()) return false;
   if (parameters.karatsuba > 0 && across.stride != 1) return false;
+  // What keeps spilled values within the stack of a small thread.
+  if (parameters.karatsuba > 0 && (!parameters.gauss || across_segments.most_outs() > max_split))
+    return false;
   if (parameters.packed && needs_buffer()) return false;  // says nothing
   if (parameters.ahead && buffered()) return false;       // nor does this
   if (parameters.rows > (isa == Isa::avx512 ? 28 : 14)) return false;
