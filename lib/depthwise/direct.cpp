@@ -58,9 +58,7 @@ double tile_cycles(const jit::DirectSpec& spec) {
 
 /// Kernel rows outside the map are skipped at run time: the share that meets it.
 double meeting_share(const Problem& p, const Kernel& k) {
-  const std::vector<std::int64_t> rows = meeting_rows(p, k);
-  return static_cast<double>(std::accumulate(rows.begin(), rows.end(), std::int64_t{0})) /
-         (static_cast<double>(p.out_height()) * k.height);
+  return static_cast<double>(vertical(p, k).meeting()) / (static_cast<double>(p.out_height()) * k.height);
 }
 
 /// One channel block over one image, as far as both cost functions see it alike.

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "depthwise/axis.hpp"
 #include "depthwise/problem.hpp"
 
 namespace replk::depthwise {
@@ -34,9 +35,9 @@ Kernel merge(const Problem& problem, std::span<const std::span<const float>> wei
 /// Geometry only (support and sizes, no weights): what the candidates of a problem depend on.
 Kernel merged_geometry(const Problem& problem);
 
-/// Of each row (column) of a kernel, how many rows (columns) of the output see the map through it.
-std::vector<std::int64_t> meeting_rows(const Problem& problem, const Kernel& geometry);
-std::vector<std::int64_t> meeting_columns(const Problem& problem, const Kernel& geometry);
+/// The two sides of a merged kernel (dilation 1: holes are in its support).
+Axis vertical(const Problem& problem, const Kernel& geometry);
+Axis horizontal(const Problem& problem, const Kernel& geometry);
 
 /// Multiply-adds of the merged kernel whose tap meets the map, over the whole batch.
 std::int64_t meeting_taps(const Problem& problem, const Kernel& geometry);

@@ -20,20 +20,13 @@ template <class T>
 struct Row {
   const Problem& problem;
   const Kernel& kernel;
+  const Axis &vertical, &horizontal;  // of the kernel
   const T* src;
   T* dst;
   const T* residual;  // null for none
   int row;            // of the output
   int out_width;
 };
-
-/// The taps [first, end) of an axis that meet the map for one output position.
-struct Span {
-  int first, end;
-};
-inline Span meeting(int origin, int taps, int input) {
-  return {std::max(0, -origin), std::min(taps, input - origin)};
-}
 
 template <class Fma>
 [[gnu::always_inline]] inline float finish(float value, Activation activation, Fma fma) {
@@ -56,13 +49,13 @@ template <class T, class Fma>
 
 /// Channels [first, first + count) of one pixel, channels-last.
 template <class T, class Fma>
-[[gnu::always_inline]] inline void pixel(const Row<T>& r, int column, int first, int count, Span rows,
+[[gnu::always_inline]] inline void pixel(const Row<T>& r, int column, int first, int count, Range rows,
                                          Fma fma) {
   const Problem& p = r.problem;
   const Kernel& k = r.kernel;
   const std::int64_t channels = p.channels;
-  const int top = r.row * p.stride_h + k.offset_h, left = column * p.stride_w + k.offset_w;
-  const Span columns = meeting(left, k.width, p.width);
+  const int top = r.vertical.origin(r.row), left = r.horizontal.origin(column);
+  const Range columns = r.horizontal.taps_of(column);
   float sums[block];
   for (int i = 0; i < count; i++) sums[i] = k.bias[first + i];
   for (int a = rows.first; a < rows.end; a++)
@@ -78,8 +71,7 @@ template <class T, class Fma>
 
 template <class T, class Fma>
 [[gnu::always_inline]] inline void channels_last_row(const Row<T>& r, Fma fma) {
-  const Span rows =
-      meeting(r.row * r.problem.stride_h + r.kernel.offset_h, r.kernel.height, r.problem.height);
+  const Range rows = r.vertical.taps_of(r.row);
   const int whole = r.problem.channels / block * block, rest = r.problem.channels - whole;
   for (int column = 0; column < r.out_width; column++) {
     for (int first = 0; first < whole; first += block) pixel(r, column, first, block, rows, fma);
@@ -92,8 +84,8 @@ template <class T, class Fma>
 [[gnu::always_inline]] inline void plane_row(const Row<T>& r, int channel, Fma fma) {
   const Problem& p = r.problem;
   const Kernel& k = r.kernel;
-  const int top = r.row * p.stride_h + k.offset_h;
-  const Span rows = meeting(top, k.height, p.height);
+  const int top = r.vertical.origin(r.row);
+  const Range rows = r.vertical.taps_of(r.row);
   for (int first = 0; first < r.out_width; first += block) {
     const int count = std::min(block, r.out_width - first);
     float sums[block];
@@ -102,9 +94,9 @@ template <class T, class Fma>
       const T* x = r.src + std::int64_t{top + a} * p.width;
       for (int b = 0; b < k.width; b++) {
         if (!k.has(a, b)) continue;
-        const int left = first * p.stride_w + k.offset_w + b;  // input column of the first sum
-        const int begin = left >= 0 ? 0 : (-left + p.stride_w - 1) / p.stride_w;
-        const int end = left >= p.width ? 0 : std::min(count, (p.width - 1 - left) / p.stride_w + 1);
+        const int left = r.horizontal.origin(first) + b;  // input column of the first sum
+        const Range columns = r.horizontal.outputs_of(b);
+        const int begin = std::max(0, columns.first - first), end = std::min(count, columns.end - first);
         const float w = k.at(a, b)[channel];
         if (p.stride_w == 1)
           for (int i = begin; i < end; i++) sums[i] = fma(w, core::to_float(x[left + i]), sums[i]);
@@ -146,7 +138,11 @@ void row_without_fma(const Row<T>& r, int channel) {
 
 class Portable final : public Executor {
  public:
-  Portable(const Problem& problem, const Kernel& kernel) : problem_(problem), kernel_(kernel) {}
+  Portable(const Problem& problem, const Kernel& kernel)
+      : problem_(problem),
+        kernel_(kernel),
+        vertical_(vertical(problem, kernel)),
+        horizontal_(horizontal(problem, kernel)) {}
 
   std::size_t workspace_bytes(int) const override { return 0; }
   void run(const Tensors& tensors, void*, int threads) const override {
@@ -190,7 +186,8 @@ class Portable final : public Executor {
       const std::int64_t image = task / height;  // or plane
       const std::int64_t out = task * width * pixel;
       const T* residual = p.epilogue.residual ? static_cast<const T*>(tensors.residual) + out : nullptr;
-      row({p, kernel_, static_cast<const T*>(tensors.src) + image * p.height * p.width * pixel,
+      row({p, kernel_, vertical_, horizontal_,
+           static_cast<const T*>(tensors.src) + image * p.height * p.width * pixel,
            static_cast<T*>(tensors.dst) + out, residual, static_cast<int>(task % height), width},
           planes ? static_cast<int>(image % p.channels) : 0);
     };
@@ -199,6 +196,7 @@ class Portable final : public Executor {
 
   Problem problem_;
   Kernel kernel_;
+  Axis vertical_, horizontal_;
 };
 
 class PortableAlgorithm final : public Algorithm {

@@ -44,18 +44,6 @@ int output_size(int input, int pad, int extent, int stride) {
   return room < 0 ? 0 : room / stride + 1;
 }
 
-/// Pairs (output, tap) along one axis whose tap meets the map.
-std::int64_t meeting_pairs(int input, int output, int kernel, int dilation, int pad, int stride) {
-  std::int64_t pairs = 0;
-  for (int tap = 0; tap < kernel; tap++) {
-    const int shift = pad - tap * dilation;  // output o reads o * stride - shift
-    const int first = shift <= 0 ? 0 : (shift + stride - 1) / stride;
-    const int end = input + shift <= 0 ? 0 : std::min(output, (input + shift - 1) / stride + 1);
-    pairs += std::max(0, end - first);
-  }
-  return pairs;
-}
-
 void check(std::string_view field, std::int64_t value, std::int64_t low, std::int64_t high) {
   if (value < low || value > high)
     fail(Status::invalid_argument, "{} is {}; allowed: {} to {}", field, value, low, high);
@@ -70,16 +58,24 @@ int Problem::out_width() const {
   return output_size(width, pad_w, bounds(*this, false).extent(), stride_w);
 }
 
+Axis Problem::vertical() const {
+  return {height, out_height(), stride_h, 1, -pad_h, bounds(*this, true).extent()};
+}
+Axis Problem::horizontal() const {
+  return {width, out_width(), stride_w, 1, -pad_w, bounds(*this, false).extent()};
+}
+Axis Problem::vertical(const Branch& b) const {
+  const int inner = bounds(*this, true).before - centre(b.dilation_h, b.kernel_h);
+  return {height, out_height(), stride_h, b.dilation_h, inner - pad_h, b.kernel_h};
+}
+Axis Problem::horizontal(const Branch& b) const {
+  const int inner = bounds(*this, false).before - centre(b.dilation_w, b.kernel_w);
+  return {width, out_width(), stride_w, b.dilation_w, inner - pad_w, b.kernel_w};
+}
+
 std::int64_t Problem::useful_macs() const {
-  const int rows = out_height(), columns = out_width();
-  const Bounds vertical = bounds(*this, true), horizontal = bounds(*this, false);
   std::int64_t taps = 0;
-  for (const Branch& b : branches) {
-    const int top = pad_h - (vertical.before - centre(b.dilation_h, b.kernel_h));
-    const int left = pad_w - (horizontal.before - centre(b.dilation_w, b.kernel_w));
-    taps += meeting_pairs(height, rows, b.kernel_h, b.dilation_h, top, stride_h) *
-            meeting_pairs(width, columns, b.kernel_w, b.dilation_w, left, stride_w);
-  }
+  for (const Branch& b : branches) taps += vertical(b).meeting() * horizontal(b).meeting();
   return batch * channels * taps;
 }
 
@@ -110,10 +106,8 @@ void validate(const Problem& p) {
   check("padded height (h + 2p)", p.height + 2 * p.pad_h, vertical.extent(), INT32_MAX);
   check("padded width (w + 2p)", p.width + 2 * p.pad_w, horizontal.extent(), INT32_MAX);
   for (const Branch& b : p.branches) {
-    const int top = p.pad_h - (vertical.before - centre(b.dilation_h, b.kernel_h));
-    const int left = p.pad_w - (horizontal.before - centre(b.dilation_w, b.kernel_w));
-    const int rows = output_size(p.height, top, b.extent_h(), p.stride_h);
-    const int columns = output_size(p.width, left, b.extent_w(), p.stride_w);
+    const int rows = output_size(p.height, -p.vertical(b).offset, b.extent_h(), p.stride_h);
+    const int columns = output_size(p.width, -p.horizontal(b).offset, b.extent_w(), p.stride_w);
     if (rows != p.out_height() || columns != p.out_width())
       fail(Status::invalid_argument,
            "branch {}x{} gives an output of {}x{}, the branches together {}x{}; allowed: the same size (even "

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/types.hpp"
+#include "depthwise/axis.hpp"
 
 namespace replk::depthwise {
 
@@ -46,6 +47,11 @@ struct Problem {
 
   int out_height() const;
   int out_width() const;
+  /// The two sides of the bounding kernel (dilation 1), and of a branch in it.
+  Axis vertical() const;
+  Axis horizontal() const;
+  Axis vertical(const Branch& branch) const;
+  Axis horizontal(const Branch& branch) const;
   std::int64_t input_elements() const { return batch * channels * height * width; }
   std::int64_t output_elements() const { return batch * channels * out_height() * out_width(); }
   /// Multiply-adds whose tap meets the map (not padding), over all branches and the whole batch.

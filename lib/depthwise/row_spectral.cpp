@@ -246,7 +246,7 @@ class RowSpectral final : public Algorithm {
     RowSpectralParameters p;
     p.along_h = along_h;
     const RowSpectralGeometry whole(problem, geometry, p, isa);
-    for (const int along : segment_sizes(whole.along.outputs, whole.along.taps)) {
+    for (const int along : segment_sizes(whole.along.output, whole.along.taps)) {
       p.segment_along = along;
       const RowSpectralGeometry cut_along(problem, geometry, p, isa);
       for (const int n : good_lengths(cut_along.along_segments.least_length()))
@@ -286,7 +286,7 @@ class RowSpectral final : public Algorithm {
   static void add_columns(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry,
                           Isa isa, int threads, RowSpectralParameters p) {
     const RowSpectralGeometry base(problem, geometry, p, isa);
-    for (const int across : segment_sizes(base.across.outputs, base.across.taps))
+    for (const int across : segment_sizes(base.across.output, base.across.taps))
       for (const int levels : {0, 1, 2, 3}) {
         if (levels > 0 && (base.across.stride != 1 || base.across_taps.size() < 7)) continue;
         for (const bool gauss : {true, false}) {
@@ -296,7 +296,7 @@ class RowSpectral final : public Algorithm {
             p.karatsuba = levels;
             p.gauss = gauss;
             p.blocks = blocks;
-            for (const int rows : tile_rows(across > 0 ? across : base.across.outputs, levels, isa)) {
+            for (const int rows : tile_rows(across > 0 ? across : base.across.output, levels, isa)) {
               p.rows = rows;
               add_candidate(found, problem, geometry, isa, threads, p);
             }
@@ -318,7 +318,7 @@ class RowSpectral final : public Algorithm {
                              Isa isa, int threads, RowSpectralParameters p) {
     const RowSpectralGeometry base(problem, geometry, p, isa);
     if (base.across_taps.size() < 7) return;
-    for (const int across : segment_sizes(base.across.outputs, base.across.taps)) {
+    for (const int across : segment_sizes(base.across.output, base.across.taps)) {
       p.segment_across = across;
       const RowSpectralGeometry cut_across(problem, geometry, p, isa);
       for (const int n : good_lengths(cut_across.across_segments.least_length())) {

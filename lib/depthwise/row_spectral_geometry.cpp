@@ -14,13 +14,6 @@ constexpr int window_bytes = 8 << 10;                         // of packed rows,
 constexpr std::int64_t max_products = 24000;                  // multiply-adds of one column plane's code
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 
-Axis vertical(const Problem& p, const Kernel& k) {
-  return {p.height, p.out_height(), p.stride_h, k.offset_h, k.height};
-}
-Axis horizontal(const Problem& p, const Kernel& k) {
-  return {p.width, p.out_width(), p.stride_w, k.offset_w, k.width};
-}
-
 }  // namespace
 
 Tiling RowSpectralParameters::tiling() const {
@@ -188,7 +181,7 @@ jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const
 }
 
 bool RowSpectralGeometry::feasible() const {
-  if (along.outputs < 1 || across.outputs < 1 || across_taps.empty()) return false;
+  if (along.output < 1 || across.output < 1 || across_taps.empty()) return false;
   if (parameters.transform.n < along_segments.least_length()) return false;
   if (parameters.two_dimensional() && parameters.columns < across_segments.least_length()) return false;
   if (parameters.karatsuba > 0 && across.stride != 1) return false;
@@ -200,7 +193,7 @@ bool RowSpectralGeometry::feasible() const {
   for (bool output : {false, true}) {
     const jit::RowStrides s = strides(*this, output, false);
     const Axis& axis = along;
-    if (s.pixel * (output ? axis.outputs : axis.inputs) > INT32_MAX || s.row > INT32_MAX) return false;
+    if (s.pixel * (output ? axis.output : axis.input) > INT32_MAX || s.row > INT32_MAX) return false;
   }
   if (block_stride > INT32_MAX) return false;
   return planes_bytes() + buffer_bytes() <= max_workspace;
