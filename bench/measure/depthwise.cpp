@@ -68,6 +68,7 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   const double start = now();
   depthwise::PlanOptions plan_options = options.plan;
   plan_options.threads = row.threads;
+  plan_options.scale = data.scale_span();
   const depthwise::Plan plan(p, weights, data.bias_span(), plan_options);
   row.create_ms = 1e3 * (now() - start);
   row.algorithm = plan.tiling().algorithm;
@@ -82,8 +83,9 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   plan.run(tensors, workspace.data());
   if (options.spoil)
     options.spoil({data.dst.data(), static_cast<std::size_t>(p.output_elements()) * size_of(p.type)});
-  const auto accuracy =
-      compare(p, weights, tensors, samples, reference(p, weights, data.bias_span(), tensors, samples));
+  const auto accuracy = compare(p, weights, tensors, samples,
+                                reference(p, weights, data.bias_span(), tensors, samples, data.scale_span()),
+                                data.scale_span());
   row.max_relative_error = accuracy.max_relative_error;
   row.max_of_allowed = accuracy.max_of_allowed;
   row.max_of_allowed /= allowed_factor(p);

@@ -46,15 +46,24 @@ std::string branches_text(const Problem& problem) {
 }
 
 std::string epilogue_text(const Epilogue& e) {
-  static const char* const activations[] = {"none", "relu", "gelu"};
-  return fmt::format("{}{}{}", e.bias ? "bias," : "", activations[static_cast<int>(e.activation)],
-                     e.residual ? ",residual" : "");
+  static const char* const activations[] = {"none", "relu", "gelu", "silu", "hardswish"};
+  return fmt::format("{}{}{}{}", e.bias ? "bias," : "", activations[static_cast<int>(e.activation)],
+                     e.scale ? ",scale" : "", e.residual ? ",residual" : "");
 }
 
 std::string padding_text(const Problem& problem) {
   Problem same = problem;
   set_default_padding(same);
-  return same == problem ? "same" : fmt::format("{}x{}", problem.pad_h, problem.pad_w);
+  const auto text = [](const Padding& p) {
+    return p.before == p.after ? fmt::format("{}", p.before) : fmt::format("{}:{}", p.before, p.after);
+  };
+  return same == problem ? "same" : fmt::format("{}x{}", text(problem.pad_h), text(problem.pad_w));
+}
+
+std::string layout_text(const Problem& p) {
+  const auto text = [](Layout layout) { return layout == Layout::nhwc ? "nhwc" : "nchw"; };
+  return p.output_layout() == p.layout ? text(p.layout)
+                                       : fmt::format("{}>{}", text(p.layout), text(p.output_layout()));
 }
 
 tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm, Isa isa, int threads) {
@@ -68,8 +77,8 @@ tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm,
   return {to_string(p),
           {tuner::word("op", "depthwise"),
            tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
-           tuner::word("layout", p.layout == Layout::nhwc ? "nhwc" : "nchw"),
-           tuner::word("type", types[static_cast<int>(p.type)]), tuner::word("branches", branches_text(p)),
+           tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
+           tuner::word("branches", branches_text(p)),
            tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
            tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
            tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),

@@ -185,7 +185,8 @@ double predicted_seconds(const RowSpectralGeometry& g, int threads) {
       line * (static_cast<double>(p.height) * p.width + static_cast<double>(p.out_height()) * p.out_width());
   const double bytes = 64 * lines * blocks + 4.0 * g.all_blocks() * g.weights_floats();
   const double beyond = std::min(1.0, bytes / (l2 * threads));
-  const std::int64_t step = 4 * std::int64_t{p.channels} * (g.parameters.along_h ? p.width : 1);
+  const Strides tensor = p.input_strides();
+  const std::int64_t step = 4 * (g.parameters.along_h ? tensor.row : tensor.pixel);
   double each = m.line + (std::gcd(step, 4096) >= 512 ? m.colliding : 0);
   if (g.buffered())
     each += m.packed;

@@ -42,6 +42,8 @@ class AffineStep : public GradientStep {
       case Activation::gelu:
         return static_cast<std::size_t>(count_) * sizeof(float);
       case Activation::none:
+      case Activation::silu:  // no network has these
+      case Activation::hard_swish:
         break;
     }
     return 0;

@@ -70,8 +70,8 @@ bool reaches(const Problem& p, int row, int column, int out_row, int out_column)
   Problem standard = p;
   set_default_padding(standard);
   for (const Branch& b : p.branches) {
-    const int top = p.pad_h - standard.pad_h + b.dilation_h * (b.kernel_h - 1) / 2;
-    const int left = p.pad_w - standard.pad_w + b.dilation_w * (b.kernel_w - 1) / 2;
+    const int top = p.pad_h.before - standard.pad_h.before + b.dilation_h * (b.kernel_h - 1) / 2;
+    const int left = p.pad_w.before - standard.pad_w.before + b.dilation_w * (b.kernel_w - 1) / 2;
     const int down = row - (out_row * p.stride_h - top), right = column - (out_column * p.stride_w - left);
     if (down >= 0 && right >= 0 && down % b.dilation_h == 0 && right % b.dilation_w == 0 &&
         down / b.dilation_h < b.kernel_h && right / b.dilation_w < b.kernel_w)
