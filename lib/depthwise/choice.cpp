@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include "core/error.hpp"
@@ -148,6 +150,34 @@ std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel
   return all;
 }
 
+/// The candidates of questions asked before. To predict them takes most of the time of a plan whose code
+/// exists, and they are the same for the life of a process: another plan of the same problem looks them up.
+class KnownCandidates {
+ public:
+  using List = std::vector<tuner::Candidate>;
+  List get(const std::string& key, const std::function<List()>& compute) {
+    {
+      std::lock_guard lock(mutex_);
+      if (const auto found = known_.find(key); found != known_.end()) return found->second;
+    }
+    List list = compute();
+    std::lock_guard lock(mutex_);
+    if (known_.size() >= most) known_.clear();
+    known_[key] = list;
+    return list;
+  }
+
+ private:
+  static constexpr std::size_t most = 64;  // some 20 KB each
+  std::mutex mutex_;
+  std::map<std::string, List> known_;
+};
+
+KnownCandidates& known_candidates() {
+  static KnownCandidates* const instance = new KnownCandidates;
+  return *instance;
+}
+
 }  // namespace
 
 tuner::Question question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
@@ -157,7 +187,13 @@ tuner::Question question(const Problem& problem, const std::optional<std::string
   const auto geometry = std::make_shared<const Kernel>(merged_geometry(problem));
   tuner::Question q;
   q.key = key_of(problem, algorithm, isa, threads);
-  q.candidates = [=] { return candidates_of(problem, *geometry, algorithm, isa, threads, breadth); };
+  q.candidates = [=] {
+    const auto compute = [&] { return candidates_of(problem, *geometry, algorithm, isa, threads, breadth); };
+    if (breadth == Breadth::all) return compute();
+    return known_candidates().get(
+        fmt::format("{} {} {} {}", to_string(problem), algorithm.value_or("any"), name(isa), threads),
+        compute);
+  };
   q.legal = [=](const std::string& line) {
     return read_choice(line, problem, *geometry, isa, threads).has_value();
   };

@@ -54,17 +54,18 @@ inline Tuning tuning() {
 }
 
 struct DepthwiseOptions {
-  int threads = 0;               // 0: all
-  std::string algorithm;         // empty: the tuner's choice
-  std::string tiling;            // empty, or exactly this one
-  std::span<const float> scale;  // [channels], of a problem that has one
+  int threads = 0;                    // 0: all
+  std::string algorithm;              // empty: the tuner's choice
+  std::string tiling;                 // empty, or exactly this one
+  std::span<const float> scale = {};  // [channels], of a problem that has one
 };
 
 /// How one run is done; as replk_run_options.
 struct RunOptions {
-  std::int64_t batch = 0;          // images; 0: the problem's
-  std::span<std::byte> workspace;  // 64-byte aligned and of at least workspace_bytes(); empty: the library's
-  replk_pool_run pool = nullptr;   // null: as usual
+  std::int64_t batch = 0;  // images; 0: the problem's
+  std::span<std::byte> workspace =
+      {};                         // 64-byte aligned and of at least workspace_bytes(); empty: the library's
+  replk_pool_run pool = nullptr;  // null: as usual
   void* user = nullptr;
 };
 
