@@ -60,7 +60,15 @@ typedef void (*replk_log_callback)(replk_log_level level, const char* message, v
  * silent again. Thread-safe; the callback may be called from any thread. */
 REPLK_API replk_status replk_set_log_callback(replk_log_callback callback, void* user);
 
-/* Threads that a call uses when it asks for 0: CPUs that this process may use (affinity and cgroup quota). */
+/* Threads that a call uses when it asks for 0: what OMP_NUM_THREADS says, else the CPUs that this process may
+ * use (affinity, and the CPU quotas of its control groups, rounded up); no more than OMP_THREAD_LIMIT. Found
+ * out once.
+ *
+ * A number of threads that is asked for is the largest that planning and running use. Where the system
+ * refuses threads (limits of processes, of memory, of a control group), a call runs on fewer, with the same
+ * results; a warning says so once. OpenMP's runtime would end the process there, so the threads that it is
+ * about to make are made and ended on trial before: what remains is that something else takes the last ones
+ * in the moment between. */
 REPLK_API int replk_default_threads(void);
 
 /* A process that was forked may use the library, and what its parent made with it, on the thread that it has:
@@ -85,7 +93,7 @@ typedef struct replk_cpu_info {
   size_t struct_size;
   char vendor[16], brand[64];
   int32_t family, model, stepping;
-  int32_t cores;           /* logical CPUs that this process may use */
+  int32_t cores;           /* logical CPUs that this process may use (affinity and quotas, rounded up) */
   replk_isa hardware;      /* the best that CPU and operating system can run */
   replk_isa isa;           /* the one in use: hardware, lowered by REPLK_MAX_ISA */
   int32_t code_generation; /* 0 where the system forbids executable memory */
