@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <map>
 
 #include "core/gelu.hpp"
 #include "jit/assembler.hpp"
@@ -20,6 +22,7 @@ std::string DirectSpec::text() const {
       "direct {} tile={}x{} width={}>{} stride={}x{} x={} dst={},{} channels={} epilogue={},{}", name(isa),
       rows, columns, width, out_width, stride_h, stride_w, x_pixel_bytes, dst_pixel_bytes, dst_row_bytes,
       channels, static_cast<int>(activation), static_cast<int>(residual));
+  if (block_rows + block_taps > 0) text += fmt::format(" blocks={},{}", block_rows, block_taps);
   text += " taps=";
   for (int tap : taps) text += fmt::format("{},", tap);
   text += " support=";
@@ -32,6 +35,41 @@ std::string DirectSpec::text() const {
     row = end;
   }
   return text;
+}
+
+namespace {
+
+constexpr int most_roundings = 17;
+
+int parts(int count, int each) {
+  return (count + each - 1) / each;
+}
+
+/// How often a number can be halved until it is 1, rounded up: the height of a pairwise sum.
+int height(int blocks) {
+  return std::bit_width(static_cast<unsigned>(std::max(1, blocks) - 1));
+}
+
+}  // namespace
+
+void cut_into_blocks(DirectSpec& spec) {
+  const int rows = static_cast<int>(spec.support.size()), taps = static_cast<int>(spec.taps.size());
+  if (rows * taps < most_roundings) return;
+  for (int block = most_roundings / taps; block > 0; block--)
+    if (block * taps + height(parts(rows, block)) <= most_roundings) {
+      spec.block_rows = block;
+      return;
+    }
+  spec.block_rows = 1;
+  for (spec.block_taps = taps - 1; spec.block_taps > 1; spec.block_taps--)
+    if (spec.block_taps + height(rows * parts(taps, spec.block_taps)) <= most_roundings) break;
+  spec.block_taps = parts(taps, parts(taps, spec.block_taps));  // as many blocks, alike
+}
+
+int direct_blocks(const DirectSpec& spec, int input_rows) {
+  if (spec.block_rows == 0) return 1;
+  const int in_row = spec.block_taps > 0 ? parts(static_cast<int>(spec.taps.size()), spec.block_taps) : 1;
+  return parts(input_rows, spec.block_rows) * in_row;
 }
 
 DirectPhases direct_phases(const DirectSpec& spec) {
@@ -125,14 +163,26 @@ class DirectGenerator final : public Assembler {
   // The loop nest: column tiles, channel blocks, phases, input rows; tap columns are straight-line.
   void generate() override {
     prologue();
-    sub(rsp, frame_bytes);
+    enter();
     mov(x_, argument(offsetof(DirectArguments, x)));
     mov(dst_, argument(offsetof(DirectArguments, dst)));
     if (spec_.residual) mov(residual_, argument(offsetof(DirectArguments, residual)));
     mov(counts_, argument(offsetof(DirectArguments, counts)));
     for (const DirectTile& tile : direct_tiles(spec_)) tiles(tile);
-    add(rsp, frame_bytes);
+    if (cut())
+      mov(rsp, qword[rsp + saved_stack]);
+    else
+      add(rsp, frame_bytes);
     epilogue();
+    for (auto& [width, label] : ends_of_blocks_) end_of_block(width, label);
+  }
+
+  void enter() {
+    if (!cut()) return sub(rsp, frame_bytes);
+    mov(rax, rsp);
+    sub(rsp, sums_at + levels() * level_bytes());
+    and_(rsp, -64);
+    mov(qword[rsp + saved_stack], rax);
   }
 
   void tiles(const DirectTile& tile) {
@@ -183,6 +233,10 @@ class DirectGenerator final : public Assembler {
     for (int r = 0; r < spec_.rows; r++)
       for (int t = 0; t < tile.width; t++)
         if (r + t > 0) vmovaps(sum(r, t), sum(0, 0));
+    if (cut()) {
+      xor_(blocks_done_, blocks_done_);
+      mov(dword[rsp + rows_until], spec_.block_rows);
+    }
     mov(steps_, argument(offsetof(DirectArguments, steps)));
     for (std::size_t phase = 0; phase < phases_.kinds.size(); phase++) {
       Label again, done;
@@ -191,6 +245,7 @@ class DirectGenerator final : public Assembler {
       jz(done, T_NEAR);
       align(16);
       L(again);
+      if (cut()) before_row(tile);
       mov(row_, qword[steps_ + offsetof(DirectStep, x)]);
       mov(row_weights_, qword[steps_ + offsetof(DirectStep, weights)]);
       add(row_, x_);
@@ -201,6 +256,63 @@ class DirectGenerator final : public Assembler {
       jnz(again, T_NEAR);
       L(done);
     }
+    if (cut()) add_blocks(tile.width);
+  }
+
+  void before_row(const DirectTile& tile) {
+    Label inside;
+    dec(dword[rsp + rows_until]);
+    jns(inside);
+    call(ends_of_blocks_[tile.width]);
+    mov(dword[rsp + rows_until], spec_.block_rows - 1);
+    L(inside);
+  }
+
+  /// Puts a block's sums away and begins a new one. Level i holds sums of 2^i blocks or nothing, as bit i of
+  /// the blocks done says: what is there goes into the new sum, level by level, as a binary counter carries.
+  void end_of_block(int width, Label& label) {
+    Label carry, free;
+    align(16);
+    L(label);
+    push(rcx);
+    lea(level_, ptr[rsp + 16 + sums_at]);
+    mov(ecx, blocks_done_);
+    inc(blocks_done_);
+    L(carry);
+    shr(ecx, 1);
+    jnc(free, T_NEAR);
+    add_level(width);
+    add(level_, level_bytes());
+    jmp(carry, T_NEAR);
+    L(free);
+    for (int r = 0; r < spec_.rows; r++)
+      for (int t = 0; t < width; t++) {
+        store(in_level(r, t), sum(r, t));
+        zero(sum(r, t));
+      }
+    pop(rcx);
+    ret();
+  }
+
+  /// The last block's sums and those of all levels.
+  void add_blocks(int width) {
+    Label next, empty, done;
+    lea(level_, ptr[rsp + sums_at]);
+    L(next);
+    test(blocks_done_, blocks_done_);
+    jz(done, T_NEAR);
+    shr(blocks_done_, 1);
+    jnc(empty, T_NEAR);
+    add_level(width);
+    L(empty);
+    add(level_, level_bytes());
+    jmp(next, T_NEAR);
+    L(done);
+  }
+
+  void add_level(int width) {
+    for (int r = 0; r < spec_.rows; r++)
+      for (int t = 0; t < width; t++) vaddps(sum(r, t), sum(r, t), in_level(r, t));
   }
 
   /// All taps of one input row. Tap columns ascend, so that every sum adds its taps in the order of class
@@ -213,6 +325,7 @@ class DirectGenerator final : public Assembler {
         if (!kind[r].empty() && kind[r][tap]) rows.push_back(r);
       for (int t = 0; t < tile.width; t++)
         if (meets(spec_, tile.first + t, tap)) columns.push_back(t);
+      if (spec_.block_taps > 0 && tap > 0 && tap % spec_.block_taps == 0) call(ends_of_blocks_[tile.width]);
       if (rows.empty() || columns.empty()) continue;
       for (int r : rows)
         load(weight(r), ptr[row_weights_ + (tap - r * spec_.stride_h * taps) * vector_bytes()]);
@@ -278,15 +391,26 @@ class DirectGenerator final : public Assembler {
     if (value != 0) add(r, static_cast<std::uint32_t>(static_cast<std::int32_t>(value)));
   }
 
+  bool cut() const { return spec_.block_rows > 0; }
+  int level_bytes() const { return spec_.rows * spec_.columns * vector_bytes(); }
+  /// As many as the longest sum can have, its rows beginning behind one another.
+  int levels() const {
+    const int input_rows = static_cast<int>(spec_.support.size()) + (spec_.rows - 1) * spec_.stride_h;
+    return std::bit_width(static_cast<unsigned>(direct_blocks(spec_, input_rows)));
+  }
+  Xbyak::Address in_level(int r, int t) { return ptr[level_ + (r * spec_.columns + t) * vector_bytes()]; }
+
   Xmm sum(int r, int t) const { return vec(r * spec_.columns + t); }
   Xmm weight(int r) const { return vec(spec_.rows * spec_.columns + r); }
   Xmm input() const { return vec(spec_.rows * spec_.columns + spec_.rows); }
   Xmm temporary(int i) const { return vec(spec_.rows * spec_.columns + i); }
 
   const Reg64 arguments_ = rdi, x_ = rsi, weights_ = rdx, steps_ = r8, row_ = r9, row_weights_ = r10,
-              bias_ = r11, dst_ = rbx, residual_ = rbp, counts_ = r12, blocks_left_ = r14;
-  const Reg32 rows_left_ = ecx, tiles_left_ = r13d;
+              bias_ = r11, dst_ = rbx, residual_ = rbp, counts_ = r12, blocks_left_ = r14, level_ = rax;
+  const Reg32 rows_left_ = ecx, tiles_left_ = r13d, blocks_done_ = r15d;
   static constexpr int frame_bytes = 24;
+  static constexpr int saved_stack = 24, rows_until = 32, sums_at = 64;  // of a frame with levels of sums
+  std::map<int, Label> ends_of_blocks_;                                  // by a tile's width
 
   const DirectSpec& spec_;
   const DirectPhases phases_;

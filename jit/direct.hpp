@@ -43,9 +43,19 @@ struct DirectSpec {
   int channels = 8;  // lanes of dst (and residual) that exist
   Activation activation = Activation::none;
   bool residual = false;
+  /// Where the fixed order of class exact is not asked for: how sums are cut into blocks of taps, whose sums
+  /// are added pairwise. A block ends behind `block_rows` input rows, and within a row behind `block_taps`
+  /// tap columns; 0: never.
+  int block_rows = 0, block_taps = 0;
 
   std::string text() const;
 };
+
+/// Cuts the sums of a spec so that no product passes through more than about 17 roundings, each at most 2^-24
+/// of a partial sum: what class fast allows, whatever the data. Sums that are short enough stay as they are.
+void cut_into_blocks(DirectSpec& spec);
+/// How many blocks so many input rows make.
+int direct_blocks(const DirectSpec& spec, int input_rows);
 
 /// Which of the output rows an input row serves, and through which tap columns: consecutive input rows of the
 /// same kind share one loop in the code.

@@ -83,7 +83,8 @@ class Algorithm {
  public:
   virtual ~Algorithm() = default;
   virtual std::string_view name() const = 0;
-  /// Whether the algorithm belongs to class exact (bits defined by portable).
+  /// Whether the algorithm can do class exact (bits defined by portable). In class fast it keeps that class's
+  /// bound like any other.
   virtual bool exact() const = 0;
   /// Lower goes first among equally fast ones.
   virtual int complexity() const = 0;

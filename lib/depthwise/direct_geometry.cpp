@@ -108,6 +108,7 @@ jit::DirectSpec direct_specification(const Problem& p, const Kernel& k, const Di
     spec.activation = p.epilogue.activation;
     spec.residual = p.epilogue.residual;
   }
+  if (p.numerics == Numerics::fast) jit::cut_into_blocks(spec);
   return spec;
 }
 

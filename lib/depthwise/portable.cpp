@@ -1,6 +1,7 @@
 #include "depthwise/portable.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
 
 #include "core/fma.hpp"
@@ -45,6 +46,37 @@ template <class Fma>
 
 constexpr int block = 32;  // channels, or columns in NCHW, whose sums are held at once
 
+/// Class exact is one chain of fused multiply-adds that begins with the bias. Class fast adds up a few of
+/// them at a time in double, so that the error does not grow with the kernel; what is short enough has the
+/// bits of class exact.
+class Chains {
+ public:
+  explicit Chains(Numerics numerics) : left_(numerics == Numerics::fast ? most_taps : INT64_MAX) {}
+  /// Before each tap.
+  [[gnu::always_inline]] void tap(float* sums, int count) {
+    if (--left_ < 0) end_chain(sums, count);
+  }
+  void finish(float* sums, int count) {
+    if (!cut_) return;
+    for (int i = 0; i < count; i++) sums[i] = static_cast<float>(sums[i] + totals_[i]);
+  }
+
+ private:
+  static constexpr int most_taps = 16;
+  void end_chain(float* sums, int count) {
+    for (int i = 0; i < count; i++) {
+      totals_[i] = cut_ ? totals_[i] + sums[i] : sums[i];
+      sums[i] = 0;
+    }
+    cut_ = true;
+    left_ = most_taps - 1;
+  }
+
+  double totals_[block];
+  std::int64_t left_;
+  bool cut_ = false;
+};
+
 /// Values that lie `step` elements apart. scale: null, or a factor each, `scale_step` apart.
 template <class T, class Fma>
 [[gnu::always_inline]] inline void store(const float* sums, int count, T* dst, const T* residual,
@@ -65,6 +97,7 @@ template <class T, class Fma>
   const Kernel& k = r.kernel;
   const int top = r.vertical.origin(r.row), left = r.horizontal.origin(column);
   const Range columns = r.horizontal.taps_of(column);
+  Chains chains(r.problem.numerics);
   float sums[block];
   for (int i = 0; i < count; i++) sums[i] = r.bias[first + i];
   for (int a = rows.first; a < rows.end; a++)
@@ -72,8 +105,10 @@ template <class T, class Fma>
       if (!k.has(a, b)) continue;
       const T* x = r.src + r.input.at(0, top + a, first, left + b);
       const float* w = r.at(a, b) + first;
+      chains.tap(sums, count);
       for (int i = 0; i < count; i++) sums[i] = fma(w[i], core::to_float(x[i]), sums[i]);
     }
+  chains.finish(sums, count);
   const std::int64_t at = r.output.at(0, 0, first, column);
   store(sums, count, r.dst + at, r.residual ? r.residual + at : nullptr, r.output.channel_stride,
         r.problem.epilogue.activation, r.scale ? r.scale + first : nullptr, 1, fma);
@@ -98,6 +133,7 @@ template <class T, class Fma>
   const Range rows = r.vertical.taps_of(r.row);
   for (int first = 0; first < r.output.width; first += block) {
     const int count = std::min(block, r.output.width - first);
+    Chains chains(r.problem.numerics);
     float sums[block];
     std::fill_n(sums, block, r.bias[channel]);
     for (int a = rows.first; a < rows.end; a++) {
@@ -108,12 +144,14 @@ template <class T, class Fma>
         const Range columns = r.horizontal.outputs_of(b);
         const int begin = std::max(0, columns.first - first), end = std::min(count, columns.end - first);
         const float w = r.at(a, b)[channel];
+        chains.tap(sums, count);
         if (stride == 1)
           for (int i = begin; i < end; i++) sums[i] = fma(w, core::to_float(x[left + i]), sums[i]);
         else
           for (int i = begin; i < end; i++) sums[i] = fma(w, core::to_float(x[left + i * stride]), sums[i]);
       }
     }
+    chains.finish(sums, count);
     const std::int64_t at = r.output.at(0, 0, 0, first);
     store(sums, count, r.dst + at, r.residual ? r.residual + at : nullptr, r.output.pixel_stride,
           r.problem.epilogue.activation, r.scale ? r.scale + channel : nullptr, 0, fma);
