@@ -120,8 +120,8 @@ void settle_the_slow(PeerGroup& group, const std::vector<double>& first_ms) {
 
 /// oneDNN crops at the end alone; the rest of these is not asked of it.
 bool onednn_can(const Problem& p) {
-  return p.pad_h.before >= 0 && p.pad_w.before >= 0 && !p.src_strides && !p.dst_strides && !p.out_layout &&
-         !p.epilogue.scale && p.epilogue.activation <= Activation::gelu;
+  return p.pad_h.before >= 0 && p.pad_w.before >= 0 && p.multiplier == 1 && !p.src_strides &&
+         !p.dst_strides && !p.out_layout && !p.epilogue.scale && p.epilogue.activation <= Activation::gelu;
 }
 
 PeerGroup checked_group(const Part& part, Data& data, int threads, const DepthwiseOptions& options) {

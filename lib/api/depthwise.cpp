@@ -60,7 +60,11 @@ depthwise::Problem read_problem(const replk_depthwise_problem* given) {
                                               offsetof(replk_depthwise_problem, input_strides), "problem");
   depthwise::Problem problem;
   problem.batch = p.batch;
-  problem.channels = p.channels;
+  if (p.channel_multiplier < 1 || p.channel_multiplier > 4)
+    fail(Status::invalid_argument, "channel_multiplier is {}; allowed: 1 to 4", p.channel_multiplier);
+  problem.multiplier = p.channel_multiplier;
+  // A product that does not fit is out of range anyway.
+  problem.channels = p.channels <= INT32_MAX / 4 ? p.channels * p.channel_multiplier : p.channels;
   problem.height = p.height;
   problem.width = p.width;
   if (p.branch_count < 1 || p.branch_count > 16)
@@ -91,7 +95,6 @@ depthwise::Problem read_problem(const replk_depthwise_problem* given) {
     problem.out_layout = in_range<Layout>(p.output_layout, REPLK_NCHW, "output_layout");
   problem.src_strides = strides(p.input_strides);
   problem.dst_strides = strides(p.output_strides);
-  in_range<int>(p.reserved, 0, "reserved");
   depthwise::validate(problem);
   return problem;
 }

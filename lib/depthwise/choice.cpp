@@ -64,8 +64,10 @@ std::string padding_text(const Problem& problem) {
 
 std::string layout_text(const Problem& p) {
   const auto text = [](Layout layout) { return layout == Layout::nhwc ? "nhwc" : "nchw"; };
-  return p.output_layout() == p.layout ? text(p.layout)
-                                       : fmt::format("{}>{}", text(p.layout), text(p.output_layout()));
+  std::string all = text(p.layout);
+  if (p.output_layout() != p.layout) all += fmt::format(">{}", text(p.output_layout()));
+  if (p.multiplier != 1) all += fmt::format("x{}", p.multiplier);
+  return all;
 }
 
 tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm, Isa isa, int threads) {

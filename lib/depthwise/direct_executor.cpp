@@ -146,7 +146,7 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
   for (; (parameters_.ring || tail) && packed < last; packed++)
     pack_row(input_, tensors.src, input_.at(task.image, packed, ring_channel),
              channel + channels - ring_channel, l.lanes, ring + packed % l.ring_rows * l.ring_row,
-             l.ring_block);
+             l.ring_block, ring_channel);
 
   std::fill_n(counts, phases_, 0);
   int step = 0;

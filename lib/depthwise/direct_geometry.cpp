@@ -45,7 +45,7 @@ DirectTaps::DirectTaps(const Kernel& k) {
 
 DirectLayout::DirectLayout(const Problem& p, const Kernel& k, const DirectParameters& t, Isa isa)
     : native(p.layout == Layout::nhwc && p.output_layout() == Layout::nhwc && p.type == DataType::f32 &&
-             direct_has(p.epilogue)),
+             p.multiplier == 1 && direct_has(p.epilogue)),
       finished(direct_has(p.epilogue)),
       lanes(vector_floats(isa)),
       channels(p.channels),

@@ -97,6 +97,7 @@ template <class T, class Fma>
   const Kernel& k = r.kernel;
   const int top = r.vertical.origin(r.row), left = r.horizontal.origin(column);
   const Range columns = r.horizontal.taps_of(column);
+  const int repeat = r.input.repeat;
   Chains chains(r.problem.numerics);
   float sums[block];
   for (int i = 0; i < count; i++) sums[i] = r.bias[first + i];
@@ -106,7 +107,11 @@ template <class T, class Fma>
       const T* x = r.src + r.input.at(0, top + a, first, left + b);
       const float* w = r.at(a, b) + first;
       chains.tap(sums, count);
-      for (int i = 0; i < count; i++) sums[i] = fma(w[i], core::to_float(x[i]), sums[i]);
+      if (repeat == 1)
+        for (int i = 0; i < count; i++) sums[i] = fma(w[i], core::to_float(x[i]), sums[i]);
+      else
+        for (int i = 0; i < count; i++)
+          sums[i] = fma(w[i], core::to_float(x[(first % repeat + i) / repeat]), sums[i]);
     }
   chains.finish(sums, count);
   const std::int64_t at = r.output.at(0, 0, first, column);

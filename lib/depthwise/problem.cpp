@@ -14,7 +14,7 @@ using core::Status;
 namespace {
 
 constexpr int max_kernel = 63, max_line = 127, max_dilation = 64, max_side = 65536, max_stride = 16,
-              max_count = 1 << 20, max_branches = 16;
+              max_count = 1 << 20, max_branches = 16, max_multiplier = 4;
 constexpr std::int64_t max_elements = std::int64_t{1} << 47;
 
 /// Padding that centres a branch: rows (or columns) of it before the pixel it is centred on.
@@ -71,13 +71,13 @@ int Problem::out_width() const {
 }
 
 Strides Problem::input_strides() const {
-  return src_strides.value_or(dense(layout, channels, height, width));
+  return src_strides.value_or(dense(layout, input_channels(), height, width));
 }
 Strides Problem::output_strides() const {
   return dst_strides.value_or(dense(output_layout(), channels, out_height(), out_width()));
 }
 std::int64_t Problem::input_elements() const {
-  return spanned(input_strides(), batch, channels, height, width);
+  return spanned(input_strides(), batch, input_channels(), height, width);
 }
 std::int64_t Problem::output_elements() const {
   return spanned(output_strides(), batch, channels, out_height(), out_width());
@@ -171,6 +171,8 @@ void check_strides(const char* tensor, Layout layout, const Strides& s, int chan
 void validate(const Problem& p) {
   check("batch (n)", p.batch, 1, max_count);
   check("channels (c)", p.channels, 1, max_count);
+  check("channel multiplier (c..x)", p.multiplier, 1, max_multiplier);
+  check("channels (c) beyond a multiple of the multiplier", p.channels % p.multiplier, 0, 0);
   check("height (h)", p.height, 1, max_side);
   check("width (w)", p.width, 1, max_side);
   check("number of branches (k)", static_cast<std::int64_t>(p.branches.size()), 1, max_branches);
@@ -188,7 +190,8 @@ void validate(const Problem& p) {
     check_axis(p.pad_h, vertical, p.vertical(b), b);
     check_axis(p.pad_w, horizontal, p.horizontal(b), b);
   }
-  if (p.src_strides) check_strides("the input", p.layout, *p.src_strides, p.channels, p.height, p.width);
+  if (p.src_strides)
+    check_strides("the input", p.layout, *p.src_strides, p.input_channels(), p.height, p.width);
   if (p.dst_strides)
     check_strides("the output", p.output_layout(), *p.dst_strides, p.channels, p.out_height(), p.out_width());
   validate_batch(p, p.batch);
@@ -204,6 +207,12 @@ class Parser {
     Problem p;
     p.batch = field("n");
     p.channels = field("c");
+    if (take("x")) {
+      p.multiplier = number();
+      check("channels (c)", p.channels, 1, max_count);  // before their product
+      check("channel multiplier (c..x)", p.multiplier, 1, max_multiplier);
+      p.channels *= p.multiplier;
+    }
     p.height = field("h");
     p.width = field("w");
     expect("k");
@@ -391,7 +400,9 @@ Problem parse(std::string_view text) {
 }
 
 std::string to_string(const Problem& p) {
-  std::string text = fmt::format("n{}c{}h{}w{}", p.batch, p.channels, p.height, p.width);
+  std::string text = fmt::format("n{}c{}", p.batch, p.input_channels());
+  if (p.multiplier != 1) text += fmt::format("x{}", p.multiplier);
+  text += fmt::format("h{}w{}", p.height, p.width);
   char separator = 'k';
   for (const Branch& b : p.branches) {
     text += separator;

@@ -53,7 +53,9 @@ struct Strides {
 /// default pad).
 struct Problem {
   std::int64_t batch = 1;
-  int channels = 1, height = 1, width = 1;  // of the input
+  int channels = 1;           // of the output, and of the input times the multiplier
+  int multiplier = 1;         // output channel c reads input channel c / multiplier
+  int height = 1, width = 1;  // of the input
   std::vector<Branch> branches{Branch{}};
   Padding pad_h, pad_w;  // of the bounding kernel
   int stride_h = 1, stride_w = 1;
@@ -73,11 +75,12 @@ struct Problem {
   Axis horizontal() const;
   Axis vertical(const Branch& branch) const;
   Axis horizontal(const Branch& branch) const;
+  int input_channels() const { return channels / multiplier; }
   Layout output_layout() const { return out_layout.value_or(layout); }
   Strides input_strides() const;
   Strides output_strides() const;
   /// Values of a tensor of so many images.
-  std::int64_t input_values(std::int64_t images) const { return images * channels * height * width; }
+  std::int64_t input_values(std::int64_t images) const { return images * input_channels() * height * width; }
   std::int64_t output_values(std::int64_t images) const {
     return images * channels * out_height() * out_width();
   }
@@ -94,9 +97,9 @@ struct Problem {
 void set_default_padding(Problem& problem);
 
 /// Throws invalid_argument, naming field, value and range, unless every field is in range, all branches give
-/// the same output size, and no size overflows 2^47 elements. Ranges: batch 1..2^20, channels 1..2^20, height
-/// and width 1..65536, stride 1..16, padding -65535..1023 on each side as long as a kernel fits in what is
-/// left, those of a branch, and strides that let no two elements overlap.
+/// the same output size, and no size overflows 2^47 elements. Ranges: batch 1..2^20, channels 1..2^20,
+/// multiplier 1..4, height and width 1..65536, stride 1..16, padding -65535..1023 on each side as long as a
+/// kernel fits in what is left, those of a branch, and strides that let no two elements overlap.
 void validate(const Problem& problem);
 /// The same of a branch alone, before anything is computed from it: kernel 1..63, or to 127 where the other
 /// side is 1; dilation 1..64; extent at most 1024.

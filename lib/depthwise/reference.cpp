@@ -144,7 +144,8 @@ std::vector<double> reference(const Problem& p, std::span<const std::span<const 
         for (int x = 0; x < b.kernel_w; x++) {
           const int column = left + x * b.dilation_w;
           if (column < 0 || column >= p.width) continue;
-          sum += static_cast<double>(w[y * b.kernel_w + x]) * source(s.image, s.channel, row, column);
+          sum += static_cast<double>(w[y * b.kernel_w + x]) *
+                 source(s.image, s.channel / p.multiplier, row, column);
         }
       }
     }
@@ -186,7 +187,8 @@ Accuracy compare(const Problem& p, std::span<const std::span<const float>> weigh
         w2 += std::pow(weights[i][static_cast<std::size_t>(plane.second) * taps + t], 2);
     }
     for (int y = 0; y < p.height; y++)
-      for (int x = 0; x < p.width; x++) x2 += std::pow(source(plane.first, plane.second, y, x), 2);
+      for (int x = 0; x < p.width; x++)
+        x2 += std::pow(source(plane.first, plane.second / p.multiplier, y, x), 2);
     scale.norms = std::sqrt(w2) * std::sqrt(x2);
   }
   Accuracy accuracy;

@@ -143,7 +143,7 @@ void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int beg
       const auto [layout, height] = part(false, rows, along.ins);
       pack_rows(layout, height, tensors.src,
                 element(t, false, along.in, across.in + r, group.channel + b * g.lanes), channels, g.lanes,
-                buffer, w.row_stride, w.block_stride);
+                buffer, w.row_stride, w.block_stride, group.channel + b * g.lanes);
       row_code.forward_buffered(buffer, planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, rows,
                                 std::min(group.blocks - b, w.blocks));
     }

@@ -90,7 +90,7 @@ RowSpectralGeometry::RowSpectralGeometry(const Problem& problem, const Kernel& k
 
 bool RowSpectralGeometry::needs_buffer() const {
   return problem.layout != Layout::nhwc || problem.output_layout() != Layout::nhwc ||
-         problem.type != DataType::f32 || !finished();
+         problem.type != DataType::f32 || problem.multiplier != 1 || !finished();
 }
 
 namespace {

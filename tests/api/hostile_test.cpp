@@ -123,6 +123,29 @@ TEST(Hostile, EachFieldIsRefusedByName) {
       {"type", -1, "type"},
       {"numerics", 7, "numerics"},
       {"activation", INT32_MIN, "activation"},
+      {"output layout", 2, "output_layout"},
+      {"output layout", -2, "output_layout"},
+      {"top", 1024, "padding above"},
+      {"top", -65536, "padding above"},
+      {"top", INT32_MIN, "padding above"},
+      {"bottom", INT32_MAX, "padding below"},
+      {"bottom", -15, "padded height"},
+      {"left", INT32_MIN, "padding on the left"},
+      {"right", 1024, "padding on the right"},
+      {"multiplier", 0, "channel_multiplier"},
+      {"multiplier", 5, "channel_multiplier"},
+      {"multiplier", INT32_MIN, "channel_multiplier"},
+      {"input pixels", 7, "the input's stride of pixels"},
+      {"input pixels", INT64_MIN, "the input's stride of pixels"},
+      {"input pixels", INT64_MAX, "the input's stride of pixels"},
+      {"input pixels", std::int64_t{1} << 47, "the input's stride of rows"},
+      {"input rows", 127, "the input's stride of rows"},
+      {"input rows", INT64_MAX, "the input's stride of rows"},
+      {"input images", 2047, "the input's stride of images"},
+      {"input channels", 2, "the input's stride of channels"},
+      {"input channels", 0, "the input's stride of channels"},
+      {"output pixels", 7, "the output's stride of pixels"},
+      {"output images", INT64_MIN, "the output's stride of images"},
       {"none", 0, "weights"},  // nothing wrong but the weights
   };
   std::size_t all_bytes = 0;
@@ -149,6 +172,21 @@ TEST(Hostile, EachFieldIsRefusedByName) {
     if (name == "type") p.type = static_cast<replk_type>(value);
     if (name == "numerics") p.numerics = static_cast<replk_numerics>(value);
     if (name == "activation") p.activation = static_cast<replk_activation>(value);
+    if (name == "output layout") p.output_layout = value;
+    p.explicit_padding = name == "top" || name == "bottom" || name == "left" || name == "right";
+    if (name == "top") p.pad_top = value;
+    if (name == "bottom") p.pad_bottom = value;
+    if (name == "left") p.pad_left = value;
+    if (name == "right") p.pad_right = value;
+    if (name == "multiplier") p.channel_multiplier = value;
+    if (name.starts_with("input")) p.input_strides = {2048, 128, 8, 1};
+    if (name == "input pixels") p.input_strides.pixel = field.value;
+    if (name == "input rows") p.input_strides.row = field.value;
+    if (name == "input images") p.input_strides.image = field.value;
+    if (name == "input channels") p.input_strides.channel = field.value;
+    if (name.starts_with("output ") && name != "output layout") p.output_strides = {2048, 128, 8, 1};
+    if (name == "output pixels") p.output_strides.pixel = field.value;
+    if (name == "output images") p.output_strides.image = field.value;
     const Refusal r = refusal(p);
     EXPECT_EQ(r.status, REPLK_INVALID_ARGUMENT) << name << " " << field.value;
     EXPECT_NE(r.message.find(field.message), std::string::npos)
@@ -235,6 +273,16 @@ TEST(Hostile, AThousandRandomOnes) {
     p.pad_w = mostly(-1);
     p.stride_h = mostly(1);
     p.stride_w = mostly(2);
+    if (random() % 4 == 0) {
+      p.explicit_padding = 1;
+      p.pad_top = any(), p.pad_bottom = any(), p.pad_left = mostly(0), p.pad_right = mostly(1);
+    }
+    if (random() % 4 == 0) p.input_strides = {any(), any(), any(), mostly(1)};
+    if (random() % 4 == 0)
+      p.output_strides = {static_cast<std::int64_t>(random()), static_cast<std::int64_t>(random()), any(),
+                          mostly(1)};
+    p.output_layout = mostly(-1);
+    p.channel_multiplier = mostly(1);
     const Refusal r = refusal(p);
     ASSERT_EQ(r.status, REPLK_INVALID_ARGUMENT) << i;
     ASSERT_FALSE(r.message.empty());

@@ -194,9 +194,9 @@ TEST(Problem, SidesLayoutsStridesAndScaleAreRead) {
   p.output_layout = 2;
   EXPECT_THROW(replk::Depthwise(p, branches), replk::Error);
   p.output_layout = -1;
-  p.reserved = 1;
+  p.channel_multiplier = 5;
   EXPECT_THROW(replk::Depthwise(p, branches), replk::Error);
-  p.reserved = 0;
+  p.channel_multiplier = 1;
   EXPECT_EQ(replk::Depthwise(p, branches).shape(), "n1c8h9w10k3x5s1x16p0x4:0i20x200x2000+hardswish");
 }
 

@@ -169,12 +169,13 @@ inline Problem random_problem(std::uint64_t seed, int most_height = 17, int most
 
 /// What a problem may have beside what random_problem() draws, one kind a bit.
 enum Feature : unsigned {
-  sided_padding = 1,  // for each side on its own, less than 0 and more than the kernel too
-  long_stride = 2,    // to 16
-  line_kernel = 4,    // 1 x k and k x 1, to 127
-  mixed_layout = 8,   // of input and output
-  gaps = 16,          // between pixels, rows, channels and images
-  more_epilogue = 32  // SiLU, hard-swish, a scale
+  sided_padding = 1,   // for each side on its own, less than 0 and more than the kernel too
+  long_stride = 2,     // to 16
+  line_kernel = 4,     // 1 x k and k x 1, to 127
+  mixed_layout = 8,    // of input and output
+  gaps = 16,           // between pixels, rows, channels and images
+  more_epilogue = 32,  // SiLU, hard-swish, a scale
+  multiplied = 64      // 2 to 4 outputs a channel
 };
 
 /// Strides with gaps of a tensor of so many channels, rows and columns.
@@ -214,6 +215,10 @@ inline Problem random_problem_with(unsigned features, std::uint64_t seed, int mo
       p.pad_h = {side(p.branches[0].extent_h()), side(p.branches[0].extent_h())};
       p.pad_w = {side(p.branches[0].extent_w()), side(p.branches[0].extent_w())};
     }
+    if (features & multiplied) {
+      p.multiplier = between(1, 4);
+      p.channels *= p.multiplier;
+    }
     if (features & long_stride) p.stride_h = between(1, 16), p.stride_w = between(1, 16);
     if (features & mixed_layout && between(0, 3))
       p.out_layout = p.layout == Layout::nhwc ? Layout::nchw : Layout::nhwc;
@@ -224,7 +229,7 @@ inline Problem random_problem_with(unsigned features, std::uint64_t seed, int mo
     try {
       validate(p);
       if (features & gaps && between(0, 3))
-        p.src_strides = gapped(random, p.layout, p.channels, p.height, p.width);
+        p.src_strides = gapped(random, p.layout, p.input_channels(), p.height, p.width);
       if (features & gaps && between(0, 3))
         p.dst_strides = gapped(random, p.output_layout(), p.channels, p.out_height(), p.out_width());
       validate(p);

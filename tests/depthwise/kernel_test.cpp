@@ -48,6 +48,7 @@ TEST(Kernel, HasTheWeightsOfTheDefinition) {
   for (std::uint64_t seed = 0; seed < 300; seed++) {
     Problem p = random_problem_with(static_cast<unsigned>(seed % 8), seed);
     p.channels = 3;
+    p.multiplier = 1;
     p.src_strides = p.dst_strides = std::nullopt;
     const Case c(p, seed);
     const Kernel k = merged_geometry(p);

@@ -37,10 +37,11 @@ std::vector<Problem> problems_of(const std::string& line) {
   std::vector<Problem> all;
   while (words >> word) {
     const std::vector<int> sizes = numbers(word);
-    if (multiplier > 1 || sizes.size() != 4) continue;
+    EXPECT_EQ(sizes.size(), 4u) << line;
     for (const int c : channels) {
       Problem p = common;
-      p.channels = c;
+      p.channels = c * multiplier;
+      p.multiplier = multiplier;
       p.height = sizes[0];
       p.width = sizes[1];
       const Branch& b = p.branches[0];

@@ -46,14 +46,14 @@ TEST(Problem, DefaultsAreSamePaddingAndNothingElse) {
 TEST(Problem, WhatIsPrintedCanBeTypedBack) {
   for (const char* text :
        {"n1c128h56w56k31", "n1c124h56w56k51x5,5x51,5", "n1c1h1w1k1", "n2c3h9w8k5d2,3", "n1c8h9w9k3s2",
-        "n1c8h9w9k3s1x2p0", "n1c8h9w9k3nchwfp16exactnobias+relu+residual", "n1c8h9w9k3p1:2",
+        "n1c8h9w9k3s1x2p0", "n1c8h9w9k3nchwfp16exactnobias+relu+residual", "n1c8h9w9k3p1:2", "n1c8x3h9w9k3",
         "n1c8h9w9k3p-1:2x0:1", "n1c8h9w9k3s16x5", "n1c8h200w1k127x1", "n1c8h9w9k3nchw>nhwc+silu+scale",
         "n1c8h9w9k3nhwc>nchwi10x100x1000+hardswish", "n1c8h9w9k3nchwi11x100x1000o9x90x720bf16"})
     EXPECT_EQ(to_string(parse(text)), text);
   for (std::uint64_t seed = 0; seed < 500; seed++) {
     const Problem p = random_problem(seed);
     EXPECT_EQ(parse(to_string(p)), p) << to_string(p);
-    const Problem q = random_problem_with(static_cast<unsigned>(seed % 64), seed);
+    const Problem q = random_problem_with(static_cast<unsigned>(seed % 128), seed);
     EXPECT_EQ(parse(to_string(q)), q) << to_string(q);
   }
 }
@@ -99,6 +99,8 @@ TEST(Problem, RefusesWithFieldValueAndRange) {
   EXPECT_EQ(error_of("n1c1h56w56k3s17"), "vertical stride (s) is 17; allowed: 1 to 16");
   EXPECT_EQ(error_of("n1c1h56w56k3p1024"), "padding above (p) is 1024; allowed: -65535 to 1023");
   EXPECT_EQ(error_of("n1c1h3w3k5p0"), "padded height (h + p + p) is 3; allowed: 5 to 2147483647");
+  EXPECT_EQ(error_of("n1c8x5h9w9k3"), "channel multiplier (c..x) is 5; allowed: 1 to 4");
+  EXPECT_EQ(parse("n1c8x3h9w9k3").channels, 24);
   EXPECT_EQ(error_of("n1c8h9w9k3i7x90x900"),
             "the input's stride of pixels is 7; allowed: 8 to 140737488355328");
   EXPECT_EQ(error_of("n1c8h9w9k3o8x71x900"),

@@ -80,26 +80,27 @@ bool reaches(const Problem& p, int row, int column, int out_row, int out_column)
   return false;
 }
 
-constexpr std::array shapes{"n2c3h6w7k3",
-                            "n1c19h5w6k5",
-                            "n1c9h8w7k3s2",
-                            "n1c5h7w7k4p2",
-                            "n1c9h9w8k3d2",
-                            "n1c3h6w5k11",
-                            "n2c10h5w5k3nchw",
-                            "n1c4h7w9k5x1p0",
-                            "n1c17h6w6k7x3,3x7",
-                            "n1c8h7w6k5s2x1p1",
-                            "n1c9h6w6k3bf16",
-                            "n1c9h6w6k3nchwfp16",
-                            "n1c3h12w12k13x3,3x13",
-                            "n1c5h7w7k3p-1:3x2:0",
-                            "n1c9h4w5k3p5:4",
-                            "n1c3h14w9k5s5x3",
-                            "n1c9h1w20k1x67",
-                            "n2c9h6w5k5nchw>nhwc",
-                            "n2c9h6w5k5nhwc>nchwi11x60x400",
-                            "n1c17h6w7k5i20x150x1000"};
+constexpr std::array shapes{
+    "n2c3h6w7k3",
+    "n1c19h5w6k5",
+    "n1c9h8w7k3s2",
+    "n1c5h7w7k4p2",
+    "n1c9h9w8k3d2",
+    "n1c3h6w5k11",
+    "n2c10h5w5k3nchw",
+    "n1c4h7w9k5x1p0",
+    "n1c17h6w6k7x3,3x7",
+    "n1c8h7w6k5s2x1p1",
+    "n1c9h6w6k3bf16",
+    "n1c9h6w6k3nchwfp16",
+    "n1c3h12w12k13x3,3x13",
+    "n1c5h7w7k3p-1:3x2:0",
+    "n1c9h4w5k3p5:4",
+    "n1c3h14w9k5s5x3",
+    "n1c9h1w20k1x67",
+    "n2c9h6w5k5nchw>nhwc",
+    "n2c9h6w5k5nhwc>nchwi11x60x400",
+    "n1c17h6w7k5i20x150x1000"};  // one input channel a channel: a special value marks one of them
 
 /// One special value at every position of the input in turn, in a middle channel of the last image.
 template <class Judge>  // void(const Storage& clean, const Storage& got, int row, int column, Place marked)

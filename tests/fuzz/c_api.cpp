@@ -76,8 +76,9 @@ void use(const replk_depthwise_problem& p, replk_depthwise* plan, std::int64_t b
       std::abort();
     return;
   }
+  const std::int64_t outputs = std::int64_t{p.channels} * p.channel_multiplier;
   const std::int64_t most_in = spanned(p.input_strides, images, p.channels, p.height, p.width),
-                     most_out = spanned(p.output_strides, images, p.channels, height, width);
+                     most_out = spanned(p.output_strides, images, outputs, height, width);
   if (std::max(most_in, most_out) > small || bytes > 16 << 20) return;
   const std::size_t element = p.type == REPLK_F32 ? 4 : 2;
   const std::vector<std::uint8_t> src(most_in * element, 0x3c);
@@ -117,7 +118,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                    static_cast<std::int32_t>(in.number()), static_cast<std::int32_t>(in.number())};
     const std::int64_t taps = std::int64_t{branches[i].kernel_h} * branches[i].kernel_w;
     std::int64_t here = 0;
-    if (__builtin_mul_overflow(taps, std::int64_t{p.channels}, &here)) here = INT64_MAX;
+    if (__builtin_mul_overflow(taps, std::int64_t{p.channels} * 4, &here)) here = INT64_MAX;
     needed = std::max(needed, here);
   }
   p.branches = branches;
@@ -140,7 +141,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto strides = [&] { return replk_strides{in.number(), in.number(), in.number(), in.number()}; };
   if (more & 4) p.input_strides = strides();
   if (more & 8) p.output_strides = strides();
-  if (more & 16) p.scale = in.byte() & 1;
+  if (more & 16) p.scale = in.byte() & 1, p.channel_multiplier = in.byte() % 6;
   const std::int64_t batch = more & 32 ? in.number() : 0;
   if (given & 64) p.residual = in.byte() & 1, p.bias = in.byte() & 1;
   // A longer structure is a caller's of a later header, who vouches for its length: up to the most that is
@@ -155,7 +156,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   replk_depthwise_options options = replk_depthwise_options_default();
   options.threads = 1;
-  if (more & 64 && p.channels <= (1 << 16)) options.scale = weights.data();
+  if (more & 64 && p.channels <= (1 << 14)) options.scale = weights.data();
   static const char* const algorithms[] = {nullptr,    "portable", "direct", "row-spectral",
                                            "spectral", "stripes",  "none"};
   options.algorithm = algorithms[in.byte() % 7];
@@ -174,7 +175,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (newest) std::memcpy(later.data(), &p, sizeof p);
   const replk_status status = replk_depthwise_create(
       newest ? reinterpret_cast<replk_depthwise_problem*>(later.data()) : &p, enough ? pointers : nullptr,
-      p.bias && p.channels <= (1 << 16) ? weights.data() : nullptr, &options, &plan);
+      p.bias && p.channels <= (1 << 14) ? weights.data() : nullptr, &options, &plan);
   if ((status == REPLK_OK) != (plan != nullptr)) std::abort();
   if (status == REPLK_INTERNAL || status == REPLK_OUT_OF_MEMORY) std::abort();
   if (status != REPLK_OK && !*replk_last_error()) std::abort();

@@ -186,7 +186,9 @@ typedef struct replk_depthwise_problem {
   /* 1: padding is that of the four sides instead of pad_h and pad_w, each -65535 to 1023; less than 0 crops. */
   int32_t explicit_padding, pad_top, pad_bottom, pad_left, pad_right;
   int32_t scale; /* whether there is one, a factor a channel: replk_depthwise_options has it */
-  int32_t reserved; /* 0 */
+  /* Outputs a channel, 1 to 4: the output has channels * channel_multiplier channels, of which c reads input channel
+   * c / channel_multiplier, and so many have weights, bias and scale. */
+  int32_t channel_multiplier;
 } replk_depthwise_problem;
 
 /* A problem of one fp32 channels-last image with "same" padding and stride 1, and a bias; the sizes and
@@ -195,7 +197,7 @@ static inline replk_depthwise_problem replk_depthwise_problem_default(void) {
   /* clang-format off */
   replk_depthwise_problem p = {sizeof(replk_depthwise_problem), 1, 0, 0, 0, NULL, 0, -1, -1, 1, 1,
                                REPLK_NHWC, REPLK_F32, REPLK_FAST, REPLK_NONE, 1, 0,
-                               {0, 0, 0, 0}, {0, 0, 0, 0}, -1, 0, 0, 0, 0, 0, 0, 0};
+                               {0, 0, 0, 0}, {0, 0, 0, 0}, -1, 0, 0, 0, 0, 0, 0, 1};
   /* clang-format on */
   return p;
 }

@@ -78,17 +78,19 @@ class Depthwise {
             std::span<const float> bias = {}, const DepthwiseOptions& options = {}) {
     if (weights.size() != static_cast<std::size_t>(problem.branch_count))
       throw Error(REPLK_INVALID_ARGUMENT, "as many weights as branches are needed");
+    const std::size_t channels =
+        static_cast<std::size_t>(problem.channels) * static_cast<std::size_t>(multiplier(problem));
     std::vector<const float*> pointers;
     for (std::size_t i = 0; i < weights.size(); i++) {
       const replk_branch& b = problem.branches[i];
-      if (weights[i].size() != static_cast<std::size_t>(problem.channels) * b.kernel_h * b.kernel_w)
+      if (weights[i].size() != channels * b.kernel_h * b.kernel_w)
         throw Error(REPLK_INVALID_ARGUMENT,
                     "weights of a branch must have channels x kernel_h x kernel_w elements");
       pointers.push_back(weights[i].data());
     }
-    if (!bias.empty() && bias.size() != static_cast<std::size_t>(problem.channels))
+    if (!bias.empty() && bias.size() != channels)
       throw Error(REPLK_INVALID_ARGUMENT, "bias must have one element a channel");
-    if (!options.scale.empty() && options.scale.size() != static_cast<std::size_t>(problem.channels))
+    if (!options.scale.empty() && options.scale.size() != channels)
       throw Error(REPLK_INVALID_ARGUMENT, "scale must have one element a channel");
     const replk_depthwise_options c = c_options(options);
     replk_depthwise* plan = nullptr;
@@ -145,6 +147,10 @@ class Depthwise {
   const replk_depthwise* get() const noexcept { return plan_.get(); }
 
  private:
+  static int multiplier(const replk_depthwise_problem& problem) {
+    // An older program's structure ends before it.
+    return problem.struct_size >= sizeof(replk_depthwise_problem) ? problem.channel_multiplier : 1;
+  }
   static replk_depthwise_options c_options(const DepthwiseOptions& options) {
     replk_depthwise_options c = replk_depthwise_options_default();
     c.threads = options.threads;
