@@ -1,6 +1,5 @@
 #include "core/threads.hpp"
 
-#include <omp.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 
 #include "core/cpu.hpp"
 #include "core/log.hpp"
+#include "core/openmp.hpp"
 #include "core/thread_trial.hpp"
 
 namespace replk::core {
@@ -92,8 +92,9 @@ int grow(Crew& crew, int there, int wanted) {
   const int size = there + threads_to_be_had(wanted - there);
   if (size == there) return size;
 #if !defined(__SANITIZE_THREAD__)
-#pragma omp parallel num_threads(size)
-  if (omp_get_thread_num() > 0) join(&crew);
+  openmp_team(size, [&] {
+    if (omp_get_thread_num() > 0) join(&crew);
+  });
 #endif
   crew.last = size;
   return size;
@@ -142,8 +143,9 @@ void run_threads(int count, const std::function<void(int)>& body) {
     for (int t = 0; t < count; t++) body(t);
     return;
   }
-#pragma omp parallel num_threads(team)
-  for (int t = omp_get_thread_num(); t < count; t += omp_get_num_threads()) body(t);
+  openmp_team(team, [&] {
+    for (int t = omp_get_thread_num(); t < count; t += omp_get_num_threads()) body(t);
+  });
 }
 #endif
 

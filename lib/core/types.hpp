@@ -7,8 +7,8 @@ namespace replk {
 
 enum class Layout { nhwc, nchw };
 enum class DataType { f32, bf16, f16 };
-/// gelu is the exact (erf) form; silu is x / (1 + exp(-x)), hard_swish x * min(max(x / 6 + 1/2, 0), 1). The
-/// last two are depthwise layers' alone.
+/// gelu is the exact (erf) form; silu is x / (1 + exp(-x)), hard_swish x * min(max(x / 6 + 1/2, 0), 1). Dense
+/// layers have neither of the last two.
 enum class Activation { none, relu, gelu, silu, hard_swish };
 
 constexpr std::size_t size_of(DataType type) {

@@ -51,11 +51,15 @@ void DirectExecutor::set_weights(const Weights& weights, int threads) {
   const auto body = [&](std::int64_t block, int) {
     const int channel = static_cast<int>(block) * lanes;
     float* to = weights_.data() + block * static_cast<std::int64_t>(taps_.rows.size()) * row_floats;
-    float line[most_extent * 16];
+    constexpr int half = 8;  // of a vector of 16: a line of all lanes would take 64 KiB of stack
+    float line[most_extent * half];
     for (const int a : taps_.rows) {
-      weights.row(kernel_, a, channel, lanes, compact ? line : to);
-      for (int i = 0; compact && i < static_cast<int>(taps_.columns.size()); i++)
-        std::copy_n(line + taps_.columns[i] * lanes, lanes, to + i * lanes);
+      if (!compact) weights.row(kernel_, a, channel, lanes, to);
+      for (int h = 0; compact && h < lanes; h += half) {
+        weights.row(kernel_, a, channel + h, half, line);
+        for (std::size_t i = 0; i < taps_.columns.size(); i++)
+          std::copy_n(line + taps_.columns[i] * half, half, to + static_cast<std::int64_t>(i) * lanes + h);
+      }
       to += row_floats;
     }
     weights.bias(channel, lanes, bias_.data() + channel);

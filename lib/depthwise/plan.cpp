@@ -26,15 +26,12 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
   threads_ = choice.threads;
   source_ = std::move(choice.source);
   scale_.assign(options.scale.begin(), options.scale.end());
+  workspace_bytes_ = executor_->workspace_bytes(threads_);
   executor_->set_weights(checked, threads_);
 }
 
 void Plan::set_weights(std::span<const std::span<const float>> weights, std::span<const float> bias) {
   executor_->set_weights(Weights(problem_, weights, bias, scale_), threads_);
-}
-
-std::size_t Plan::workspace_bytes() const {
-  return executor_->workspace_bytes(threads_);
 }
 
 void Plan::run(const Tensors& tensors, const PlanRun& options) const {
@@ -48,8 +45,7 @@ void Plan::run(const Tensors& tensors, const PlanRun& options) const {
   void* workspace = options.workspace;
   if (!workspace) {
     thread_local core::Buffer<std::byte> kept;
-    const std::size_t needed = workspace_bytes();
-    if (kept.size() < needed) kept = core::Buffer<std::byte>(needed);
+    if (kept.size() < workspace_bytes_) kept = core::Buffer<std::byte>(workspace_bytes_);
     workspace = kept.data();
   }
   executor_->run(tensors, {batch, workspace, std::min(core::effective_threads(threads_), threads_)});

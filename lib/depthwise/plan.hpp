@@ -44,7 +44,7 @@ class Plan {
   void set_weights(std::span<const std::span<const float>> weights, std::span<const float> bias);
 
   /// Of any batch.
-  std::size_t workspace_bytes() const;
+  std::size_t workspace_bytes() const { return workspace_bytes_; }
   /// Allocates nothing, once a thread that brings no workspace has one.
   void run(const Tensors& tensors, const PlanRun& options = {}) const;
   void run(const Tensors& tensors, void* workspace) const { run(tensors, {.workspace = workspace}); }
@@ -55,6 +55,7 @@ class Plan {
   Tiling tiling_;
   std::string source_;
   int threads_ = 1;
+  std::size_t workspace_bytes_ = 0;
   std::unique_ptr<Executor> executor_;
 };
 

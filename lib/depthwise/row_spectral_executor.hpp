@@ -54,12 +54,16 @@ class RowSpectralExecutor final : public Executor {
   std::int64_t tasks(std::int64_t batch) const;
   bool by_phases(std::int64_t batch, int threads) const;
   std::size_t task_bytes() const;  // of a thread that takes tasks through all passes
+  /// What a thread has for itself beside planes: packed rows while it transforms these, and what the column
+  /// pass hands on in between.
+  std::size_t private_bytes() const;
   Task task(std::int64_t index) const;
   Group group(int index) const;
 
   void forward(const Task& task, const Tensors& tensors, int begin, int end, char* planes,
                float* buffer) const;
-  void multiply(const Task& task, int block, int begin, int end, const char* in, char* out) const;
+  void multiply(const Task& task, int block, int begin, int end, const char* in, char* out,
+                char* scratch) const;
   void inverse(const Task& task, const Tensors& tensors, int begin, int end, const char* planes,
                float* buffer) const;
   void finish_rows(int block, int blocks, int height, int width, float* out, const float* residual) const;
@@ -80,6 +84,7 @@ class RowSpectralExecutor final : public Executor {
   std::vector<jit::Toeplitz> columns_;      // for each run of the other one's
   std::vector<jit::ColumnFft> transforms_;  // the same, where the second axis is transformed too
   std::vector<std::shared_ptr<const jit::Code>> code_;
+  std::size_t column_scratch_ = 0;  // bytes that the column pass wants besides planes
 };
 
 }  // namespace replk::depthwise

@@ -62,7 +62,8 @@ void Weights::scale(int channel, int lanes, float* to) const {
 template <class Has>
 void Weights::merge(const Lines& lines, int offset, int taps, int channel, int lanes, float* to,
                     Has has) const {
-  const int valid = std::min(lanes, channels_ - channel);
+  const int valid = std::clamp(channels_ - channel, 0, lanes);
+  if (valid == 0) return static_cast<void>(std::fill_n(to, taps * lanes, 0.0f));
   const Line& first = lines.all[0];
   // Most lines are one branch's alone, and that is a transpose.
   const bool alone =

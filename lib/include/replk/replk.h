@@ -77,8 +77,8 @@ REPLK_API int replk_default_threads(void);
 
 /* Runs the library's work on threads of the caller instead of OpenMP's: `run` must call task(i, context) for
  * every i in [0, count), at the same time where it can, and return when all have ended. Process-wide; NULL
- * restores OpenMP. Not to be changed while another thread is inside the library. (replk_run_options gives a pool to
- * one run.) */
+ * restores OpenMP. Not to be changed while another thread is inside the library. (replk_run_options gives a
+ * pool to one run.) */
 typedef void (*replk_task)(int index, void* context);
 typedef void (*replk_pool_run)(int count, replk_task task, void* context, void* user);
 REPLK_API replk_status replk_set_thread_pool(replk_pool_run run, void* user);
@@ -121,9 +121,9 @@ typedef struct replk_tuning {
   double budget_seconds; /* of measuring one problem; at least 0 (one run of one candidate), at most 86400 */
 } replk_tuning;
 
-/* CACHED and 2 seconds. */
+/* CACHED and 4 seconds. */
 static inline replk_tuning replk_tuning_default(void) {
-  replk_tuning t = {sizeof(replk_tuning), REPLK_TUNING_CACHED, 2.0};
+  replk_tuning t = {sizeof(replk_tuning), REPLK_TUNING_CACHED, 4.0};
   return t;
 }
 
@@ -149,25 +149,25 @@ typedef enum replk_activation REPLK_INT {
  * (docs/algorithms.md). EXACT: fp32 in one fixed order, the same bits everywhere. */
 typedef enum replk_numerics REPLK_INT { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
 
-/* One linear branch; the branches of a problem are summed. Kernel sides 1 to 63, or to 127 where the other is 1;
- * dilation 1 to 64; dilation * (kernel - 1) + 1 at most 1024. */
+/* One linear branch; the branches of a problem are summed. Kernel sides 1 to 63, or to 127 where the other is
+ * 1; dilation 1 to 64; dilation * (kernel - 1) + 1 at most 1024. */
 typedef struct replk_branch {
   int32_t kernel_h, kernel_w;
   int32_t dilation_h, dilation_w;
 } replk_branch;
 
-/* How far elements that follow each other along an axis of a tensor lie apart, in elements. All 0: without gaps.
- * Channels-last: channel is 1, and pixel <= row <= image leave room for what lies between; NCHW: pixel is 1, row <=
- * channel <= image. So a tensor may be a slice of another's channels or a window of a larger map. What lies in the
- * gaps is neither read nor written. */
+/* How far elements that follow each other along an axis of a tensor lie apart, in elements. All 0: without
+ * gaps. Channels-last: channel is 1, and pixel <= row <= image leave room for what lies between; NCHW: pixel
+ * is 1, row <= channel <= image. So a tensor may be a slice of another's channels or a window of a larger
+ * map. What lies in the gaps is neither read nor written. */
 typedef struct replk_strides {
   int64_t image, row, pixel, channel;
 } replk_strides;
 
 /* A cross-correlation, as in PyTorch, of `batch` images; height and width are the input's. After the sum come
- * bias, activation, scale and residual, in this order. The output's height is (height + padding above + padding
- * below - the bounding kernel's height) / stride_h + 1, rounded down, and so its width. A plan is tuned for `batch`
- * images and runs any number of them (replk_depthwise_run_with). */
+ * bias, activation, scale and residual, in this order. The output's height is (height + padding above +
+ * padding below - the bounding kernel's height) / stride_h + 1, rounded down, and so its width. A plan is
+ * tuned for `batch` images and runs any number of them (replk_depthwise_run_with). */
 typedef struct replk_depthwise_problem {
   size_t struct_size;
   int64_t batch;
@@ -176,18 +176,19 @@ typedef struct replk_depthwise_problem {
   int32_t branch_count;
   int32_t pad_h, pad_w; /* on both sides; -1: floor(dilation * (kernel - 1) / 2) of the largest branch */
   int32_t stride_h, stride_w; /* 1 to 16 */
-  replk_layout layout; /* of input, output and residual, unless output_layout says another */
-  replk_type type;     /* of input, output and residual; weights, bias and sums are fp32 */
+  replk_layout layout;        /* of input, output and residual, unless output_layout says another */
+  replk_type type;            /* of input, output and residual; weights, bias and sums are fp32 */
   replk_numerics numerics;
   replk_activation activation;
-  int32_t bias, residual; /* whether there is one */
+  int32_t bias, residual;                      /* whether there is one */
   replk_strides input_strides, output_strides; /* the residual's are the output's */
   int32_t output_layout; /* of output and residual: a replk_layout, or -1 for the input's */
-  /* 1: padding is that of the four sides instead of pad_h and pad_w, each -65535 to 1023; less than 0 crops. */
+  /* 1: padding is that of the four sides instead of pad_h and pad_w, each -65535 to 1023; less than 0 crops.
+   */
   int32_t explicit_padding, pad_top, pad_bottom, pad_left, pad_right;
   int32_t scale; /* whether there is one, a factor a channel: replk_depthwise_options has it */
-  /* Outputs a channel, 1 to 4: the output has channels * channel_multiplier channels, of which c reads input channel
-   * c / channel_multiplier, and so many have weights, bias and scale. */
+  /* Outputs a channel, 1 to 4: the output has channels * channel_multiplier channels, of which c reads input
+   * channel c / channel_multiplier, and so many have weights, bias and scale. */
   int32_t channel_multiplier;
 } replk_depthwise_problem;
 
@@ -215,8 +216,9 @@ static inline replk_depthwise_options replk_depthwise_options_default(void) {
   return o;
 }
 
-/* A problem, prepared: weights packed and code generated. Many threads may run one plan. Code is kept for the process
- * by what it depends on, so that a second plan of the same problem takes hardly more than packing its weights. */
+/* A problem, prepared: weights packed and code generated. Many threads may run one plan. Code is kept for the
+ * process by what it depends on, so that a second plan of the same problem takes hardly more than packing its
+ * weights. */
 typedef struct replk_depthwise replk_depthwise;
 
 /* weights[i] holds branch i's, [channels][kernel_h][kernel_w]; bias [channels], or NULL for none. Both are
@@ -229,10 +231,10 @@ REPLK_API replk_status replk_depthwise_create_from_shape(const char* shape, cons
                                                          const float* bias,
                                                          const replk_depthwise_options* options,
                                                          replk_depthwise** plan);
-/* Gives the plan other weights and another bias, as at its creation (bias NULL: none): it is then as one that was
- * created with them, with the same tiling, and the same bits come out. Copies them, merging branches; allocates
- * nothing; takes less time than a run or about as much. Needs the plan to itself: no run and no other set_weights
- * meanwhile. On failure the old weights stay. */
+/* Gives the plan other weights and another bias, as at its creation (bias NULL: none): it is then as one that
+ * was created with them, with the same tiling, and the same bits come out. Copies them, merging branches;
+ * allocates nothing; takes less time than a run or about as much. Needs the plan to itself: no run and no
+ * other set_weights meanwhile. On failure the old weights stay. */
 REPLK_API replk_status replk_depthwise_set_weights(replk_depthwise* plan, const float* const* weights,
                                                    const float* bias);
 /* NULL is allowed. */
@@ -244,24 +246,26 @@ REPLK_API replk_status replk_depthwise_output_size(const replk_depthwise* plan, 
 /* Bytes of scratch memory that one run needs, whatever its batch; may be 0. */
 REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* plan, size_t* bytes);
 
-/* Runs, allocating nothing. src, dst and residual in the problem's layout and type, at any multiple of that
- * type's size; the memory around them is neither read nor written. The caller's floating-point modes (MXCSR)
- * are used and left as they are: what is promised of results holds for the usual ones, round to nearest with
- * denormals; threads of the pool have the modes that they began with. A NaN or an infinity reaches, in class
- * EXACT, the outputs that its input meets and no others; in class FAST these and perhaps more of its channel
- * of its image. residual is NULL where the problem has none, and may be dst; neither may overlap src.
- * workspace: 64-byte aligned, of workspace_bytes >= replk_depthwise_workspace_bytes(), used by one run at a
- * time; or NULL for one that the library keeps for each thread. */
+/* Runs, allocating nothing, with at most 64 KiB of the stack. src, dst and residual in the problem's layout
+ * and type, at any multiple of that type's size; the memory around them is neither read nor written. The
+ * caller's floating-point modes (MXCSR) are used and left as they are: what is promised of results holds for
+ * the usual ones, round to nearest with denormals; threads of the pool have the modes that they began with. A
+ * NaN or an infinity reaches, in class EXACT, the outputs that its input meets and no others; in class FAST
+ * these and perhaps more of its channel of its image. residual is NULL where the problem has none, and may be
+ * dst; neither may overlap src. workspace: 64-byte aligned, of workspace_bytes >=
+ * replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the library keeps for
+ * each thread. */
 REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst,
                                            const void* residual, void* workspace, size_t workspace_bytes);
 
 typedef struct replk_run_options {
   size_t struct_size;
-  int64_t batch;         /* images of src, dst and residual, at least 1; 0: the problem's */
-  void* workspace;       /* as for replk_depthwise_run */
+  int64_t batch;   /* images of src, dst and residual, at least 1; 0: the problem's */
+  void* workspace; /* as for replk_depthwise_run */
   size_t workspace_bytes;
-  /* Runs the work of this run, as replk_set_thread_pool's would: task(i, context) for every i in [0, count), each
-   * once, at the same time or one after another, in any order; no task waits for another. NULL: as usual. */
+  /* Runs the work of this run, as replk_set_thread_pool's would: task(i, context) for every i in [0, count),
+   * each once, at the same time or one after another, in any order; no task waits for another. NULL: as
+   * usual. */
   replk_pool_run pool;
   void* user; /* passed to pool */
 } replk_run_options;
@@ -272,8 +276,8 @@ static inline replk_run_options replk_run_options_default(void) {
   return o;
 }
 
-/* replk_depthwise_run with options, which may be NULL. An image's result does not depend on how many there are, nor
- * on the pool. */
+/* replk_depthwise_run with options, which may be NULL. An image's result does not depend on how many there
+ * are, nor on the pool. */
 REPLK_API replk_status replk_depthwise_run_with(const replk_depthwise* plan, const void* src, void* dst,
                                                 const void* residual, const replk_run_options* options);
 
@@ -309,8 +313,8 @@ static inline replk_model_options replk_model_options_default(void) {
 }
 
 /* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
- * merged or fused form; NULL: random weights of options->seed, for measurements. options may be NULL. On
- * failure *model is NULL. */
+ * merged or fused form, refused (REPLK_BAD_FILE) where it is not this whole network or holds more of one;
+ * NULL: random weights of options->seed, for measurements. options may be NULL. On failure *model is NULL. */
 REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
                                         const replk_model_options* options, replk_model** model);
 /* NULL is allowed. */
