@@ -122,7 +122,8 @@ inline bool some_candidate_has_work(const Algorithm& algorithm, const Problem& p
                                     const std::vector<Candidate>& candidates, int threads,
                                     Isa isa = core::cpu().isa) {
   return std::any_of(candidates.begin(), candidates.end(), [&](const Candidate& each) {
-    const std::vector<Phase> phases = algorithm.prepare(problem, kernel, each.tiling, isa)->phases(threads);
+    const std::vector<Phase> phases =
+        algorithm.prepare(problem, kernel, each.tiling, isa, 1)->phases(threads);
     return !phases.empty() && std::all_of(phases.begin(), phases.end(),
                                           [&](const Phase& phase) { return phase.tasks >= threads; });
   });
