@@ -82,12 +82,51 @@ def save(path, tensors, metadata, dtype):
         raise Refused(f'{path}: cannot be written: {error.strerror}') from error
 
 
-def read_labels(path):
+def parse_labels(data, source):
+    """Names of classes, by the rules in cli/labels.hpp."""
+    utf16 = data.startswith((b'\xff\xfe', b'\xfe\xff'))
     try:
-        with open(path, encoding='utf-8') as file:
-            return [line.rstrip('\r\n') for line in file]
-    except (OSError, UnicodeDecodeError) as error:
+        text = data.decode('utf-16' if utf16 else 'utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise Refused(f'{source}: labels: neither UTF-8 nor UTF-16 with a byte-order mark: {error}') from error
+    if text.lstrip(' \t\r\n').startswith(('[', '{')):
+        try:
+            names = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise Refused(f'{source}: labels: begin like JSON and are none: {error}') from error
+        if isinstance(names, dict):
+            names = [names.get(str(index)) for index in range(len(names))]
+        for index, name in enumerate(names):
+            if not isinstance(name, str) or re.search('[\ud800-\udfff]', name):
+                raise Refused(f'{source}: labels: the JSON of {len(names)} has no name (a string) for index {index}')
+    else:
+        names = [line.removesuffix('\r') for line in text.split('\n')]
+        while names and not names[-1]:
+            names.pop()
+    return [re.sub('[\0-\x1f\x7f]', ' ', name) for name in names]
+
+
+def read_labels(path):
+    most = 16 << 20
+    try:
+        with open(path, 'rb') as file:
+            data = file.read(most + 1)
+    except OSError as error:
         raise Refused(f'{path}: cannot be read: {error}') from error
+    if len(data) > most:
+        raise Refused(f'{path}: labels: more than {most} bytes')
+    return parse_labels(data, path)
+
+
+def label_text(labels):
+    """What replk reads these labels from: lines, or JSON where lines would be taken for something else."""
+    lines = '\n'.join(labels)
+    try:
+        if parse_labels(lines.encode(), '') == labels:
+            return lines
+    except Refused:
+        pass
+    return json.dumps(labels, ensure_ascii=False)
 
 
 def listed(names):
@@ -123,7 +162,7 @@ def convert(options):
         head = tensors.get('head.weight', tensors.get('classifier.1.weight'))
         if head is not None and len(labels) != head.shape[0]:
             raise Refused(f'{options.labels}: {len(labels)} labels for {head.shape[0]} classes')
-        metadata['labels'] = '\n'.join(labels)
+        metadata['labels'] = label_text(labels)
     try:
         save(options.output, tensors, metadata, options.dtype)
     except Refused as refused:
@@ -141,7 +180,7 @@ def main():
     parser.add_argument('--ema', action='store_true', help="take the moving averages ('model_ema') that training saved")
     parser.add_argument('--part', metavar='NAME', help='of several networks in a file the one under this key')
     parser.add_argument('--dtype', choices=('fp32', 'fp16', 'bf16'), help='type of the tensors (default: as they are)')
-    parser.add_argument('--labels', metavar='FILE', help='one label a line, kept in the file')
+    parser.add_argument('--labels', metavar='FILE', help='names of the classes, one a line or JSON, kept in the file')
     parser.add_argument('--model', metavar='NAME', help='name kept in the file (default: guessed from the shapes)')
     try:
         return convert(parser.parse_args())

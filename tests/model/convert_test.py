@@ -29,7 +29,8 @@ except ImportError:
     peers = sys.argv[1] if len(sys.argv) > 1 else ''
     if os.access(peers, os.X_OK):
         os.execv(peers, [peers, __file__])
-    print('skipped: torch is not installed, and ./run bench has not made an environment that has it')
+    print('skipped: torch is not installed; to run it: python3 -m venv build/peers && build/peers/bin/python -m pip install '
+          'torch numpy (./run bench makes the same environment)')
     sys.exit(77)
 import numpy
 from torch import nn
