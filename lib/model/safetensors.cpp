@@ -295,7 +295,7 @@ void SafetensorsFile::read(std::string_view name, std::span<float> destination) 
 
 void SafetensorsFile::read_doubles(const std::string& name, std::uint64_t offset,
                                    std::span<float> destination) const {
-  std::array<double, 4096> block;
+  std::array<double, 1024> block;
   for (std::size_t begin = 0; begin < destination.size(); begin += block.size()) {
     const std::size_t count = std::min(block.size(), destination.size() - begin);
     read_fully(file_, path_, block.data(), count * 8, offset + begin * 8);
