@@ -22,6 +22,7 @@
 #include "cli/table.hpp"
 #include "cli/tunable.hpp"
 #include "depthwise/problem.hpp"
+#include "model/precision.hpp"
 #include "tuner/tuner.hpp"
 
 namespace replk::cli {
@@ -288,7 +289,8 @@ ExitCode run(const Arguments& arguments, bool json) {
                  {"size", size.to_string()},
                  {"batch", arguments.batch},
                  {"threads", network.threads()},
-                 {"weights", loaded.weights->describe()},
+                 {"precision", name(network.precision())},
+                 {"weights", loaded.weights.source->describe()},
                  {"rounds", arguments.rounds},
                  {"ms", 1e3 * seconds},
                  {"images_per_second", arguments.batch / seconds},
@@ -333,6 +335,7 @@ void add_bench_model(CLI::App& parent) {
       ->type_name("NAME")
       ->required();
   add_weights_options(command, arguments->network);
+  add_precision_option(command, arguments->network.precision);
   add_size_option(command, arguments->size, "Input size (default: the model's)");
   command.add_option("--batch", arguments->batch, "Images a run")
       ->type_name("N")

@@ -180,8 +180,8 @@ ExitCode run(const Arguments& arguments, bool json) {
   if (json) {
     print_json({{"model", network.architecture().name},
                 {"size", size.to_string()},
-                {"weights", loaded.weights->describe()},
-                {"random_weights", loaded.random},
+                {"weights", loaded.weights.source->describe()},
+                {"random_weights", loaded.weights.random},
                 {"images", contributions.images},
                 {"failed", failed},
                 {"memory_bytes", gradient.bytes()},

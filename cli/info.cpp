@@ -1,11 +1,14 @@
 // replk info: this machine as the library sees it.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
+#include "cli/info_weights.hpp"
 #include "core/cpu.hpp"
 #include "dense/onednn_version.hpp"
 #include "jit/code.hpp"
@@ -64,8 +67,23 @@ ExitCode run(bool json) {
 }  // namespace
 
 void add_info(CLI::App& program) {
-  add_command(program, "info", "Show CPU, instruction set, caches, oneDNN and whether code can be generated",
-              run);
+  struct Arguments {
+    std::string weights, model;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = add_command(
+      program, "info",
+      "Show CPU, instruction set, caches, oneDNN and whether code can be generated; or what a file of weights is",
+      [arguments](bool json) {
+        return arguments->weights.empty() ? run(json)
+                                          : show_weights(arguments->weights, arguments->model, json);
+      });
+  CLI::Option* weights =
+      command.add_option("--weights", arguments->weights, "Show what each layer of this file multiplies in")
+          ->type_name("FILE.safetensors");
+  command.add_option("--model", arguments->model, "The file's network (default: the one that it names)")
+      ->type_name("NAME")
+      ->needs(weights);
 }
 
 }  // namespace replk::cli

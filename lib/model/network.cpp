@@ -6,7 +6,10 @@
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "core/threads.hpp"
+#include "model/precision.hpp"
+#include "model/quantise_network.hpp"
 #include "model/size_plan.hpp"
+#include "model/stored_layer.hpp"
 
 namespace replk::model {
 namespace {
@@ -32,7 +35,8 @@ void check_size(const Architecture& architecture, std::int64_t batch, int height
          width);
 }
 
-/// The file's number of classes; 0 where it has no head at all.
+}  // namespace
+
 int classes_of(const Architecture& architecture, const WeightSource& weights) {
   const std::string name = head_weight(architecture);
   const Shape* shape = weights.shape(name);
@@ -49,13 +53,19 @@ int classes_of(const Architecture& architecture, const WeightSource& weights) {
   return static_cast<int>((*shape)[0]);
 }
 
-void warn_of_unknown(const TensorReader& reader) {
+namespace {
+
+/// int8 form has what the model reads and nothing else.
+void check_unknown(const TensorReader& reader) {
   const std::vector<std::string> unknown = reader.unknown();
   if (unknown.empty()) return;
   std::string list;
   constexpr std::size_t shown = 8;
   for (std::size_t i = 0; i < std::min(unknown.size(), shown); ++i) list += (i ? ", " : "") + unknown[i];
   if (unknown.size() > shown) list += ", ...";
+  if (holds_int8(reader.source()))
+    fail(Status::bad_file, "{}: {} tensors are not the model's: {}", reader.source().describe(), unknown.size(),
+         list);
   core::log(core::LogLevel::warning, "{}: {} tensors are not the model's and were left out: {}",
             reader.source().describe(), unknown.size(), list);
 }
@@ -87,9 +97,13 @@ double Profile::seconds() const {
 }
 
 struct Network::State {
+  void load(const WeightSource& weights, const NetworkOptions& options, double begin);
+  void load_feature_norms(TensorReader& reader, const NetworkOptions& options);
+
   Architecture architecture;
   Graph graph;
   StepOptions options;
+  Precision precision = Precision::fp32;
   std::vector<Parameters> parameters;  // of graph.layers
   FeatureNorms norms;
   std::size_t weight_bytes = 0;
@@ -124,6 +138,44 @@ struct Network::State {
   }
 };
 
+void Network::State::load_feature_norms(TensorReader& reader, const NetworkOptions& given) {
+  for (int s = 0; s < 4; ++s) {
+    const std::string& norm = graph.stages[s].norm_batch_norm;
+    if (given.norm_intermediate_features && norm.empty())
+      fail(Status::invalid_argument, "model {}: norm_intermediate_features is RepLKNet's alone",
+           architecture.name);
+    if (given.norm_intermediate_features)
+      norms[s] = fold_batch_norm(norm, architecture.channels[s], 1e-5, reader);
+    else if (!norm.empty())
+      for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
+        reader.ignore(norm + field);
+  }
+  if (graph.logits < 0)
+    for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
+      reader.ignore(std::string("norm") + field);
+}
+
+/// Takes what the graph wants from a source in train, merged, fused or int8 form. begin: the fraction of all
+/// loading that is done already.
+void Network::State::load(const WeightSource& weights, const NetworkOptions& given, double begin) {
+  TensorReader reader(weights);
+  const std::vector<bool> narrow = narrow_layers(graph);
+  const std::size_t layers = graph.layers.size();
+  for (std::size_t i = 0; i < layers; ++i) {
+    const double share = static_cast<double>(i) / static_cast<double>(layers);
+    if (given.progress && !given.progress(begin + (1 - begin) * share))
+      fail(Status::cancelled, "loading {} was cancelled", weights.describe());
+    const Layer& layer = graph.layers[i];
+    parameters.push_back(
+        holds_int8(weights)
+            ? load_stored_parameters(layer, reader)
+            : load_parameters(layer, narrow[i] ? precision : Precision::fp32, reader, options.threads));
+    weight_bytes += parameters.back().weight_bytes;
+  }
+  load_feature_norms(reader, given);
+  check_unknown(reader);
+}
+
 Network::Network(const Architecture& architecture, const WeightSource& weights, const NetworkOptions& options)
     : state_(std::make_unique<State>()) {
   State& state = *state_;
@@ -131,30 +183,16 @@ Network::Network(const Architecture& architecture, const WeightSource& weights, 
   state.architecture.classes = classes_of(architecture, weights);
   state.graph = build_graph(architecture, state.architecture.classes);
   state.options = {core::effective_threads(options.threads), options.numerics};
-
-  TensorReader reader(weights);
-  const double layers = static_cast<double>(state.graph.layers.size());
-  for (const Layer& layer : state.graph.layers) {
-    if (options.progress && !options.progress(static_cast<double>(state.parameters.size()) / layers))
-      fail(Status::cancelled, "loading {} was cancelled", weights.describe());
-    state.parameters.push_back(load_parameters(layer, reader, state.options.threads));
-    state.weight_bytes += state.parameters.back().weight_bytes;
+  state.precision = network_precision(options.precision, weights);
+  if (state.precision == Precision::int8 && !holds_int8(weights)) {
+    constexpr double quantising = 0.9;  // of the time
+    QuantiseOptions quantise{state.options.threads, {}, {}};
+    if (options.progress)
+      quantise.progress = [&](double fraction) { return options.progress(quantising * fraction); };
+    state.load(quantise_network(state.architecture, weights, quantise).tensors, options, quantising);
+  } else {
+    state.load(weights, options, 0);
   }
-  for (int s = 0; s < 4; ++s) {
-    const std::string& norm = state.graph.stages[s].norm_batch_norm;
-    if (options.norm_intermediate_features && norm.empty())
-      fail(Status::invalid_argument, "model {}: norm_intermediate_features is RepLKNet's alone",
-           architecture.name);
-    if (options.norm_intermediate_features)
-      state.norms[s] = fold_batch_norm(norm, architecture.channels[s], 1e-5, reader);
-    else if (!norm.empty())
-      for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
-        reader.ignore(norm + field);
-  }
-  if (state.graph.logits < 0)
-    for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
-      reader.ignore(std::string("norm") + field);
-  warn_of_unknown(reader);
   if (options.progress) options.progress(1.0);
 }
 
@@ -167,6 +205,9 @@ const Architecture& Network::architecture() const {
 }
 int Network::threads() const {
   return state_->options.threads;
+}
+Precision Network::precision() const {
+  return state_->precision;
 }
 int Network::classes() const {
   return state_->architecture.classes;

@@ -1,6 +1,7 @@
 #include "model/steps.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/error.hpp"
 #include "core/threads.hpp"
@@ -22,8 +23,8 @@ class DepthwiseStep : public Step {
       : plan_(depthwise_problem(layer, parameters.depthwise.branches, in, options.numerics),
               weights(parameters), view(parameters.depthwise.bias), plan_options(options)) {}
   std::size_t scratch_bytes() const override { return plan_.workspace_bytes(); }
-  void run(const float* src, float* dst, const float* residual, void* scratch) const override {
-    plan_.run({src, dst, residual}, scratch);
+  void run(const StepRun& run) const override {
+    plan_.run({run.src, run.dst, run.residual}, run.scratch);
   }
   std::span<const std::byte> weights() const override { return plan_.executor().weights(); }
   std::string shape() const override { return depthwise::to_string(plan_.problem()); }
@@ -48,8 +49,8 @@ class LinearStep : public Step {
   LinearStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
       : plan_(linear_layer(layer, in), parameters.linear, {.threads = options.threads}) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
-  void run(const float* src, float* dst, const float* residual, void* scratch) const override {
-    plan_.run(src, dst, residual, scratch, next_);
+  void run(const StepRun& run) const override {
+    plan_.run(run.floats(), run.dst, run.residual, run.scratch, next_);
   }
   void set_next(std::span<const std::byte> weights) override { next_ = weights; }
   std::string shape() const override {
@@ -69,8 +70,8 @@ class ConvolutionStep : public Step {
                   const StepOptions& options)
       : plan_(convolution_layer(layer, in), parameters.convolution, {.threads = options.threads}) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
-  void run(const float* src, float* dst, const float*, void* scratch) const override {
-    plan_.run(src, dst, scratch);
+  void run(const StepRun& run) const override {
+    plan_.run(run.floats(), run.dst, run.scratch);
   }
   std::string shape() const override {
     const dense::Convolution& conv = plan_.convolution();
@@ -81,6 +82,40 @@ class ConvolutionStep : public Step {
 
  private:
   dense::ConvolutionPlan plan_;
+};
+
+class NaiveInt8Step : public Step {  // TEMPORARY
+ public:
+  NaiveInt8Step(const Layer& layer, const Parameters& p, const MapSize& in, const StepOptions& o)
+      : layer_(layer), w_(*p.int8), rows_(in.pixels()), threads_(o.threads) {}
+  std::size_t scratch_bytes() const override { return 0; }
+  void run(const StepRun& r_) const override {
+    const float* src = r_.floats(); float* dst = r_.dst; const float* residual = r_.residual;
+    const std::size_t I = layer_.inputs, O = layer_.outputs;
+    core::parallel_for(rows_, threads_, [&](std::int64_t r, int) {
+      std::vector<short> q(I);
+      for (std::size_t i = 0; i < I; i++) {
+        const float v = std::nearbyint(std::fma(src[r * I + i], w_.quantiser.scale[i], w_.quantiser.offset[i]));
+        q[i] = v > 0 ? (v < 255 ? short(v) : short(255)) : short(0);
+      }
+      for (std::size_t o = 0; o < O; o++) {
+        int sum = 0;
+        for (std::size_t i = 0; i < I; i++) sum += q[i] * w_.weights[o * I + i];
+        float y = std::fma(float(sum), w_.multiplier[o], w_.bias[o]);
+        if (layer_.activation == Activation::relu) y = y > 0 ? y : 0;
+        if (layer_.activation == Activation::gelu) y = 0.5f * y * (1.0f + std::erf(y * 0.70710678f));
+        if (residual) y += residual[r * O + o];
+        dst[r * O + o] = y;
+      }
+    });
+  }
+  std::string shape() const override { return "x"; }
+  std::string choice() const override { return "naive"; }
+ private:
+  const Layer& layer_;
+  const Int8Linear& w_;
+  std::int64_t rows_;
+  int threads_;
 };
 
 /// What elementwise computes: nothing to prepare but the size.
@@ -106,34 +141,34 @@ class MapStep : public Step {
 
 class MeanStep : public MapStep {
   using MapStep::MapStep;
-  void run(const float* src, float* dst, const float*, void*) const override {
-    elementwise::global_mean(map_, src, dst, threads_);
+  void run(const StepRun& run) const override {
+    elementwise::global_mean(map_, run.floats(), run.dst, threads_);
   }
 };
 
 class LayerNormStep : public MapStep {
   using MapStep::MapStep;
-  void run(const float* src, float* dst, const float*, void*) const override {
+  void run(const StepRun& run) const override {
     const elementwise::LayerNorm norm{map_.images * map_.pixels, map_.channels,
                                       static_cast<float>(layer_.epsilon), layer_.activation};
-    elementwise::layer_norm(norm, parameters_.gain.data(), parameters_.offset.data(), src, dst, threads_);
+    elementwise::layer_norm(norm, parameters_.gain.data(), parameters_.offset.data(), run.floats(), run.dst, threads_);
   }
 };
 
 class GrnStep : public MapStep {
   using MapStep::MapStep;
   std::size_t scratch_bytes() const override { return map_.images * map_.channels * sizeof(float); }
-  void run(const float* src, float* dst, const float*, void* scratch) const override {
+  void run(const StepRun& run) const override {
     elementwise::global_response_norm(map_, parameters_.gain.data(), nullptr,
-                                      static_cast<float>(layer_.epsilon), src, dst,
-                                      static_cast<float*>(scratch), threads_);
+                                      static_cast<float>(layer_.epsilon), run.floats(), run.dst,
+                                      static_cast<float*>(run.scratch), threads_);
   }
 };
 
 class ClampStep : public MapStep {
   using MapStep::MapStep;
-  void run(const float* src, float* dst, const float*, void*) const override {
-    elementwise::clamp_above(map_.images * map_.pixels * map_.channels, 6.0f, src, dst, threads_);
+  void run(const StepRun& run) const override {
+    elementwise::clamp_above(map_.images * map_.pixels * map_.channels, 6.0f, run.floats(), run.dst, threads_);
   }
 };
 
@@ -149,14 +184,14 @@ class SqueezeExciteStep : public MapStep {
   std::size_t scratch_bytes() const override {
     return mean_bytes() + hidden_bytes() + std::max(down_.scratch_bytes(), up_.scratch_bytes());
   }
-  void run(const float* src, float* dst, const float*, void* scratch) const override {
-    auto* mean = static_cast<float*>(scratch);  // and then the gate's logits
+  void run(const StepRun& run) const override {
+    auto* mean = static_cast<float*>(run.scratch);  // and then the gate's logits
     auto* hidden = mean + mean_bytes() / sizeof(float);
     auto* inner = hidden + hidden_bytes() / sizeof(float);
-    elementwise::global_mean(map_, src, mean, threads_);
+    elementwise::global_mean(map_, run.floats(), mean, threads_);
     down_.run(mean, hidden, nullptr, inner);
     up_.run(hidden, mean, nullptr, inner);
-    elementwise::gate(map_, mean, src, dst, threads_);
+    elementwise::gate(map_, mean, run.floats(), run.dst, threads_);
   }
   std::string choice() const override { return down_.choice(); }
 
@@ -170,60 +205,11 @@ class SqueezeExciteStep : public MapStep {
   dense::LinearPlan down_, up_;
 };
 
-std::shared_ptr<dense::LinearWeights> read_linear(const ConvTensors& tensors, int inputs, int outputs,
-                                                  TensorReader& reader) {
-  const core::Buffer<float> weights = reader.read(tensors.weight, tensors.shape);
-  const core::Buffer<float> bias = reader.read(tensors.bias, {outputs});
-  return std::make_shared<dense::LinearWeights>(inputs, outputs, view(weights), view(bias));
-}
-
 bool is_large(const Layer& layer) {
   return layer.kernel_h >= 7 || layer.kernel_w >= 7;
 }
 
 }  // namespace
-
-Parameters load_parameters(const Layer& layer, TensorReader& reader, int threads) {
-  Parameters parameters;
-  const auto floats = [&](std::size_t count) { parameters.weight_bytes += count * sizeof(float); };
-  switch (layer.operation) {
-    case Operation::depthwise:
-      parameters.depthwise = fold_depthwise(layer, reader, threads);
-      for (const auto& weights : parameters.depthwise.weights) floats(weights.size());
-      floats(parameters.depthwise.bias.size());
-      break;
-    case Operation::linear:
-    case Operation::convolution: {
-      const FoldedDense folded = fold_dense(layer, reader, threads);
-      floats(folded.weights.size() + folded.bias.size());
-      if (layer.operation == Operation::linear)
-        parameters.linear = std::make_shared<dense::LinearWeights>(layer.inputs, layer.outputs,
-                                                                   view(folded.weights), view(folded.bias));
-      else
-        parameters.convolution = std::make_shared<dense::ConvolutionWeights>(
-            layer.inputs, layer.outputs, layer.kernel_h, layer.kernel_w, view(folded.weights),
-            view(folded.bias));
-      break;
-    }
-    case Operation::layer_norm:
-    case Operation::grn: {
-      const ConvTensors& norm = layer.tensors[0];
-      parameters.gain = reader.read(norm.weight, norm.shape);
-      if (!norm.bias.empty()) parameters.offset = reader.read(norm.bias, norm.shape);
-      floats(parameters.gain.size() + parameters.offset.size());
-      break;
-    }
-    case Operation::squeeze_excite:
-      parameters.linear = read_linear(layer.tensors[0], layer.inputs, layer.hidden, reader);
-      parameters.up = read_linear(layer.tensors[1], layer.hidden, layer.inputs, reader);
-      floats(2 * std::size_t(layer.inputs) * layer.hidden + layer.inputs + layer.hidden);
-      break;
-    case Operation::relu6_clamp:
-    case Operation::mean:
-      break;
-  }
-  return parameters;
-}
 
 MapSize output_size(const Layer& layer, const MapSize& in) {
   if (layer.operation == Operation::mean) return {in.batch, 1, 1};
@@ -270,11 +256,12 @@ double macs_of(const Layer& layer, const Parameters& parameters, const MapSize& 
 }
 
 std::unique_ptr<Step> prepare_step(const Layer& layer, const Parameters& parameters, const MapSize& in,
-                                   const StepOptions& options) {
+                                   const StepPlace&, const StepOptions& options) {
   switch (layer.operation) {
     case Operation::depthwise:
       return std::make_unique<DepthwiseStep>(layer, parameters, in, options);
     case Operation::linear:
+      if (parameters.int8) return std::make_unique<NaiveInt8Step>(layer, parameters, in, options);
       return std::make_unique<LinearStep>(layer, parameters, in, options);
     case Operation::convolution:
       return std::make_unique<ConvolutionStep>(layer, parameters, in, options);

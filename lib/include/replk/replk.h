@@ -225,6 +225,17 @@ REPLK_API const char* replk_depthwise_source(const replk_depthwise* plan);
  * size allocates nothing. */
 typedef struct replk_model replk_model;
 
+/* What a network's pointwise and dense layers multiply in (docs/precision.md); the head, depthwise sums, the
+ * stem's 3x3 layers and what is carried from block to block are fp32 in all. 0: as the weights are, fp32, or
+ * int8 for a file of `replk quantize`. BF16X3, three bf16 products for a multiplication, needs AMX. */
+typedef enum replk_precision REPLK_INT {
+  REPLK_PRECISION_OF_WEIGHTS = 0,
+  REPLK_PRECISION_FP32 = 1,
+  REPLK_PRECISION_BF16 = 2,
+  REPLK_PRECISION_BF16X3 = 3,
+  REPLK_PRECISION_INT8 = 4
+} replk_precision;
+
 typedef struct replk_model_options {
   size_t struct_size;
   int32_t threads;         /* 0: all */
@@ -236,15 +247,20 @@ typedef struct replk_model_options {
    * NULL. */
   int (*progress)(double fraction, void* user);
   void* progress_user;
+  /* Never computes in a narrower type than this says. INT8 of fp32 weights: they are quantised while loading,
+   * as `replk quantize` does without images. REPLK_INVALID_ARGUMENT: another precision of int8 weights;
+   * REPLK_UNSUPPORTED: one that this CPU lacks. */
+  replk_precision precision;
 } replk_model_options;
 
 static inline replk_model_options replk_model_options_default(void) {
-  replk_model_options o = {sizeof(replk_model_options), 0, REPLK_FAST, 0, 1, NULL, NULL};
+  replk_model_options o = {sizeof(replk_model_options), 0, REPLK_FAST, 0, 1, NULL, NULL,
+                           REPLK_PRECISION_OF_WEIGHTS};
   return o;
 }
 
 /* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
- * merged or fused form; NULL: random weights of options->seed, for measurements. options may be NULL. On
+ * merged, fused or int8 form; NULL: random weights of options->seed, for measurements. options may be NULL. On
  * failure *model is NULL. */
 REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
                                         const replk_model_options* options, replk_model** model);
@@ -262,6 +278,7 @@ typedef struct replk_model_info {
    * warp_from on it resizes to size x size. Bicubic, as Pillow does it. */
   double crop_fraction;
   int32_t warp_from;
+  replk_precision precision; /* what it computes in, never OF_WEIGHTS */
 } replk_model_info;
 
 /* Fills *info, whose struct_size is set. */

@@ -1,0 +1,58 @@
+#include "model/flow.hpp"
+
+#include <algorithm>
+
+namespace replk::model {
+namespace {
+
+/// The layer whose result stands in a value when `reader` runs; -1: the network's input.
+int writer_of(const Graph& graph, int value, int reader) {
+  for (int i = reader - 1; i >= 0; --i)
+    if (graph.layers[static_cast<std::size_t>(i)].dst == value) return i;
+  return -1;
+}
+
+bool is_output(const Graph& graph, int value) {
+  return value == graph.logits || std::any_of(graph.stages.begin(), graph.stages.end(),
+                                              [&](const Stage& stage) { return stage.value == value; });
+}
+
+}  // namespace
+
+Element operand_of(Precision precision) {
+  return precision == Precision::bf16 ? Element::bf16 : precision == Precision::int8 ? Element::u8 : Element::f32;
+}
+
+std::vector<LayerFlow> plan_flow(const Graph& graph, const std::vector<Precision>& precision) {
+  const int layers = static_cast<int>(graph.layers.size());
+  std::vector<LayerFlow> flow(graph.layers.size());
+  for (int reader = 0; reader < layers; ++reader) {
+    const Element operand = operand_of(precision[static_cast<std::size_t>(reader)]);
+    const int writer = writer_of(graph, graph.layers[static_cast<std::size_t>(reader)].src, reader);
+    if (operand == Element::f32 || writer < 0) continue;
+    // A product in a narrow type has an epilogue for it. One copy: the first reader's.
+    LayerFlow& from = flow[static_cast<std::size_t>(writer)];
+    const bool writes =
+        operand_of(precision[static_cast<std::size_t>(writer)]) != Element::f32 && from.copy == Element::f32;
+    if (!writes) continue;
+    from.copy = operand;
+    from.copy_for = reader;
+    flow[static_cast<std::size_t>(reader)].src = operand;
+    flow[static_cast<std::size_t>(reader)].copy_from = writer;
+  }
+  for (int writer = 0; writer < layers; ++writer) {
+    LayerFlow& from = flow[static_cast<std::size_t>(writer)];
+    const int value = graph.layers[static_cast<std::size_t>(writer)].dst;
+    if (from.copy == Element::f32) continue;
+    from.result = is_output(graph, value);
+    for (int i = writer + 1; i < layers && !from.result; ++i) {
+      const Layer& layer = graph.layers[static_cast<std::size_t>(i)];
+      const bool reads = layer.src == value && flow[static_cast<std::size_t>(i)].copy_from != writer;
+      from.result = reads || layer.residual == value;
+      if (layer.dst == value) break;
+    }
+  }
+  return flow;
+}
+
+}  // namespace replk::model
