@@ -136,7 +136,7 @@ replk_status replk_get_tuning(replk_tuning* tuning) {
     replk_tuning filled = replk_tuning_default();
     filled.mode = static_cast<replk_tuning_mode>(settings.mode);
     filled.budget_seconds = settings.budget_seconds;
-    api::write(filled, tuning, sizeof(replk_tuning), "tuning");
+    api::write(filled, tuning, "tuning");
   });
 }
 
@@ -156,6 +156,6 @@ replk_status replk_get_cpu_info(replk_cpu_info* info) {
     filled.l1d_bytes = cpu.l1d_bytes;
     filled.l2_bytes = cpu.l2_bytes;
     filled.l3_bytes = cpu.l3_bytes;
-    api::write(filled, info, sizeof(replk_cpu_info), "info");
+    api::write(filled, info, "info");
   });
 }

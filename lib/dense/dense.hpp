@@ -19,10 +19,6 @@ namespace replk::dense {
 class PackedWeights;  // the forms in use of one layer's weights (weights.hpp)
 class Engine;         // what computes a plan: an oneDNN primitive or the plain GEMM (engine.hpp)
 
-struct Quantiser {
-  std::vector<float> scale, offset;
-};
-
 /// A linear layer over rows (channels-last pixels): dst[rows][outputs] = src[rows][inputs] *
 /// weights[outputs][inputs]^T, then bias, activation, residual, in this order. Both tensors are contiguous.
 struct Linear {
