@@ -96,10 +96,11 @@ struct FeatureMaps {
 void tune(const Arguments& arguments, Size size, const model::Architecture& architecture) {
   const TuneFirst tune_first;
   if (tuner::settings().mode != tuner::Mode::now) return;
-  // A file that is none is told at once.
-  if (!arguments.network.weights.empty()) model::open_safetensors(arguments.network.weights);
-  const model::Workload workload =
-      model::workload(architecture, {arguments.batch, size.height, size.width}, architecture.classes);
+  // A file that is none is told at once, and a precision that cannot be.
+  const Precision precision = model::network_precision(
+      arguments.network.precision, *open_weights(arguments.network, architecture).source);
+  const model::Workload workload = model::workload(
+      architecture, {arguments.batch, size.height, size.width}, architecture.classes, precision);
   for (const std::string& shape : shapes_of(workload)) tuner::choose(ask(shape, arguments.network.threads));
 }
 

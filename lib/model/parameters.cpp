@@ -19,13 +19,16 @@ std::shared_ptr<dense::LinearWeights> plain_linear(const ConvTensors& tensors, i
 void set_linear(Parameters& parameters, const Layer& layer, const FoldedDense& folded) {
   parameters.weight_bytes = (folded.weights.size() + folded.bias.size()) * sizeof(float);
   parameters.linear = std::make_shared<dense::LinearWeights>(layer.inputs, layer.outputs, view(folded.weights),
-                                                             view(folded.bias));
+                                                             view(folded.bias), parameters.precision);
 }
 
-void set_int8(Parameters& parameters, const Layer&, Int8Linear made) {
+void set_int8(Parameters& parameters, const Layer& layer, Int8Linear made) {
   parameters.weight_bytes =
       made.weights.size() + (made.multiplier.size() + made.quantiser.scale.size()) * 2 * sizeof(float);
-  parameters.int8 = std::make_shared<Int8Linear>(std::move(made));
+  parameters.linear = std::make_shared<dense::LinearWeights>(
+      layer.inputs, layer.outputs,
+      dense::Int8Weights{made.weights, made.multiplier, made.bias, &made.quantiser});
+  parameters.quantiser = std::move(made.quantiser);
 }
 
 void set_convolution(Parameters& parameters, const Layer& layer, const FoldedDense& folded) {

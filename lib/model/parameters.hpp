@@ -7,7 +7,6 @@
 #include "dense/dense.hpp"
 #include "model/fold.hpp"
 #include "model/graph.hpp"
-#include "model/quantise.hpp"
 
 namespace replk::model {
 
@@ -15,7 +14,7 @@ namespace replk::model {
 struct Parameters {
   Precision precision = Precision::fp32;  // of linear: what it multiplies in
   std::shared_ptr<dense::LinearWeights> linear;
-  std::shared_ptr<Int8Linear> int8;
+  dense::Quantiser quantiser;  // of an int8 layer's input
   std::shared_ptr<dense::ConvolutionWeights> convolution;
   FoldedDepthwise depthwise;
   core::Buffer<float> gain, offset;          // of layer_norm and grn

@@ -1,6 +1,7 @@
 #include "model/precision.hpp"
 
 #include "core/error.hpp"
+#include "dense/dense.hpp"
 #include "model/stored_layer.hpp"
 
 namespace replk::model {
@@ -22,6 +23,7 @@ std::vector<bool> narrow_layers(const Graph& graph) {
 }
 
 Precision network_precision(std::optional<Precision> asked, const WeightSource& source) {
+  if (asked) dense::candidates({.inputs = 64, .outputs = 64, .precision = *asked}, 1);  // throws if none
   if (!holds_int8(source)) return asked.value_or(Precision::fp32);
   if (asked && *asked != Precision::int8)
     core::fail(core::Status::invalid_argument,

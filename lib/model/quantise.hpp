@@ -12,8 +12,8 @@ namespace replk::model {
 /// A layer whose expected error is above this stays bf16: rms of the result's error over the rms of its
 /// deviation. Eight bits both ways cost 0.01 to 0.02.
 constexpr double int8_error_limit = 0.04;
-/// What may be summed in 32 bits: inputs times 255 times 127.
-constexpr int largest_int8_inputs = 66'000;
+/// What dense::LinearWeights sums in 32 bits.
+constexpr int largest_int8_inputs = 1 << 16;
 
 /// What is known of a layer's input, as its weights see it.
 struct InputKnowledge {

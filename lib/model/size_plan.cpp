@@ -48,7 +48,7 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
   for (const Layer& layer : graph.layers) sizes_[layer.dst] = output_size(layer, sizes_[layer.src]);
   std::vector<Precision> precision;
   for (const Parameters& layer : parameters) precision.push_back(layer.precision);
-  flow_ = plan_flow(graph, std::vector<Precision>(precision.size(), Precision::fp32));  // TEMP
+  flow_ = plan_flow(graph, precision);
   steps_.resize(graph.layers.size());
   // Kernels last: while a layer's matrix is packed it is there twice, and that shall not come on top of what
   // kernels are packed into.

@@ -1,7 +1,6 @@
 #include "model/steps.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/error.hpp"
 #include "core/threads.hpp"
@@ -46,20 +45,29 @@ class DepthwiseStep : public Step {
 
 class LinearStep : public Step {
  public:
-  LinearStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
-      : plan_(linear_layer(layer, in), parameters.linear, {.threads = options.threads}) {}
+  LinearStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepPlace& place,
+             const StepOptions& options)
+      : plan_(linear_layer(layer, parameters.precision, place.flow, in), parameters.linear,
+              plan_options(place, options)) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
   void run(const StepRun& run) const override {
-    plan_.run(run.floats(), run.dst, run.residual, run.scratch, next_);
+    plan_.run({run.src, run.dst, run.copy, run.residual, run.scratch, next_});
   }
   void set_next(std::span<const std::byte> weights) override { next_ = weights; }
   std::string shape() const override {
     const dense::Linear& linear = plan_.linear();
-    return fmt::format("{}x{} to {}", linear.rows, linear.inputs, linear.outputs);
+    const std::string shape = fmt::format("{}x{} to {}", linear.rows, linear.inputs, linear.outputs);
+    return linear.precision == Precision::fp32 ? shape : fmt::format("{}, {}", shape, name(linear.precision));
   }
   std::string choice() const override { return plan_.choice(); }
 
  private:
+  static dense::PlanOptions plan_options(const StepPlace& place, const StepOptions& options) {
+    dense::PlanOptions plan_options;
+    plan_options.threads = options.threads;
+    if (place.next) plan_options.copy = &place.next->quantiser;
+    return plan_options;
+  }
   dense::LinearPlan plan_;
   std::span<const std::byte> next_;
 };
@@ -82,40 +90,6 @@ class ConvolutionStep : public Step {
 
  private:
   dense::ConvolutionPlan plan_;
-};
-
-class NaiveInt8Step : public Step {  // TEMPORARY
- public:
-  NaiveInt8Step(const Layer& layer, const Parameters& p, const MapSize& in, const StepOptions& o)
-      : layer_(layer), w_(*p.int8), rows_(in.pixels()), threads_(o.threads) {}
-  std::size_t scratch_bytes() const override { return 0; }
-  void run(const StepRun& r_) const override {
-    const float* src = r_.floats(); float* dst = r_.dst; const float* residual = r_.residual;
-    const std::size_t I = layer_.inputs, O = layer_.outputs;
-    core::parallel_for(rows_, threads_, [&](std::int64_t r, int) {
-      std::vector<short> q(I);
-      for (std::size_t i = 0; i < I; i++) {
-        const float v = std::nearbyint(std::fma(src[r * I + i], w_.quantiser.scale[i], w_.quantiser.offset[i]));
-        q[i] = v > 0 ? (v < 255 ? short(v) : short(255)) : short(0);
-      }
-      for (std::size_t o = 0; o < O; o++) {
-        int sum = 0;
-        for (std::size_t i = 0; i < I; i++) sum += q[i] * w_.weights[o * I + i];
-        float y = std::fma(float(sum), w_.multiplier[o], w_.bias[o]);
-        if (layer_.activation == Activation::relu) y = y > 0 ? y : 0;
-        if (layer_.activation == Activation::gelu) y = 0.5f * y * (1.0f + std::erf(y * 0.70710678f));
-        if (residual) y += residual[r * O + o];
-        dst[r * O + o] = y;
-      }
-    });
-  }
-  std::string shape() const override { return "x"; }
-  std::string choice() const override { return "naive"; }
- private:
-  const Layer& layer_;
-  const Int8Linear& w_;
-  std::int64_t rows_;
-  int threads_;
 };
 
 /// What elementwise computes: nothing to prepare but the size.
@@ -256,13 +230,12 @@ double macs_of(const Layer& layer, const Parameters& parameters, const MapSize& 
 }
 
 std::unique_ptr<Step> prepare_step(const Layer& layer, const Parameters& parameters, const MapSize& in,
-                                   const StepPlace&, const StepOptions& options) {
+                                   const StepPlace& place, const StepOptions& options) {
   switch (layer.operation) {
     case Operation::depthwise:
       return std::make_unique<DepthwiseStep>(layer, parameters, in, options);
     case Operation::linear:
-      if (parameters.int8) return std::make_unique<NaiveInt8Step>(layer, parameters, in, options);
-      return std::make_unique<LinearStep>(layer, parameters, in, options);
+      return std::make_unique<LinearStep>(layer, parameters, in, place, options);
     case Operation::convolution:
       return std::make_unique<ConvolutionStep>(layer, parameters, in, options);
     case Operation::layer_norm:
