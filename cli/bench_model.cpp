@@ -97,10 +97,10 @@ void tune(const Arguments& arguments, Size size, const model::Architecture& arch
   const TuneFirst tune_first;
   if (tuner::settings().mode != tuner::Mode::now) return;
   // A file that is none is told at once, and a precision that cannot be.
-  const Precision precision = model::network_precision(
-      arguments.network.precision, *open_weights(arguments.network, architecture).source);
-  const model::Workload workload = model::workload(
-      architecture, {arguments.batch, size.height, size.width}, architecture.classes, precision);
+  const Precision precision = model::network_precision(arguments.network.precision,
+                                                       *open_weights(arguments.network, architecture).source);
+  const model::Workload workload = model::workload(architecture, {arguments.batch, size.height, size.width},
+                                                   architecture.classes, precision);
   for (const std::string& shape : shapes_of(workload)) tuner::choose(ask(shape, arguments.network.threads));
 }
 

@@ -82,13 +82,14 @@ void add_info(CLI::App& program) {
     std::string weights, model;
   };
   auto arguments = std::make_shared<Arguments>();
-  CLI::App& command = add_command(
-      program, "info",
-      "Show CPU, instruction set, caches, oneDNN and whether code can be generated; or what a file of weights is",
-      [arguments](bool json) {
-        return arguments->weights.empty() ? run(json)
-                                          : show_weights(arguments->weights, arguments->model, json);
-      });
+  CLI::App& command = add_command(program, "info",
+                                  "Show CPU, instruction set, caches, oneDNN and whether code can be "
+                                  "generated; or what a file of weights is",
+                                  [arguments](bool json) {
+                                    return arguments->weights.empty()
+                                               ? run(json)
+                                               : show_weights(arguments->weights, arguments->model, json);
+                                  });
   CLI::Option* weights =
       command.add_option("--weights", arguments->weights, "Show what each layer of this file multiplies in")
           ->type_name("FILE.safetensors");

@@ -27,9 +27,12 @@ ExitCode show_weights(const std::string& file, const std::string& model, bool js
   const std::string calibration = source->metadata("calibration");
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
   if (json) {
-    nlohmann::ordered_json object = {{"weights", file},        {"model", architecture.name},
-                                     {"bytes", bytes},         {"classes", architecture.classes},
-                                     {"precision", name(precision)}, {"layers", layer_rows(layers)}};
+    nlohmann::ordered_json object = {{"weights", file},
+                                     {"model", architecture.name},
+                                     {"bytes", bytes},
+                                     {"classes", architecture.classes},
+                                     {"precision", name(precision)},
+                                     {"layers", layer_rows(layers)}};
     if (!calibration.empty()) object["calibration"] = calibration;
     print_json(object);
     return exit_done;

@@ -47,7 +47,8 @@ void add_precision_option(CLI::App& command, std::optional<Precision>& precision
 }
 
 std::string Weights::note() const {
-  return random ? fmt::format("random, from {} (no --weights given)", source->describe()) : source->describe();
+  return random ? fmt::format("random, from {} (no --weights given)", source->describe())
+                : source->describe();
 }
 
 Weights open_weights(const NetworkOptions& options, const model::Architecture& architecture) {

@@ -15,7 +15,7 @@ namespace replk::cli {
 
 struct NetworkOptions {
   std::string model, weights;  // weights: a .safetensors file; empty for those that ship, or random ones
-  std::optional<std::uint64_t> seed;  // of random ones; given, they are wanted
+  std::optional<std::uint64_t> seed;   // of random ones; given, they are wanted
   std::optional<Precision> precision;  // nothing: the weights' own
   int threads = 0;
   bool norm_intermediate_features = false;

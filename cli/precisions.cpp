@@ -40,7 +40,8 @@ void print_layer_precisions(const std::vector<model::LayerPrecision>& layers) {
   }
   table.print();
   for (const model::LayerPrecision& layer : layers)
-    if (!layer.reason.empty()) fmt::print("  {} is {}: {}\n", layer.layer, name(layer.precision), layer.reason);
+    if (!layer.reason.empty())
+      fmt::print("  {} is {}: {}\n", layer.layer, name(layer.precision), layer.reason);
 }
 
 }  // namespace replk::cli

@@ -44,9 +44,9 @@ std::vector<std::string> lines(const std::string& text) {
 
 std::unique_ptr<replk_model> load(const char* name, const char* weights_file,
                                   const replk_model_options* given) {
-  const replk_model_options o =
-      given ? api::read(given, replk_model_options_default(), offsetof(replk_model_options, precision), "options")
-            : replk_model_options_default();
+  const replk_model_options o = given ? api::read(given, replk_model_options_default(),
+                                                  offsetof(replk_model_options, precision), "options")
+                                      : replk_model_options_default();
   if (o.numerics != REPLK_FAST && o.numerics != REPLK_EXACT)
     fail(Status::invalid_argument, "numerics is {}; allowed: 0 to 1", static_cast<int>(o.numerics));
   const int precision = o.precision;

@@ -56,14 +56,16 @@ void Calibration::see(int layer, const float* src, std::int64_t rows) {
   std::int64_t kept = 0;
   for (std::int64_t row = 0; row < rows; ++row, src += channels) {
     // Another place of the map in every image.
-    const bool keeps = row % step == seen.rows / std::max<std::int64_t>(rows, 1) % step && kept < rows_an_image_;
+    const bool keeps =
+        row % step == seen.rows / std::max<std::int64_t>(rows, 1) % step && kept < rows_an_image_;
     kept += keeps;
     for (std::size_t c = 0; c < channels; ++c) {
       const double x = seen.batch_norm.scale.empty()
                            ? src[c]
                            : src[c] * seen.batch_norm.scale[c] + seen.batch_norm.offset[c];
       if (!std::isfinite(x))
-        core::fail(core::Status::bad_file, "layer {}: an input is {} while calibrating; check weights and images",
+        core::fail(core::Status::bad_file,
+                   "layer {}: an input is {} while calibrating; check weights and images",
                    network_.graph().layers[static_cast<std::size_t>(layer)].name, x);
       seen.sum[c] += x;
       seen.squares[c] += x * x;

@@ -64,8 +64,8 @@ void check_unknown(const TensorReader& reader) {
   for (std::size_t i = 0; i < std::min(unknown.size(), shown); ++i) list += (i ? ", " : "") + unknown[i];
   if (unknown.size() > shown) list += ", ...";
   if (holds_int8(reader.source()))
-    fail(Status::bad_file, "{}: {} tensors are not the model's: {}", reader.source().describe(), unknown.size(),
-         list);
+    fail(Status::bad_file, "{}: {} tensors are not the model's: {}", reader.source().describe(),
+         unknown.size(), list);
   core::log(core::LogLevel::warning, "{}: {} tensors are not the model's and were left out: {}",
             reader.source().describe(), unknown.size(), list);
 }
@@ -166,10 +166,9 @@ void Network::State::load(const WeightSource& weights, const NetworkOptions& giv
     if (given.progress && !given.progress(begin + (1 - begin) * share))
       fail(Status::cancelled, "loading {} was cancelled", weights.describe());
     const Layer& layer = graph.layers[i];
-    parameters.push_back(
-        holds_int8(weights)
-            ? load_stored_parameters(layer, reader)
-            : load_parameters(layer, narrow[i] ? precision : Precision::fp32, reader, options.threads));
+    parameters.push_back(holds_int8(weights) ? load_stored_parameters(layer, reader)
+                                             : load_parameters(layer, narrow[i] ? precision : Precision::fp32,
+                                                               reader, options.threads));
     weight_bytes += parameters.back().weight_bytes;
   }
   load_feature_norms(reader, given);
@@ -184,6 +183,8 @@ Network::Network(const Architecture& architecture, const WeightSource& weights, 
   state.graph = build_graph(architecture, state.architecture.classes);
   state.options = {core::effective_threads(options.threads), options.numerics};
   state.precision = network_precision(options.precision, weights);
+  state.options.fixed_order =
+      state.precision == Precision::int8 && options.numerics == depthwise::Numerics::exact;
   if (state.precision == Precision::int8 && !holds_int8(weights)) {
     constexpr double quantising = 0.9;  // of the time
     QuantiseOptions quantise{state.options.threads, {}, {}};

@@ -26,8 +26,9 @@ struct NetworkOptions {
   int threads = 0;  // 0: all (core::default_threads)
   depthwise::Numerics numerics = depthwise::Numerics::fast;
   /// What pointwise and dense layers over pixels multiply in; nothing: the weights' own (fp32, or int8 for a
-  /// file of replk quantize). int8 of fp32 weights: quantised while loading, from the norms alone. int8 weights
-  /// in another precision: invalid_argument. What this machine lacks (bf16x3 without AMX): unsupported.
+  /// file of replk quantize). int8 of fp32 weights: quantised while loading, from the norms alone. int8
+  /// weights in another precision: invalid_argument. What this machine lacks (bf16x3 without AMX):
+  /// unsupported.
   std::optional<Precision> precision = {};
   /// Features pass through their stage's BN (RepLKNet's norm_intermediate_features); the file must hold it.
   bool norm_intermediate_features = false;
@@ -72,7 +73,7 @@ struct Profile {
 };
 
 struct RunOptions {
-  Profile* profile = nullptr;                 // filled anew when given (this allocates)
+  Profile* profile = nullptr;  // filled anew when given (this allocates)
   /// Called before each layer of an fp32 network with its index and its input, [rows][inputs].
   const std::function<void(int layer, const float* src, std::int64_t rows)>* observe = nullptr;
   const std::atomic<bool>* cancel = nullptr;  // looked at between layers: run throws Status::cancelled

@@ -10,7 +10,7 @@ std::span<const float> view(const core::Buffer<float>& buffer) {
 }
 
 std::shared_ptr<dense::LinearWeights> plain_linear(const ConvTensors& tensors, int inputs, int outputs,
-                                                  TensorReader& reader) {
+                                                   TensorReader& reader) {
   const core::Buffer<float> weights = reader.read(tensors.weight, tensors.shape);
   const core::Buffer<float> bias = reader.read(tensors.bias, {outputs});
   return std::make_shared<dense::LinearWeights>(inputs, outputs, view(weights), view(bias));
@@ -18,8 +18,8 @@ std::shared_ptr<dense::LinearWeights> plain_linear(const ConvTensors& tensors, i
 
 void set_linear(Parameters& parameters, const Layer& layer, const FoldedDense& folded) {
   parameters.weight_bytes = (folded.weights.size() + folded.bias.size()) * sizeof(float);
-  parameters.linear = std::make_shared<dense::LinearWeights>(layer.inputs, layer.outputs, view(folded.weights),
-                                                             view(folded.bias), parameters.precision);
+  parameters.linear = std::make_shared<dense::LinearWeights>(
+      layer.inputs, layer.outputs, view(folded.weights), view(folded.bias), parameters.precision);
 }
 
 void set_int8(Parameters& parameters, const Layer& layer, Int8Linear made) {

@@ -12,7 +12,8 @@ constexpr double steps = 255;
 /// A channel is never quantised finer than the widest one over this: a dead one has no range at all.
 constexpr double finest = 1024;
 
-/// How a channel is quantised: q = round(x / step + zero) in 0..255; and what that does to what is seen of it.
+/// How a channel is quantised: q = round(x / step + zero) in 0..255; and what that does to what is seen of
+/// it.
 struct ChannelGrid {
   double step = 1, zero = 0;
   double noise = 0;  // mean square of what quantising changes
@@ -44,14 +45,13 @@ class InputGrid {
     if (!(widest_ > 0)) widest_ = 1;
   }
 
-  /// share 1: every channel has steps of its own, as fine as its range allows. 0: all have those of the widest,
-  /// which leaves the weights as they are. Between: the difference is shared with the weights (SmoothQuant,
-  /// arXiv 2211.10438).
+  /// share 1: every channel has steps of its own, as fine as its range allows. 0: all have those of the
+  /// widest, which leaves the weights as they are. Between: the difference is shared with the weights
+  /// (SmoothQuant, arXiv 2211.10438).
   std::vector<ChannelGrid> with(double share) const {
     std::vector<ChannelGrid> grids(inputs_);
-    core::parallel_for(static_cast<std::int64_t>(inputs_), threads_, [&](std::int64_t c, int) {
-      grids[c] = channel(static_cast<std::size_t>(c), share);
-    });
+    core::parallel_for(static_cast<std::int64_t>(inputs_), threads_,
+                       [&](std::int64_t c, int) { grids[c] = channel(static_cast<std::size_t>(c), share); });
     return grids;
   }
 
@@ -103,8 +103,8 @@ struct Row {
   float multiplier = 1;
   double bias = 0, error = 0, signal = 0;
 };
-Row quantise_row(const float* weights, const std::vector<ChannelGrid>& grids, const ChannelStatistics& channels,
-                 std::int8_t* values) {
+Row quantise_row(const float* weights, const std::vector<ChannelGrid>& grids,
+                 const ChannelStatistics& channels, std::int8_t* values) {
   const std::size_t inputs = grids.size();
   double largest = 0;
   for (std::size_t i = 0; i < inputs; ++i) largest = std::max(largest, std::abs(weights[i] * grids[i].step));
@@ -119,7 +119,8 @@ Row quantise_row(const float* weights, const std::vector<ChannelGrid>& grids, co
     const double mean = channels.mean[i], deviation = channels.deviation[i];
     // What the zero points add, and the mean of the error.
     row.bias -= row.multiplier * value * grid.zero + change * mean + used * grid.shift;
-    row.error += used * used * (grid.noise - grid.shift * grid.shift) + change * change * deviation * deviation;
+    row.error +=
+        used * used * (grid.noise - grid.shift * grid.shift) + change * change * deviation * deviation;
     row.signal += static_cast<double>(weights[i]) * weights[i] * deviation * deviation;
   }
   return row;
@@ -127,8 +128,8 @@ Row quantise_row(const float* weights, const std::vector<ChannelGrid>& grids, co
 
 }  // namespace
 
-Int8Linear quantise_linear(const FoldedDense& folded, const Affine& batch_norm, const InputKnowledge& knowledge,
-                           int threads) {
+Int8Linear quantise_linear(const FoldedDense& folded, const Affine& batch_norm,
+                           const InputKnowledge& knowledge, int threads) {
   const std::size_t inputs = knowledge.channels.mean.size(), outputs = folded.bias.size();
   const InputGrid grid(knowledge, threads);
   Int8Linear best;
@@ -140,7 +141,8 @@ Int8Linear quantise_linear(const FoldedDense& folded, const Affine& batch_norm, 
     made.bias.resize(outputs);
     std::vector<Row> rows(outputs);
     core::parallel_for(static_cast<std::int64_t>(outputs), threads, [&](std::int64_t o, int) {
-      rows[o] = quantise_row(&folded.weights[o * inputs], grids, knowledge.channels, &made.weights[o * inputs]);
+      rows[o] =
+          quantise_row(&folded.weights[o * inputs], grids, knowledge.channels, &made.weights[o * inputs]);
       made.multiplier[o] = rows[o].multiplier;
       made.bias[o] = static_cast<float>(folded.bias[o] + rows[o].bias);
     });

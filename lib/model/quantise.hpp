@@ -1,4 +1,5 @@
-// How one linear layer becomes an int8 one: its input's quantiser, its weights in 8 bits, and what that costs.
+// How one linear layer becomes an int8 one: its input's quantiser, its weights in 8 bits, and what that
+// costs.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -31,8 +32,8 @@ struct Int8Linear {
   double error = 0;  // expected, as int8_error_limit is meant
 };
 
-/// weights: without the input's batch norm, which is `batch_norm` (empty for none) and goes into the quantiser.
-/// knowledge.channels is known.
+/// weights: without the input's batch norm, which is `batch_norm` (empty for none) and goes into the
+/// quantiser. knowledge.channels is known.
 Int8Linear quantise_linear(const FoldedDense& weights, const Affine& batch_norm,
                            const InputKnowledge& knowledge, int threads);
 

@@ -153,7 +153,8 @@ class Quantiser {
 QuantisedNetwork quantise_network(const Architecture& architecture, const WeightSource& source,
                                   const QuantiseOptions& options) {
   if (holds_int8(source))
-    fail(Status::bad_file, "{}: its weights are int8 already; a file in train, merged or fused form is wanted",
+    fail(Status::bad_file,
+         "{}: its weights are int8 already; a file in train, merged or fused form is wanted",
          source.describe());
   return Quantiser(architecture, source, options).run();
 }

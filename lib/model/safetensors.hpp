@@ -45,8 +45,8 @@ class SafetensorsFile {
   /// Reads a tensor as fp32. Throws not_found, or bad_file where its type is not F32, F16 or BF16 or the file
   /// has become shorter.
   void read(std::string_view name, std::span<float> destination) const;
-  /// Reads a tensor of any type as its bytes, end - begin of them. Throws not_found, or bad_file where the file
-  /// has become shorter.
+  /// Reads a tensor of any type as its bytes, end - begin of them. Throws not_found, or bad_file where the
+  /// file has become shorter.
   void read_bytes(std::string_view name, std::span<std::byte> destination) const;
 
  private:
@@ -69,8 +69,8 @@ struct TensorToWrite {
 /// Of a tensor that is to be written.
 std::uint64_t byte_size(const TensorToWrite& tensor);
 
-/// Writes tensors, in this order, to a temporary file beside `path` and renames it, so that a failure leaves the old
-/// file. Throws invalid_argument naming the path and the system's reason.
+/// Writes tensors, in this order, to a temporary file beside `path` and renames it, so that a failure leaves
+/// the old file. Throws invalid_argument naming the path and the system's reason.
 void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

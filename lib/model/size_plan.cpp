@@ -58,7 +58,8 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
       if ((layer.operation == Operation::depthwise) != depthwise) continue;
       const MapSize& in = sizes_[layer.src];
       const LayerFlow& flow = flow_[i];
-      const Parameters* next = flow.copy_for < 0 ? nullptr : &parameters[static_cast<std::size_t>(flow.copy_for)];
+      const Parameters* next =
+          flow.copy_for < 0 ? nullptr : &parameters[static_cast<std::size_t>(flow.copy_for)];
       steps_[i] = {prepare_step(layer, parameters[i], in, {flow, next}, options),
                    macs_of(layer, parameters[i], in)};
     }
@@ -71,7 +72,8 @@ void SizePlan::plan_memory(const Graph& graph) {
   for (int i = 0; i < static_cast<int>(graph.layers.size()); ++i) {
     const Layer& layer = graph.layers[i];
     const LayerFlow& flow = flow_[i];
-    for (int value : {flow.src == Element::f32 ? layer.src : -1, flow.result ? layer.dst : -1, layer.residual})
+    for (int value :
+         {flow.src == Element::f32 ? layer.src : -1, flow.result ? layer.dst : -1, layer.residual})
       if (value >= 0) last_use[value] = i;
   }
   // Values that share a buffer: a residual that is not needed any more becomes the sum, which saves a copy as

@@ -45,8 +45,8 @@ std::pair<double, double> moments_of(double mean, double deviation, F f) {
 ChannelStatistics activated(ChannelStatistics channels, Activation activation) {
   if (activation == Activation::none) return channels;
   for (std::size_t c = 0; c < channels.mean.size(); ++c) {
-    std::tie(channels.mean[c], channels.deviation[c]) =
-        moments_of(channels.mean[c], channels.deviation[c], [&](double x) { return activate(x, activation); });
+    std::tie(channels.mean[c], channels.deviation[c]) = moments_of(
+        channels.mean[c], channels.deviation[c], [&](double x) { return activate(x, activation); });
     const double low = channels.low[c], high = channels.high[c];
     channels.low[c] = lowest(low, high, activation);
     channels.high[c] = highest(low, high, activation);

@@ -1,5 +1,6 @@
-// What the channels of every value are like before an image is seen: mean, deviation and range, from what batch
-// and layer norms say, carried through layers that have none (Nagel et al., arXiv 1906.04721, section 4.2).
+// What the channels of every value are like before an image is seen: mean, deviation and range, from what
+// batch and layer norms say, carried through layers that have none (Nagel et al., arXiv 1906.04721,
+// section 4.2).
 #pragma once
 #include <cstdint>
 #include <vector>

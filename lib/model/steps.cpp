@@ -22,9 +22,7 @@ class DepthwiseStep : public Step {
       : plan_(depthwise_problem(layer, parameters.depthwise.branches, in, options.numerics),
               weights(parameters), view(parameters.depthwise.bias), plan_options(options)) {}
   std::size_t scratch_bytes() const override { return plan_.workspace_bytes(); }
-  void run(const StepRun& run) const override {
-    plan_.run({run.src, run.dst, run.residual}, run.scratch);
-  }
+  void run(const StepRun& run) const override { plan_.run({run.src, run.dst, run.residual}, run.scratch); }
   std::span<const std::byte> weights() const override { return plan_.executor().weights(); }
   std::string shape() const override { return depthwise::to_string(plan_.problem()); }
   std::string choice() const override { return plan_.tiling().to_string(); }
@@ -43,12 +41,20 @@ class DepthwiseStep : public Step {
   depthwise::Plan plan_;
 };
 
+/// Of a dense layer in this precision.
+dense::PlanOptions dense_options(const StepOptions& options, Precision precision = Precision::fp32) {
+  dense::PlanOptions dense_options;
+  dense_options.threads = options.threads;
+  if (options.fixed_order && precision == Precision::fp32) dense_options.choice = "plain";
+  return dense_options;
+}
+
 class LinearStep : public Step {
  public:
   LinearStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepPlace& place,
              const StepOptions& options)
       : plan_(linear_layer(layer, parameters.precision, place.flow, in), parameters.linear,
-              plan_options(place, options)) {}
+              plan_options(place, parameters.precision, options)) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
   void run(const StepRun& run) const override {
     plan_.run({run.src, run.dst, run.copy, run.residual, run.scratch, next_});
@@ -62,9 +68,9 @@ class LinearStep : public Step {
   std::string choice() const override { return plan_.choice(); }
 
  private:
-  static dense::PlanOptions plan_options(const StepPlace& place, const StepOptions& options) {
-    dense::PlanOptions plan_options;
-    plan_options.threads = options.threads;
+  static dense::PlanOptions plan_options(const StepPlace& place, Precision precision,
+                                         const StepOptions& options) {
+    dense::PlanOptions plan_options = dense_options(options, precision);
     if (place.next) plan_options.copy = &place.next->quantiser;
     return plan_options;
   }
@@ -76,11 +82,9 @@ class ConvolutionStep : public Step {
  public:
   ConvolutionStep(const Layer& layer, const Parameters& parameters, const MapSize& in,
                   const StepOptions& options)
-      : plan_(convolution_layer(layer, in), parameters.convolution, {.threads = options.threads}) {}
+      : plan_(convolution_layer(layer, in), parameters.convolution, dense_options(options)) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
-  void run(const StepRun& run) const override {
-    plan_.run(run.floats(), run.dst, run.scratch);
-  }
+  void run(const StepRun& run) const override { plan_.run(run.floats(), run.dst, run.scratch); }
   std::string shape() const override {
     const dense::Convolution& conv = plan_.convolution();
     return fmt::format("{}x{}x{}x{} to {}, {}x{}, stride {}", conv.batch, conv.height, conv.width,
@@ -120,29 +124,58 @@ class MeanStep : public MapStep {
   }
 };
 
-class LayerNormStep : public MapStep {
-  using MapStep::MapStep;
+/// A norm, which may write its result as the next product's operand instead.
+class NormStep : public MapStep {
+ public:
+  NormStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepPlace& place,
+           const StepOptions& options)
+      : MapStep(layer, parameters, in, options), place_(place) {}
+
+ protected:
+  /// Of a run; type f32 where the result is fp32.
+  elementwise::NarrowCopy copy(const StepRun& run) const {
+    if (run.copy == nullptr) return {};
+    const dense::Quantiser& quantiser = place_.next->quantiser;
+    return {place_.flow.copy, run.copy, quantiser.scale.data(), quantiser.offset.data()};
+  }
+
+ private:
+  StepPlace place_;
+};
+
+class LayerNormStep : public NormStep {
+  using NormStep::NormStep;
   void run(const StepRun& run) const override {
     const elementwise::LayerNorm norm{map_.images * map_.pixels, map_.channels,
                                       static_cast<float>(layer_.epsilon), layer_.activation};
-    elementwise::layer_norm(norm, parameters_.gain.data(), parameters_.offset.data(), run.floats(), run.dst, threads_);
+    const float *gain = parameters_.gain.data(), *offset = parameters_.offset.data();
+    if (run.copy)
+      elementwise::layer_norm(norm, gain, offset, run.floats(), copy(run), threads_);
+    else
+      elementwise::layer_norm(norm, gain, offset, run.floats(), run.dst, threads_);
   }
 };
 
-class GrnStep : public MapStep {
-  using MapStep::MapStep;
+class GrnStep : public NormStep {
+  using NormStep::NormStep;
   std::size_t scratch_bytes() const override { return map_.images * map_.channels * sizeof(float); }
   void run(const StepRun& run) const override {
-    elementwise::global_response_norm(map_, parameters_.gain.data(), nullptr,
-                                      static_cast<float>(layer_.epsilon), run.floats(), run.dst,
-                                      static_cast<float*>(run.scratch), threads_);
+    const auto epsilon = static_cast<float>(layer_.epsilon);
+    auto* scratch = static_cast<float*>(run.scratch);
+    if (run.copy)
+      elementwise::global_response_norm(map_, parameters_.gain.data(), epsilon, run.floats(), copy(run),
+                                        scratch, threads_);
+    else
+      elementwise::global_response_norm(map_, parameters_.gain.data(), nullptr, epsilon, run.floats(),
+                                        run.dst, scratch, threads_);
   }
 };
 
 class ClampStep : public MapStep {
   using MapStep::MapStep;
   void run(const StepRun& run) const override {
-    elementwise::clamp_above(map_.images * map_.pixels * map_.channels, 6.0f, run.floats(), run.dst, threads_);
+    elementwise::clamp_above(map_.images * map_.pixels * map_.channels, 6.0f, run.floats(), run.dst,
+                             threads_);
   }
 };
 
@@ -153,8 +186,8 @@ class SqueezeExciteStep : public MapStep {
                     const StepOptions& options)
       : MapStep(layer, parameters, in, options),
         down_({in.batch, layer.inputs, layer.hidden, true, Activation::relu}, parameters.linear,
-              {.threads = options.threads}),
-        up_({in.batch, layer.hidden, layer.inputs, true}, parameters.up, {.threads = options.threads}) {}
+              dense_options(options)),
+        up_({in.batch, layer.hidden, layer.inputs, true}, parameters.up, dense_options(options)) {}
   std::size_t scratch_bytes() const override {
     return mean_bytes() + hidden_bytes() + std::max(down_.scratch_bytes(), up_.scratch_bytes());
   }
@@ -239,9 +272,9 @@ std::unique_ptr<Step> prepare_step(const Layer& layer, const Parameters& paramet
     case Operation::convolution:
       return std::make_unique<ConvolutionStep>(layer, parameters, in, options);
     case Operation::layer_norm:
-      return std::make_unique<LayerNormStep>(layer, parameters, in, options);
+      return std::make_unique<LayerNormStep>(layer, parameters, in, place, options);
     case Operation::grn:
-      return std::make_unique<GrnStep>(layer, parameters, in, options);
+      return std::make_unique<GrnStep>(layer, parameters, in, place, options);
     case Operation::squeeze_excite:
       return std::make_unique<SqueezeExciteStep>(layer, parameters, in, options);
     case Operation::relu6_clamp:

@@ -27,6 +27,9 @@ double macs_of(const Layer& layer, const Parameters& parameters, const MapSize& 
 struct StepOptions {
   int threads = 1;
   depthwise::Numerics numerics = depthwise::Numerics::fast;
+  /// Dense layers in fp32 sum in one order on every CPU, slowly: with exact depthwise layers an int8 network
+  /// then has the same bits everywhere.
+  bool fixed_order = false;
 };
 
 /// What a step reads and writes, channels-last: dst, and copy, are null where the flow has none.

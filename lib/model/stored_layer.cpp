@@ -30,7 +30,8 @@ std::vector<Half> narrowed(const float* values, std::size_t count) {
   return halves;
 }
 
-/// F16 below 1 and a power of two for each of the first side's parts: 11 bits whatever the size of the values.
+/// F16 below 1 and a power of two for each of the first side's parts: 11 bits whatever the size of the
+/// values.
 void store_halves(const std::string& name, const Shape& shape, const Buffer<float>& values,
                   StoredTensors& tensors) {
   const std::size_t channels = static_cast<std::size_t>(shape[0]), count = values.size() / channels;
@@ -61,8 +62,8 @@ Buffer<float> read_finite(const std::string& name, const Shape& shape, std::stri
   require_type(name, dtype, reader);
   for (std::size_t i = 0; i < values.size(); ++i)
     if (!std::isfinite(values[i]))
-      fail(Status::bad_file, "{}: '{}'[{}] is {}; a finite number is wanted", reader.source().describe(), name,
-           i, values[i]);
+      fail(Status::bad_file, "{}: '{}'[{}] is {}; a finite number is wanted", reader.source().describe(),
+           name, i, values[i]);
   return values;
 }
 
@@ -99,7 +100,8 @@ void store_int8(const Layer& layer, const Int8Linear& weights, StoredTensors& te
   tensors.add_floats(name + ".input_offset", {layer.inputs}, weights.quantiser.offset.data());
 }
 
-void store_linear(const Layer& layer, const FoldedDense& folded, Precision precision, StoredTensors& tensors) {
+void store_linear(const Layer& layer, const FoldedDense& folded, Precision precision,
+                  StoredTensors& tensors) {
   const std::string name = prefix_of(layer);
   const Shape shape{layer.outputs, layer.inputs};
   if (precision == Precision::bf16)
@@ -169,9 +171,9 @@ FoldedDepthwise read_depthwise(const Layer& layer, TensorReader& reader) {
   FoldedDepthwise folded;
   folded.branches = merged_branches(layer.branches);
   for (std::size_t i = 0; i < folded.branches.size(); ++i) {
-    Buffer<float> weights = read_halves(
-        branch_name(layer, i), {layer.outputs, 1, folded.branches[i].kernel_h, folded.branches[i].kernel_w},
-        reader);
+    Buffer<float> weights =
+        read_halves(branch_name(layer, i),
+                    {layer.outputs, 1, folded.branches[i].kernel_h, folded.branches[i].kernel_w}, reader);
     folded.weights.push_back(std::move(weights));
   }
   folded.bias = read_finite(layer.name + ".bias", {layer.outputs}, "F32", reader);

@@ -27,8 +27,8 @@ void store_linear(const Layer& layer, const FoldedDense& folded, Precision preci
 void store_convolution(const Layer& layer, const FoldedDense& folded, StoredTensors& tensors);
 void store_depthwise(const Layer& layer, const FoldedDepthwise& folded, StoredTensors& tensors);
 
-// Of a source in int8 form. All throw bad_file naming the tensor that is missing, of another shape or type, or
-// out of range.
+// Of a source in int8 form. All throw bad_file naming the tensor that is missing, of another shape or type,
+// or out of range.
 
 /// fp32, bf16 or int8: by the weight's type.
 Precision stored_precision(const Layer& layer, const TensorReader& reader);

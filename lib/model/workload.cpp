@@ -38,8 +38,9 @@ depthwise::Problem depthwise_problem(const Layer& layer, const std::vector<depth
   return problem;
 }
 
-dense::Linear linear_layer(const Layer& layer, Precision precision, const LayerFlow& flow, const MapSize& in) {
-  return {in.pixels(),          layer.inputs, layer.outputs, true,        layer.activation,
+dense::Linear linear_layer(const Layer& layer, Precision precision, const LayerFlow& flow,
+                           const MapSize& in) {
+  return {in.pixels(),         layer.inputs, layer.outputs, true,        layer.activation,
           layer.residual >= 0, precision,    flow.src,      flow.result, flow.copy};
 }
 
@@ -48,8 +49,8 @@ dense::Convolution convolution_layer(const Layer& layer, const MapSize& in) {
           layer.stride, layer.stride, layer.padding, layer.padding, true,     layer.activation};
 }
 
-Workload workload(const Architecture& architecture, const MapSize& input, int classes,
-                  Precision precision, depthwise::Numerics numerics) {
+Workload workload(const Architecture& architecture, const MapSize& input, int classes, Precision precision,
+                  depthwise::Numerics numerics) {
   const Graph graph = build_graph(architecture, classes);
   std::vector<Precision> precisions;
   for (const bool narrow : narrow_layers(graph)) precisions.push_back(narrow ? precision : Precision::fp32);

@@ -273,8 +273,8 @@ static inline replk_model_options replk_model_options_default(void) {
 }
 
 /* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
- * merged, fused or int8 form; NULL: random weights of options->seed, for measurements. options may be NULL. On
- * failure *model is NULL. */
+ * merged, fused or int8 form; NULL: random weights of options->seed, for measurements. options may be NULL.
+ * On failure *model is NULL. */
 REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
                                         const replk_model_options* options, replk_model** model);
 /* NULL is allowed. */
