@@ -57,6 +57,7 @@ double difference_from_golden(Network& network, const std::string& name) {
   const SafetensorsFile expected(golden(name + ".expected"));
   const Results results = run(network, input);
   double worst = difference(results.logits, read_all(expected, "logits"));
+  if (getenv("SHOW")) { printf("%s logits %.4f", name.c_str(), worst); for (int s=0;s<4;++s) printf(" %.4f", difference(results.stages[s], read_all(expected, "stage" + std::to_string(s + 1)))); printf("\n"); }
   for (int s = 0; s < 4; ++s)
     worst =
         std::max(worst, difference(results.stages[s], read_all(expected, "stage" + std::to_string(s + 1))));
