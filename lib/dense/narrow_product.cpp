@@ -90,6 +90,8 @@ class ProductEngine final : public Engine {
     converts_ = l.src == Element::f32 || dot_.operand == Operand::s16 || dot_.operand == Operand::f32 ||
                 padded_ != l.inputs;
     a_stride_ = padded_ * std::int64_t(size_of(dot_.operand));
+    // Rows of a tile a power of two apart would share one set of the L1.
+    if (a_stride_ % 1024 == 0) a_stride_ += std::int64_t(core::alignment);
     parts_ = jit::sums_integers(dot_.dot) ? 1 : (units() * unit + longest_chain - 1) / longest_chain;
     fill_channels(copy);
     for (int part = 0; part < parts_; part++)
