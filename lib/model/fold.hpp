@@ -13,7 +13,7 @@
 
 namespace replk::model {
 
-/// Reads tensors by name and remembers which, so that the rest can be reported.
+/// Reads tensors by name and remembers which, so that the rest can be judged.
 class TensorReader {
  public:
   explicit TensorReader(const WeightSource& source) : source_(source) {}
@@ -25,9 +25,8 @@ class TensorReader {
   core::Buffer<float> read(const std::string& name, const Shape& shape);
   /// The same of I8 elements.
   std::vector<std::int8_t> read_int8(const std::string& name, const Shape& shape);
-  void ignore(const std::string& name) { used_.insert(name); }
-  /// Names in the source that nothing asked for, BN's counters apart.
-  std::vector<std::string> unknown() const;
+  /// Names in the source that were not read, BN's counters apart.
+  std::vector<std::string> unread() const;
 
  private:
   void expect(const std::string& name, const Shape& shape);

@@ -4,8 +4,8 @@
 #include <mutex>
 
 #include "core/error.hpp"
-#include "core/log.hpp"
 #include "core/threads.hpp"
+#include "model/identity.hpp"
 #include "model/precision.hpp"
 #include "model/quantise_network.hpp"
 #include "model/size_plan.hpp"
@@ -55,19 +55,15 @@ int classes_of(const Architecture& architecture, const WeightSource& weights) {
 
 namespace {
 
-/// int8 form has what the model reads and nothing else.
-void check_unknown(const TensorReader& reader) {
-  const std::vector<std::string> unknown = reader.unknown();
-  if (unknown.empty()) return;
-  std::string list;
-  constexpr std::size_t shown = 8;
-  for (std::size_t i = 0; i < std::min(unknown.size(), shown); ++i) list += (i ? ", " : "") + unknown[i];
-  if (unknown.size() > shown) list += ", ...";
-  if (holds_int8(reader.source()))
-    fail(Status::bad_file, "{}: {} tensors are not the model's: {}", reader.source().describe(),
-         unknown.size(), list);
-  core::log(core::LogLevel::warning, "{}: {} tensors are not the model's and were left out: {}",
-            reader.source().describe(), unknown.size(), list);
+/// int8 form has what the network reads and nothing else, stages' norms apart.
+void check_int8_leftovers(const Graph& graph, const TensorReader& reader) {
+  for (const std::string& name : reader.unread()) {
+    const bool norm = std::any_of(graph.stages.begin(), graph.stages.end(), [&](const Stage& stage) {
+      return !stage.norm_batch_norm.empty() && name.starts_with(stage.norm_batch_norm + ".");
+    });
+    if (!norm)
+      fail(Status::bad_file, "{}: '{}' is not a tensor of this network in int8", reader.source().describe(), name);
+  }
 }
 
 }  // namespace
@@ -98,7 +94,7 @@ double Profile::seconds() const {
 
 struct Network::State {
   void load(const WeightSource& weights, const NetworkOptions& options, double begin);
-  void load_feature_norms(TensorReader& reader, const NetworkOptions& options);
+  void load_feature_norms(TensorReader& reader);
 
   Architecture architecture;
   Graph graph;
@@ -138,21 +134,14 @@ struct Network::State {
   }
 };
 
-void Network::State::load_feature_norms(TensorReader& reader, const NetworkOptions& given) {
+void Network::State::load_feature_norms(TensorReader& reader) {
   for (int s = 0; s < 4; ++s) {
     const std::string& norm = graph.stages[s].norm_batch_norm;
-    if (given.norm_intermediate_features && norm.empty())
+    if (norm.empty())
       fail(Status::invalid_argument, "model {}: norm_intermediate_features is RepLKNet's alone",
            architecture.name);
-    if (given.norm_intermediate_features)
-      norms[s] = fold_batch_norm(norm, architecture.channels[s], 1e-5, reader);
-    else if (!norm.empty())
-      for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
-        reader.ignore(norm + field);
+    norms[s] = fold_batch_norm(norm, architecture.channels[s], 1e-5, reader);
   }
-  if (graph.logits < 0)
-    for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
-      reader.ignore(std::string("norm") + field);
 }
 
 /// Takes what the graph wants from a source in train, merged, fused or int8 form. begin: the fraction of all
@@ -171,13 +160,17 @@ void Network::State::load(const WeightSource& weights, const NetworkOptions& giv
                                                                reader, options.threads));
     weight_bytes += parameters.back().weight_bytes;
   }
-  load_feature_norms(reader, given);
-  check_unknown(reader);
+  if (given.norm_intermediate_features) load_feature_norms(reader);
+  if (holds_int8(weights))
+    check_int8_leftovers(graph, reader);
+  else
+    check_leftovers(architecture, reader);
 }
 
 Network::Network(const Architecture& architecture, const WeightSource& weights, const NetworkOptions& options)
     : state_(std::make_unique<State>()) {
   State& state = *state_;
+  check_model_name(architecture, weights);
   state.architecture = architecture;
   state.architecture.classes = classes_of(architecture, weights);
   state.graph = build_graph(architecture, state.architecture.classes);

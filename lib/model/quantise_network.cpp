@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "core/threads.hpp"
+#include "model/identity.hpp"
 #include "model/precision.hpp"
 #include "model/statistics.hpp"
 #include "model/stored_layer.hpp"
@@ -24,7 +25,7 @@ void require_finite(const WeightSource& source, const std::string& layer, const 
 class Quantiser {
  public:
   Quantiser(const Architecture& architecture, const WeightSource& source, const QuantiseOptions& options)
-      : model_(architecture.name),
+      : architecture_(architecture),
         source_(source),
         options_(options),
         threads_(core::effective_threads(options.threads)),
@@ -41,9 +42,10 @@ class Quantiser {
         fail(Status::cancelled, "quantising {} was cancelled", source_.describe());
       add(i);
     }
+    check_leftovers(architecture_, reader_);
     for (const Stage& stage : graph_.stages) copy_norm(stage.norm_batch_norm);
     made_.tensors.set_metadata("precision", "int8");
-    made_.tensors.set_metadata("model", model_);
+    made_.tensors.set_metadata("model", architecture_.name);
     made_.tensors.set_metadata("calibration", options_.seen.empty() ? "batch and layer norms" : "images");
     if (const std::string labels = source_.metadata("labels"); !labels.empty())
       made_.tensors.set_metadata("labels", labels);
@@ -137,7 +139,7 @@ class Quantiser {
       copy(prefix + field, *source_.shape(prefix + ".weight"));
   }
 
-  std::string model_;
+  Architecture architecture_;
   const WeightSource& source_;
   const QuantiseOptions& options_;
   int threads_;
@@ -156,6 +158,7 @@ QuantisedNetwork quantise_network(const Architecture& architecture, const Weight
     fail(Status::bad_file,
          "{}: its weights are int8 already; a file in train, merged or fused form is wanted",
          source.describe());
+  check_model_name(architecture, source);
   return Quantiser(architecture, source, options).run();
 }
 
