@@ -189,8 +189,8 @@ ExitCode run(const Arguments& arguments, bool json) {
   if (json) {
     print_json({{"model", network.architecture().name},
                 {"size", size.to_string()},
-                {"weights", loaded.weights->describe()},
-                {"random_weights", loaded.random},
+                {"weights", loaded.weights.source->describe()},
+                {"random_weights", loaded.weights.random},
                 {"images", contributions.images},
                 {"failed", failed},
                 {"passed_over", passed_over},

@@ -1,8 +1,8 @@
 #include <algorithm>
 
+#include "core/dispatch.hpp"
 #include "core/swish.hpp"
 #include "core/threads.hpp"
-#include "elementwise/dispatch.hpp"
 #include "elementwise/elementwise.hpp"
 #include "elementwise/gradient.hpp"
 

@@ -89,6 +89,18 @@ typedef enum replk_isa REPLK_INT {
   REPLK_ISA_AVX512 = 2
 } replk_isa;
 
+/* Bits of replk_cpu_info.features. */
+enum {
+  REPLK_FEATURE_AVX2 = 1 << 0,   /* AVX2, FMA and F16C */
+  REPLK_FEATURE_AVX512 = 1 << 1, /* AVX-512 F, BW, DQ, VL and CD */
+  REPLK_FEATURE_AVX_VNNI = 1 << 2,
+  REPLK_FEATURE_AVX512_VNNI = 1 << 3,
+  REPLK_FEATURE_AVX512_BF16 = 1 << 4,
+  REPLK_FEATURE_AMX_TILE = 1 << 5, /* tiles, where the kernel lets this process have them */
+  REPLK_FEATURE_AMX_BF16 = 1 << 6,
+  REPLK_FEATURE_AMX_INT8 = 1 << 7
+};
+
 typedef struct replk_cpu_info {
   size_t struct_size;
   char vendor[16], brand[64];
@@ -98,6 +110,7 @@ typedef struct replk_cpu_info {
   replk_isa isa;           /* the one in use: hardware, lowered by REPLK_MAX_ISA */
   int32_t code_generation; /* 0 where the system forbids executable memory */
   uint64_t l1d_bytes, l2_bytes, l3_bytes;
+  uint32_t features; /* in use: the hardware's that REPLK_MAX_ISA leaves (README), REPLK_FEATURE_... */
 } replk_cpu_info;
 
 /* Fills *info, whose struct_size is set. */
@@ -294,6 +307,17 @@ REPLK_API const char* replk_depthwise_source(const replk_depthwise* plan);
  * size allocates nothing. */
 typedef struct replk_model replk_model;
 
+/* What a network's pointwise and dense layers multiply in (docs/precision.md); the head, depthwise sums, the
+ * stem's 3x3 layers and what is carried from block to block are fp32 in all. 0: as the weights are, fp32, or
+ * int8 for a file of `replk quantize`. BF16X3, three bf16 products for a multiplication, needs AMX. */
+typedef enum replk_precision REPLK_INT {
+  REPLK_PRECISION_OF_WEIGHTS = 0,
+  REPLK_PRECISION_FP32 = 1,
+  REPLK_PRECISION_BF16 = 2,
+  REPLK_PRECISION_BF16X3 = 3,
+  REPLK_PRECISION_INT8 = 4
+} replk_precision;
+
 typedef struct replk_model_options {
   size_t struct_size;
   int32_t threads;         /* 0: all */
@@ -305,15 +329,20 @@ typedef struct replk_model_options {
    * NULL. */
   int (*progress)(double fraction, void* user);
   void* progress_user;
+  /* Never computes in a narrower type than this says. INT8 of fp32 weights: they are quantised while loading,
+   * as `replk quantize` does without images. REPLK_INVALID_ARGUMENT: another precision of int8 weights;
+   * REPLK_UNSUPPORTED: one that this CPU lacks. */
+  replk_precision precision;
 } replk_model_options;
 
 static inline replk_model_options replk_model_options_default(void) {
-  replk_model_options o = {sizeof(replk_model_options), 0, REPLK_FAST, 0, 1, NULL, NULL};
+  replk_model_options o = {sizeof(replk_model_options), 0, REPLK_FAST, 0, 1, NULL, NULL,
+                           REPLK_PRECISION_OF_WEIGHTS};
   return o;
 }
 
 /* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
- * merged or fused form, refused (REPLK_BAD_FILE) where it is not this whole network or holds more of one;
+ * merged, fused or int8 form, refused (REPLK_BAD_FILE) where it is not this whole network or holds more of one;
  * NULL: random weights of options->seed, for measurements. options may be NULL. On failure *model is NULL. */
 REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
                                         const replk_model_options* options, replk_model** model);
@@ -331,6 +360,7 @@ typedef struct replk_model_info {
    * warp_from on it resizes to size x size. Bicubic, as Pillow does it. */
   double crop_fraction;
   int32_t warp_from;
+  replk_precision precision; /* what it computes in, never OF_WEIGHTS */
 } replk_model_info;
 
 /* Fills *info, whose struct_size is set. */

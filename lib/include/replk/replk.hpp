@@ -189,6 +189,7 @@ struct ModelOptions {
   bool norm_intermediate_features = false;
   std::uint64_t seed = 1;                         // of random weights, where no file is given
   std::function<bool(double fraction)> progress;  // while loading; returning false cancels
+  replk_precision precision = REPLK_PRECISION_OF_WEIGHTS;
 };
 
 /// A network, loaded. Movable; run() may be called from many threads at once.
@@ -203,6 +204,7 @@ class Model {
     c.numerics = options.numerics;
     c.norm_intermediate_features = options.norm_intermediate_features;
     c.seed = options.seed;
+    c.precision = options.precision;
     if (options.progress) {
       // An exception may not pass through C: the load is cancelled and it is thrown from here.
       c.progress = [](double fraction, void* user) {
