@@ -1,0 +1,372 @@
+#include "jit/tile_product.hpp"
+
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <functional>
+#include <iterator>
+
+#include "jit/assembler.hpp"
+
+namespace replk::jit {
+namespace {
+
+using Xbyak::Label;
+using Xbyak::Opmask;
+using Xbyak::Reg64;
+using Xbyak::Tmm;
+using Xbyak::Xmm;
+using Xbyak::Ymm;
+using Xbyak::Zmm;
+
+struct ShortGelu {
+  float limit;
+  std::vector<float> coefficients;
+};
+const ShortGelu& gelu_form(Precision p) {
+  static const ShortGelu five{4.0f, {0.1f, 0.1f, 0.1f, 0.1f, 0.1f, 0.1f}}, two{3.2f, {0.1f, 0.1f, 0.1f}},
+      full{5.5f, std::vector<float>(15, 0.01f)};
+  return p == Precision::int8 ? two : p == Precision::bf16 ? five : full;
+}
+
+/// Vectors of a row of sums: every step of the epilogue is written for both, so that one hides the other's
+/// latency.
+constexpr int vectors = 2;
+
+class TileProduct : public Assembler {
+ public:
+  explicit TileProduct(const TileProductSpec& spec) : Assembler(Isa::avx512), spec_(spec) {}
+
+ private:
+  const Reg64 arguments_ = rdi;
+  const Reg64 a0_ = rsi, a1_ = rdx, a_stride_ = rcx, panel_ = r8, line_ = r9;
+  const Reg64 count_ = r10;
+  const Reg64 done_ = r11, dst_ = r12, residual_ = r13, copy_ = r14, dst_stride_ = r15, copy_stride_ = rbx;
+  const Reg64 prefetch_ = rbp, later_ = rax;
+  const Opmask columns_[vectors] = {k1, k2}, all_columns_ = k3, nan_ = k4;
+
+  static Tmm sums(int row, int column) { return Tmm(2 * row + column); }
+  static Tmm operand(int row) { return Tmm(4 + row); }
+  static Tmm weights(int column) { return Tmm(6 + column); }
+
+  bool int8() const { return spec_.precision == Precision::int8; }
+  Xbyak::Address argument(std::size_t offset) const { return qword[arguments_ + offset]; }
+
+  void generate() override {
+    prologue();
+    Label no_block, block_left;
+    start_sums(no_block);
+    load_block();
+    L(no_block);
+    load_done();
+
+    for_count(offsetof(TileProductArguments, both), [&] {
+      step();
+      for (int r = 0; r < spec_.rows_per_step; r++) finish_row();
+    });
+    for_count(offsetof(TileProductArguments, rows), [&] { finish_row(); });
+    for_count(offsetof(TileProductArguments, steps), [&] { step(); });
+
+    store_sums(block_left);
+    L(block_left);
+    epilogue();
+  }
+
+  /// Runs body as often as the argument says.
+  void for_count(std::size_t offset, const std::function<void()>& body) {
+    Label again, done;
+    mov(count_, argument(offset));
+    test(count_, count_);
+    jz(done, T_NEAR);
+    align(32);
+    L(again);
+    body();
+    dec(count_);
+    jnz(again, T_NEAR);
+    L(done);
+  }
+
+  void start_sums(const Label& no_block) {
+    const Reg64 start = r11, stride = r12;
+    cmp(argument(offsetof(TileProductArguments, sums0)), 0);
+    je(no_block, T_NEAR);
+    mov(stride, argument(offsetof(TileProductArguments, start_stride)));
+    for (int row = 0; row < 2; row++) {
+      mov(start, argument(row == 0 ? offsetof(TileProductArguments, start0)
+                                   : offsetof(TileProductArguments, start1)));
+      for (int column = 0; column < 2; column++)
+        tileloadd(sums(row, column), ptr[start + stride + column * tile_line]);
+    }
+  }
+
+  void store_sums(const Label& no_block) {
+    const Reg64 to = r11, stride = r12;
+    cmp(argument(offsetof(TileProductArguments, sums0)), 0);
+    je(no_block, T_NEAR);
+    mov(stride, tile_sums_line);
+    for (int row = 0; row < 2; row++) {
+      mov(to,
+          argument(row == 0 ? offsetof(TileProductArguments, sums0) : offsetof(TileProductArguments, sums1)));
+      for (int column = 0; column < 2; column++)
+        tilestored(ptr[to + stride + column * tile_line], sums(row, column));
+    }
+    mov(argument(offsetof(TileProductArguments, later)), later_);
+  }
+
+  void load_block() {
+    mov(a0_, argument(offsetof(TileProductArguments, a0)));
+    mov(a1_, argument(offsetof(TileProductArguments, a1)));
+    mov(a_stride_, argument(offsetof(TileProductArguments, a_stride)));
+    mov(panel_, argument(offsetof(TileProductArguments, panel)));
+    mov(line_, tile_line);
+    mov(prefetch_, argument(offsetof(TileProductArguments, prefetch)));
+    mov(later_, argument(offsetof(TileProductArguments, later)));
+  }
+
+  /// One step of the depth: four products, or of bf16x3 three times four. Low times low parts is left out: it
+  /// is below fp32's own rounding.
+  void step() {
+    constexpr int high = 0, low_operand = tile_line, low_weights = 2 * tile_bytes;
+    load_operand(0, high);
+    load_weights(0, high);
+    multiply(0, 0);
+    load_weights(1, high);
+    multiply(0, 1);
+    load_operand(1, high);
+    multiply(1, 0);
+    multiply(1, 1);
+    if (spec_.precision == Precision::bf16x3) {
+      for (int row = 0; row < 2; row++) {
+        load_operand(row, low_operand);
+        for (int column = 0; column < 2; column++) multiply(row, column);
+      }
+      for (int column = 0; column < 2; column++) load_weights(column, low_weights);
+      for (int row = 0; row < 2; row++) {
+        load_operand(row, high);
+        for (int column = 0; column < 2; column++) multiply(row, column);
+      }
+    }
+    add(a0_, tile_step_bytes(spec_.precision));
+    add(a1_, tile_step_bytes(spec_.precision));
+    add(panel_, tile_step_panel(spec_.precision));
+    for (int i = 0; i < spec_.prefetch_lines; i++) prefetcht1(ptr[prefetch_ + i * tile_line]);
+    add(prefetch_, argument(offsetof(TileProductArguments, prefetch_advance)));
+    prefetcht1(ptr[later_]);
+    add(later_, argument(offsetof(TileProductArguments, later_advance)));
+  }
+  void load_operand(int row, int part) {
+    tileloadd(operand(row), ptr[(row == 0 ? a0_ : a1_) + a_stride_ + part]);
+  }
+  void load_weights(int column, int part) {
+    tileloadd(weights(column), ptr[panel_ + line_ + column * tile_bytes + part]);
+  }
+  void multiply(int row, int column) {
+    if (int8())
+      tdpbusd(sums(row, column), operand(row), weights(column));
+    else
+      tdpbf16ps(sums(row, column), operand(row), weights(column));
+  }
+
+  // The epilogue. Vector registers: temporaries from 0 on, constants from the last one down.
+
+  /// Row vectors in work, and what GELU needs beside them.
+  static Zmm x(int v) { return Zmm(v); }
+  static Zmm u(int v) { return Zmm(vectors + v); }
+  static Zmm p(int v) { return Zmm(2 * vectors + v); }
+
+  Zmm keep() { return Zmm(--first_constant_); }
+  Zmm keep(float value) {
+    const Zmm register_of_constant = keep();
+    load(register_of_constant, constant(value));
+    return register_of_constant;
+  }
+  Zmm keep_word(std::uint32_t word) {
+    const Zmm register_of_constant = keep();
+    load(register_of_constant, table(std::vector<std::uint32_t>(16, word)));
+    return register_of_constant;
+  }
+  void keep_columns(Zmm (&pair)[vectors], std::size_t offset) {
+    mov(count_, argument(offset));
+    for (int v = 0; v < vectors; v++) {
+      pair[v] = keep();
+      load(pair[v], ptr[count_ + v * vector_bytes()]);
+    }
+  }
+
+  void load_done() {
+    mov(done_, argument(offsetof(TileProductArguments, done)));
+    mov(dst_, argument(offsetof(TileProductArguments, dst)));
+    mov(residual_, argument(offsetof(TileProductArguments, residual)));
+    mov(copy_, argument(offsetof(TileProductArguments, copy)));
+    mov(dst_stride_, argument(offsetof(TileProductArguments, dst_stride)));
+    mov(copy_stride_, argument(offsetof(TileProductArguments, copy_stride)));
+    mov(count_, argument(offsetof(TileProductArguments, columns)));
+    kmovd(all_columns_, count_.cvt32());
+    kmovw(columns_[0], count_.cvt32());
+    shr(count_.cvt32(), 16);
+    kmovw(columns_[1], count_.cvt32());
+    if (int8()) {
+      keep_columns(multiplier_, offsetof(TileProductArguments, multiplier));
+      keep_columns(bias_, offsetof(TileProductArguments, bias));
+    }
+    if (spec_.activation == Activation::relu) {
+      zero_ = keep();
+      zero(zero_);
+    }
+    if (spec_.activation == Activation::gelu) load_gelu();
+    if (spec_.copy == Element::u8) {
+      keep_columns(scale_, offsetof(TileProductArguments, scale));
+      keep_columns(offset_, offsetof(TileProductArguments, offset));
+      most_ = keep(255.0f);
+      order_ = keep();
+      load(order_, table({0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0}));
+    }
+    if (spec_.copy == Element::bf16 && !spec_.native_bf16) {
+      one_ = keep_word(1);
+      half_ = keep_word(0x7fff);
+      quiet_ = keep_word(0x00400000);
+    }
+  }
+
+  void finish_row() {
+    for (int v = 0; v < vectors; v++) {
+      const Xbyak::Address from = ptr[done_ + v * vector_bytes()];
+      if (int8())
+        vcvtdq2ps(x(v), from);
+      else
+        load(x(v), from);
+    }
+    if (int8())
+      for (int v = 0; v < vectors; v++) vfmadd213ps(x(v), multiplier_[v], bias_[v]);
+    if (spec_.activation == Activation::relu)
+      for (int v = 0; v < vectors; v++) vmaxps(x(v), zero_, x(v));  // the second operand where it is a NaN
+    if (spec_.activation == Activation::gelu) gelu();
+    if (spec_.residual) {
+      for (int v = 0; v < vectors; v++)
+        vmovups(u(v) | columns_[v] | T_z, ptr[residual_ + v * vector_bytes()]);
+      for (int v = 0; v < vectors; v++) vaddps(x(v), x(v), u(v));
+      add(residual_, dst_stride_);
+    }
+    if (spec_.result) {
+      for (int v = 0; v < vectors; v++) vmovups(ptr[dst_ + v * vector_bytes()] | columns_[v], x(v));
+      add(dst_, dst_stride_);
+    }
+    if (spec_.copy == Element::u8) copy_u8();
+    if (spec_.copy == Element::bf16) copy_bf16();
+    if (spec_.copy != Element::f32) add(copy_, copy_stride_);
+    add(done_, tile_sums_line);
+  }
+
+  /// The polynomial of core/gelu_short.hpp for this precision, its steps in its order.
+  void load_gelu() {
+    const ShortGelu& form = gelu_form(spec_.precision);
+    zero_ = keep();
+    zero(zero_);
+    limit_ = keep(form.limit);
+    middle_ = keep(form.limit / 2);
+    square_ = keep(form.limit * form.limit / 4);
+    for (const float c : form.coefficients) coefficients_.push_back(keep(c));
+  }
+
+  void gelu() {
+    constexpr int least_magnitude = 2;  // of vrangeps: the smaller of both magnitudes, its sign cleared
+    constexpr int positive = 2 << 2;
+    for (int v = 0; v < vectors; v++) vrangeps(u(v), x(v), limit_, least_magnitude | positive);
+    for (int v = 0; v < vectors; v++) vsubps(u(v), u(v), middle_);
+    for (int v = 0; v < vectors; v++) vmovaps(p(v), coefficients_.back());
+    for (std::size_t i = coefficients_.size() - 1; i-- > 0;)
+      for (int v = 0; v < vectors; v++) vfmadd213ps(p(v), u(v), coefficients_[i]);
+    for (int v = 0; v < vectors; v++) vfnmadd213ps(u(v), u(v), square_);
+    for (int v = 0; v < vectors; v++) vmaxps(x(v), zero_, x(v));  // here a NaN stays
+    for (int v = 0; v < vectors; v++) vfnmadd231ps(x(v), u(v), p(v));
+  }
+
+  /// clamp(round(fma(x, scale, offset)), 0, 255). A NaN stays one at the minimum, becomes the least integer
+  /// and ends as 0, like what is negative: the packs saturate.
+  void copy_u8() {
+    for (int v = 0; v < vectors; v++) vfmadd213ps(x(v), scale_[v], offset_[v]);
+    for (int v = 0; v < vectors; v++) vminps(x(v), most_, x(v));
+    for (int v = 0; v < vectors; v++) vcvtps2dq(x(v) | T_rn_sae, x(v));
+    vpackusdw(x(0), x(0), x(1));
+    vpackuswb(x(0), x(0), x(0));
+    vpermd(x(0), order_, x(0));  // packs work within 128 bits
+    vmovdqu8(ptr[copy_] | all_columns_, Ymm(x(0).getIdx()));
+  }
+
+  void copy_bf16() {
+    if (spec_.native_bf16) {
+      vcvtne2ps2bf16(x(0), x(1), x(0));
+      vmovdqu16(ptr[copy_] | all_columns_, x(0));
+      return;
+    }
+    for (int v = 0; v < vectors; v++) {
+      vpsrld(u(v), x(v), 16);
+      vpandd(u(v), u(v), one_);
+      vpaddd(u(v), u(v), half_);
+      vpaddd(u(v), u(v), x(v));
+      vcmpunordps(nan_, x(v), x(v));
+      vpord(u(v) | nan_, x(v), quiet_);
+      vpsrld(u(v), u(v), 16);
+      vpmovdw(ptr[copy_ + v * vector_bytes() / 2] | columns_[v], u(v));
+    }
+  }
+
+  TileProductSpec spec_;
+  int first_constant_ = 32;
+  Zmm multiplier_[vectors], bias_[vectors], scale_[vectors], offset_[vectors];
+  Zmm zero_, limit_, middle_, square_, most_, order_, one_, half_, quiet_;
+  std::vector<Zmm> coefficients_;
+};
+
+class TileConfigureCode : public Assembler {
+ public:
+  TileConfigureCode() : Assembler(Isa::avx512) {}
+
+ private:
+  void generate() override {
+    ldtilecfg(ptr[rdi]);
+    ret();
+  }
+};
+
+class TileReleaseCode : public Assembler {
+ public:
+  TileReleaseCode() : Assembler(Isa::avx512) {}
+
+ private:
+  void generate() override {
+    tilerelease();
+    ret();
+  }
+};
+
+}  // namespace
+
+std::string TileProductSpec::text() const {
+  return fmt::format("tile_product {} rows={} end={}{}{} copy={}{} prefetch={}", int(precision),
+                     rows_per_step, int(activation), residual ? "+residual" : "", result ? "+result" : "",
+                     int(copy), native_bf16 ? " native" : "", prefetch_lines);
+}
+
+std::vector<std::uint8_t> generate(const TileProductSpec& spec) {
+  return TileProduct(spec).take();
+}
+std::shared_ptr<const Code> tile_product_code(const TileProductSpec& spec) {
+  return get_code(spec.text(), [&] { return generate(spec); });
+}
+
+TilePalette::TilePalette(int height) {
+  for (int tile = 0; tile < 8; tile++) {
+    const bool of_weights = tile >= 6;
+    line_bytes[tile] = tile_line;
+    rows[tile] = std::uint8_t(of_weights ? tile_rows : height);
+  }
+}
+std::shared_ptr<const Code> tile_configure_code() {
+  return get_code("tile_configure", [] { return TileConfigureCode().take(); });
+}
+std::shared_ptr<const Code> tile_release_code() {
+  return get_code("tile_release", [] { return TileReleaseCode().take(); });
+}
+
+}  // namespace replk::jit
