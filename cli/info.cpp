@@ -2,11 +2,13 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
 #include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "dense/onednn_version.hpp"
 #include "jit/code.hpp"
 #include "tuner/cache.hpp"
@@ -17,6 +19,13 @@ namespace {
 std::string readable_bytes(std::size_t bytes) {
   if (bytes == 0) return "unknown";
   return bytes % (1 << 20) == 0 ? fmt::format("{} MiB", bytes >> 20) : fmt::format("{} KiB", bytes >> 10);
+}
+
+nlohmann::ordered_json words(Features features) {
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  std::istringstream text(features == Features() ? "" : to_string(features));
+  for (std::string word; text >> word;) all.push_back(word);
+  return all;
 }
 
 ExitCode run(bool json) {
@@ -39,6 +48,7 @@ ExitCode run(bool json) {
            {"l3_bytes", cpu.l3_bytes}}},
          {"isa", name(cpu.isa)},
          {"hardware_isa", name(cpu.hardware)},
+         {"features", words(core::features())},
          {"onednn", onednn},
          {"tune_cache", tune_cache.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(tune_cache)},
          {"code_generation", code_allowed}});
@@ -52,6 +62,7 @@ ExitCode run(bool json) {
              cpu.isa == cpu.hardware
                  ? ""
                  : fmt::format(" (REPLK_MAX_ISA; the hardware has {})", name(cpu.hardware)));
+  fmt::print("features         {}\n", to_string(core::features()));
   fmt::print("caches           L1d {}, L2 {}, L3 {}\n", readable_bytes(cpu.l1d_bytes),
              readable_bytes(cpu.l2_bytes), readable_bytes(cpu.l3_bytes));
   fmt::print("oneDNN           {}\n", onednn);

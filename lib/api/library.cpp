@@ -1,10 +1,12 @@
 // The library as a whole: version, errors, logging, threads, the machine.
+#include <cstddef>
 #include <cstdio>
 #include <forward_list>
 #include <mutex>
 
 #include "api/guard.hpp"
 #include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "core/log.hpp"
 #include "core/threads.hpp"
 #include "jit/code.hpp"
@@ -136,7 +138,7 @@ replk_status replk_get_tuning(replk_tuning* tuning) {
     replk_tuning filled = replk_tuning_default();
     filled.mode = static_cast<replk_tuning_mode>(settings.mode);
     filled.budget_seconds = settings.budget_seconds;
-    api::write(filled, tuning, "tuning");
+    api::write(filled, tuning, sizeof(filled), "tuning");
   });
 }
 
@@ -156,6 +158,7 @@ replk_status replk_get_cpu_info(replk_cpu_info* info) {
     filled.l1d_bytes = cpu.l1d_bytes;
     filled.l2_bytes = cpu.l2_bytes;
     filled.l3_bytes = cpu.l3_bytes;
-    api::write(filled, info, "info");
+    filled.features = core::features().bits();
+    api::write(filled, info, offsetof(replk_cpu_info, features), "info");
   });
 }

@@ -85,7 +85,7 @@ replk_status replk_model_get_info(const replk_model* model, replk_model_info* in
     filled.size = preprocessing.size;
     filled.crop_fraction = preprocessing.crop_fraction;
     filled.warp_from = preprocessing.warp_from;
-    api::write(filled, info, "info");
+    api::write(filled, info, sizeof(filled), "info");
   });
 }
 

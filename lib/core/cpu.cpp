@@ -5,13 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <sstream>
 
-#include "core/log.hpp"
+#include "core/features.hpp"
 
 namespace replk {
 
@@ -41,16 +40,6 @@ Leaf leaf(unsigned id, unsigned sub = 0) {
   return l;
 }
 
-std::uint64_t enabled_state() {  // XCR0: which registers the operating system saves
-  unsigned low, high;
-  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return (static_cast<std::uint64_t>(high) << 32) | low;
-}
-
-bool bit(unsigned word, int n) {
-  return (word >> n) & 1;
-}
-
 void read_identity(Cpu& c) {
   const Leaf zero = leaf(0), one = leaf(1);
   char vendor[13] = {};
@@ -72,19 +61,6 @@ void read_identity(Cpu& c) {
     c.brand = brand;
     c.brand.erase(0, c.brand.find_first_not_of(' '));
     c.brand.erase(c.brand.find_last_not_of(' ') + 1);
-  }
-}
-
-void read_isa(Cpu& c) {
-  const Leaf one = leaf(1), seven = leaf(7);
-  if (!bit(one.c, 27) || !bit(one.c, 28)) return;  // OSXSAVE, AVX
-  const std::uint64_t state = enabled_state();
-  if ((state & 6) != 6) return;
-  if (bit(one.c, 12) && bit(one.c, 29) && bit(seven.b, 5)) c.hardware = Isa::avx2;  // FMA, F16C, AVX2
-  const bool f = bit(seven.b, 16), dq = bit(seven.b, 17), bw = bit(seven.b, 30), vl = bit(seven.b, 31);
-  if (c.hardware == Isa::avx2 && f && dq && bw && vl && (state & 0xe6) == 0xe6) {
-    c.hardware = Isa::avx512;
-    c.avx512_bf16 = bit(leaf(7, 1).a, 5);
   }
 }
 
@@ -123,25 +99,16 @@ int allowed_cpus() {
   return count;
 }
 
-Isa lowered(Isa hardware) {
-  const char* cap = std::getenv("REPLK_MAX_ISA");
-  if (!cap || !*cap) return hardware;
-  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
-    if (name(isa) == cap) return std::min(isa, hardware);
-  log(LogLevel::warning, "REPLK_MAX_ISA is '{}', not one of portable, avx2, avx512: ignored", cap);
-  return hardware;
-}
-
 }  // namespace
 
 const Cpu& cpu() {
   static const Cpu instance = [] {
     Cpu c;
     read_identity(c);
-    read_isa(c);
     read_caches(c);
     c.cores = allowed_cpus();
-    c.isa = lowered(c.hardware);
+    c.hardware = isa_of(hardware_features());
+    c.isa = isa_of(hardware_features() & allowed_features());
     return c;
   }();
   return instance;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "core/threads.hpp"
 #include "dense/weights.hpp"
 
@@ -223,14 +224,24 @@ std::unique_ptr<Engine> make(const Layer& layer, PackedWeights& weights, const s
   return std::make_unique<OnednnEngine>(std::move(*pick.found), weights, dst_elements, threads);
 }
 
+/// Holds oneDNN to a set of features. Before the first primitive; a refusal is no error: less than the
+/// machine has is for tests.
+void hold_to(Features left) {
+  dnnl_cpu_isa_t isa = dnnl_cpu_isa_sse41;
+  if (left.has(Feature::avx2)) isa = dnnl_cpu_isa_avx2;
+  if (left.has(Feature::avx2 | Feature::avx_vnni)) isa = dnnl_cpu_isa_avx2_vnni;
+  if (left.has(Feature::avx2 | Feature::avx512)) isa = dnnl_cpu_isa_avx512_core;
+  if (left.has(Feature::avx512 | Feature::avx512_vnni)) isa = dnnl_cpu_isa_avx512_core_vnni;
+  if (left.has(Feature::avx512_vnni | Feature::avx512_bf16)) isa = dnnl_cpu_isa_avx512_core_bf16;
+  dnnl_set_max_cpu_isa(isa);
+}
+
 }  // namespace
 
 const dnnl::engine& onednn_engine() {
   static const dnnl::engine engine = [] {
-    // Before the first primitive; a lower instruction set than the machine's is for tests, so a refusal is no
-    // error.
-    if (core::cpu().isa == Isa::avx2 && core::cpu().hardware != Isa::avx2)
-      dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
+    const Features left = core::hardware_features() & core::allowed_features();
+    if (left != core::hardware_features()) hold_to(left);
     return dnnl::engine(dnnl::engine::kind::cpu, 0);
   }();
   return engine;

@@ -10,7 +10,7 @@
 
 namespace replk::dense {
 
-/// The process's one oneDNN engine, held to core::cpu().isa.
+/// The process's one oneDNN engine, held to what REPLK_MAX_ISA leaves of the CPU.
 const dnnl::engine& onednn_engine();
 
 /// Every primitive and implementation that can compute the layer, as choice texts, the analytic pick first.

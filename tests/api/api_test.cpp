@@ -40,7 +40,17 @@ TEST(Api, TellsTheMachine) {
   EXPECT_EQ(info.cores, replk_default_threads());
   EXPECT_LE(info.isa, info.hardware);
   EXPECT_NE(info.vendor[0], 0);
-  info.struct_size = 4;
+  EXPECT_EQ((info.features & REPLK_FEATURE_AVX2) != 0, info.isa >= REPLK_ISA_AVX2);
+  EXPECT_EQ((info.features & REPLK_FEATURE_AVX512) != 0, info.isa >= REPLK_ISA_AVX512);
+  // A program that was built with the first header has no room for features.
+  replk_cpu_info old{};
+  old.struct_size = offsetof(replk_cpu_info, features);
+  old.features = 0xabcd;
+  ASSERT_EQ(replk_get_cpu_info(&old), REPLK_OK);
+  EXPECT_EQ(old.features, 0xabcdu);
+  EXPECT_EQ(old.l1d_bytes, info.l1d_bytes);
+  EXPECT_EQ(old.struct_size, offsetof(replk_cpu_info, features));
+  info.struct_size = offsetof(replk_cpu_info, features) - 1;
   EXPECT_EQ(replk_get_cpu_info(&info), REPLK_INVALID_ARGUMENT);
   EXPECT_EQ(replk_get_cpu_info(nullptr), REPLK_INVALID_ARGUMENT);
 }

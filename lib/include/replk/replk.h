@@ -80,6 +80,18 @@ typedef enum replk_isa REPLK_INT {
   REPLK_ISA_AVX512 = 2
 } replk_isa;
 
+/* Bits of replk_cpu_info.features. */
+enum {
+  REPLK_FEATURE_AVX2 = 1 << 0,   /* AVX2, FMA and F16C */
+  REPLK_FEATURE_AVX512 = 1 << 1, /* AVX-512 F, BW, DQ, VL and CD */
+  REPLK_FEATURE_AVX_VNNI = 1 << 2,
+  REPLK_FEATURE_AVX512_VNNI = 1 << 3,
+  REPLK_FEATURE_AVX512_BF16 = 1 << 4,
+  REPLK_FEATURE_AMX_TILE = 1 << 5, /* tiles, where the kernel lets this process have them */
+  REPLK_FEATURE_AMX_BF16 = 1 << 6,
+  REPLK_FEATURE_AMX_INT8 = 1 << 7
+};
+
 typedef struct replk_cpu_info {
   size_t struct_size;
   char vendor[16], brand[64];
@@ -89,6 +101,7 @@ typedef struct replk_cpu_info {
   replk_isa isa;           /* the one in use: hardware, lowered by REPLK_MAX_ISA */
   int32_t code_generation; /* 0 where the system forbids executable memory */
   uint64_t l1d_bytes, l2_bytes, l3_bytes;
+  uint32_t features; /* in use: the hardware's that REPLK_MAX_ISA leaves (README), REPLK_FEATURE_... */
 } replk_cpu_info;
 
 /* Fills *info, whose struct_size is set. */
