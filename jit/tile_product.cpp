@@ -6,7 +6,7 @@
 #include <functional>
 #include <iterator>
 
-#include "jit/assembler.hpp"
+#include "jit/narrowing.hpp"
 
 namespace replk::jit {
 namespace {
@@ -33,17 +33,17 @@ const ShortGelu& gelu_form(Precision p) {
 /// latency.
 constexpr int vectors = 2;
 
-class TileProduct : public Assembler {
+class TileProduct : public NarrowingAssembler {
  public:
-  explicit TileProduct(const TileProductSpec& spec) : Assembler(Isa::avx512), spec_(spec) {}
+  explicit TileProduct(const TileProductSpec& spec) : NarrowingAssembler(spec.native_bf16), spec_(spec) {}
 
  private:
   const Reg64 arguments_ = rdi;
   const Reg64 a0_ = rsi, a1_ = rdx, a_stride_ = rcx, panel_ = r8, line_ = r9;
   const Reg64 count_ = r10;
-  const Reg64 done_ = r11, dst_ = r12, residual_ = r13, copy_ = r14, dst_stride_ = r15, copy_stride_ = rbx;
-  const Reg64 prefetch_ = rbp, later_ = rax;
-  const Opmask columns_[vectors] = {k1, k2}, all_columns_ = k3, nan_ = k4;
+  const Reg64 done_ = r11, dst_ = r12, residual_ = r13, copy_ = r14;
+  const Reg64 scratch_ = rax;
+  const Opmask columns_[vectors] = {k1, k2}, all_columns_ = k3;
 
   static Tmm sums(int row, int column) { return Tmm(2 * row + column); }
   static Tmm operand(int row) { return Tmm(4 + row); }
@@ -110,7 +110,6 @@ class TileProduct : public Assembler {
       for (int column = 0; column < 2; column++)
         tilestored(ptr[to + stride + column * tile_line], sums(row, column));
     }
-    mov(argument(offsetof(TileProductArguments, later)), later_);
   }
 
   void load_block() {
@@ -119,12 +118,10 @@ class TileProduct : public Assembler {
     mov(a_stride_, argument(offsetof(TileProductArguments, a_stride)));
     mov(panel_, argument(offsetof(TileProductArguments, panel)));
     mov(line_, tile_line);
-    mov(prefetch_, argument(offsetof(TileProductArguments, prefetch)));
-    mov(later_, argument(offsetof(TileProductArguments, later)));
   }
 
-  /// One step of the depth: four products, or of bf16x3 three times four. Low times low parts is left out: it
-  /// is below fp32's own rounding.
+  /// One step of the depth: four products, or of bf16x3 three times four. Low times low parts is left
+  /// out: 2^-18 of a product.
   void step() {
     constexpr int high = 0, low_operand = tile_line, low_weights = 2 * tile_bytes;
     load_operand(0, high);
@@ -149,13 +146,21 @@ class TileProduct : public Assembler {
     add(a0_, tile_step_bytes(spec_.precision));
     add(a1_, tile_step_bytes(spec_.precision));
     add(panel_, tile_step_panel(spec_.precision));
-    for (int i = 0; i < spec_.prefetch_lines; i++) prefetcht1(ptr[prefetch_ + i * tile_line]);
-    add(prefetch_, argument(offsetof(TileProductArguments, prefetch_advance)));
-    prefetcht1(ptr[later_]);
-    add(later_, argument(offsetof(TileProductArguments, later_advance)));
+    prefetch_later(spec_.prefetch_lines, offsetof(TileProductArguments, prefetch),
+                   offsetof(TileProductArguments, prefetch_advance));
+    prefetch_later(1, offsetof(TileProductArguments, later), offsetof(TileProductArguments, later_advance));
+  }
+  void prefetch_later(int lines, std::size_t pointer, std::size_t advance) {
+    if (lines == 0) return;
+    mov(scratch_, argument(pointer));
+    for (int i = 0; i < lines; i++) prefetcht1(ptr[scratch_ + i * tile_line]);
+    add(scratch_, argument(advance));
+    mov(argument(pointer), scratch_);
   }
   void load_operand(int row, int part) {
-    tileloadd(operand(row), ptr[(row == 0 ? a0_ : a1_) + a_stride_ + part]);
+    // Passes the L1 by as far as it can, where the panel's part stays for the next block: 58 to 74 % of the
+    // peak with a panel of 32 KiB.
+    tileloaddt1(operand(row), ptr[(row == 0 ? a0_ : a1_) + a_stride_ + part]);
   }
   void load_weights(int column, int part) {
     tileloadd(weights(column), ptr[panel_ + line_ + column * tile_bytes + part]);
@@ -174,17 +179,6 @@ class TileProduct : public Assembler {
   static Zmm u(int v) { return Zmm(vectors + v); }
   static Zmm p(int v) { return Zmm(2 * vectors + v); }
 
-  Zmm keep() { return Zmm(--first_constant_); }
-  Zmm keep(float value) {
-    const Zmm register_of_constant = keep();
-    load(register_of_constant, constant(value));
-    return register_of_constant;
-  }
-  Zmm keep_word(std::uint32_t word) {
-    const Zmm register_of_constant = keep();
-    load(register_of_constant, table(std::vector<std::uint32_t>(16, word)));
-    return register_of_constant;
-  }
   void keep_columns(Zmm (&pair)[vectors], std::size_t offset) {
     mov(count_, argument(offset));
     for (int v = 0; v < vectors; v++) {
@@ -198,8 +192,6 @@ class TileProduct : public Assembler {
     mov(dst_, argument(offsetof(TileProductArguments, dst)));
     mov(residual_, argument(offsetof(TileProductArguments, residual)));
     mov(copy_, argument(offsetof(TileProductArguments, copy)));
-    mov(dst_stride_, argument(offsetof(TileProductArguments, dst_stride)));
-    mov(copy_stride_, argument(offsetof(TileProductArguments, copy_stride)));
     mov(count_, argument(offsetof(TileProductArguments, columns)));
     kmovd(all_columns_, count_.cvt32());
     kmovw(columns_[0], count_.cvt32());
@@ -217,15 +209,9 @@ class TileProduct : public Assembler {
     if (spec_.copy == Element::u8) {
       keep_columns(scale_, offsetof(TileProductArguments, scale));
       keep_columns(offset_, offsetof(TileProductArguments, offset));
-      most_ = keep(255.0f);
-      order_ = keep();
-      load(order_, table({0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0}));
+      load_u8_constants();
     }
-    if (spec_.copy == Element::bf16 && !spec_.native_bf16) {
-      one_ = keep_word(1);
-      half_ = keep_word(0x7fff);
-      quiet_ = keep_word(0x00400000);
-    }
+    if (spec_.copy == Element::bf16) load_bf16_constants();
   }
 
   void finish_row() {
@@ -245,16 +231,26 @@ class TileProduct : public Assembler {
       for (int v = 0; v < vectors; v++)
         vmovups(u(v) | columns_[v] | T_z, ptr[residual_ + v * vector_bytes()]);
       for (int v = 0; v < vectors; v++) vaddps(x(v), x(v), u(v));
-      add(residual_, dst_stride_);
+      add(residual_, argument(offsetof(TileProductArguments, dst_stride)));
     }
     if (spec_.result) {
       for (int v = 0; v < vectors; v++) vmovups(ptr[dst_ + v * vector_bytes()] | columns_[v], x(v));
-      add(dst_, dst_stride_);
+      add(dst_, argument(offsetof(TileProductArguments, dst_stride)));
     }
-    if (spec_.copy == Element::u8) copy_u8();
-    if (spec_.copy == Element::bf16) copy_bf16();
-    if (spec_.copy != Element::f32) add(copy_, copy_stride_);
+    if (spec_.copy != Element::f32) store_copy();
     add(done_, tile_sums_line);
+  }
+
+  void store_copy() {
+    if (spec_.copy == Element::u8) {
+      for (int v = 0; v < vectors; v++) quantise(x(v), scale_[v], offset_[v]);
+      pack_u8(x(0), x(1));
+      vmovdqu8(ptr[copy_] | all_columns_, Ymm(x(0).getIdx()));
+    } else {
+      to_bf16(x(0), x(1), u(0), u(1));
+      vmovdqu16(ptr[copy_] | all_columns_, x(0));
+    }
+    add(copy_, argument(offsetof(TileProductArguments, copy_stride)));
   }
 
   /// The polynomial of core/gelu_short.hpp for this precision, its steps in its order.
@@ -281,40 +277,9 @@ class TileProduct : public Assembler {
     for (int v = 0; v < vectors; v++) vfnmadd231ps(x(v), u(v), p(v));
   }
 
-  /// clamp(round(fma(x, scale, offset)), 0, 255). A NaN stays one at the minimum, becomes the least integer
-  /// and ends as 0, like what is negative: the packs saturate.
-  void copy_u8() {
-    for (int v = 0; v < vectors; v++) vfmadd213ps(x(v), scale_[v], offset_[v]);
-    for (int v = 0; v < vectors; v++) vminps(x(v), most_, x(v));
-    for (int v = 0; v < vectors; v++) vcvtps2dq(x(v) | T_rn_sae, x(v));
-    vpackusdw(x(0), x(0), x(1));
-    vpackuswb(x(0), x(0), x(0));
-    vpermd(x(0), order_, x(0));  // packs work within 128 bits
-    vmovdqu8(ptr[copy_] | all_columns_, Ymm(x(0).getIdx()));
-  }
-
-  void copy_bf16() {
-    if (spec_.native_bf16) {
-      vcvtne2ps2bf16(x(0), x(1), x(0));
-      vmovdqu16(ptr[copy_] | all_columns_, x(0));
-      return;
-    }
-    for (int v = 0; v < vectors; v++) {
-      vpsrld(u(v), x(v), 16);
-      vpandd(u(v), u(v), one_);
-      vpaddd(u(v), u(v), half_);
-      vpaddd(u(v), u(v), x(v));
-      vcmpunordps(nan_, x(v), x(v));
-      vpord(u(v) | nan_, x(v), quiet_);
-      vpsrld(u(v), u(v), 16);
-      vpmovdw(ptr[copy_ + v * vector_bytes() / 2] | columns_[v], u(v));
-    }
-  }
-
   TileProductSpec spec_;
-  int first_constant_ = 32;
   Zmm multiplier_[vectors], bias_[vectors], scale_[vectors], offset_[vectors];
-  Zmm zero_, limit_, middle_, square_, most_, order_, one_, half_, quiet_;
+  Zmm zero_, limit_, middle_, square_;
   std::vector<Zmm> coefficients_;
 };
 
