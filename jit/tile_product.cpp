@@ -6,6 +6,8 @@
 #include <functional>
 #include <iterator>
 
+#include "core/gelu.hpp"
+#include "jit/gelu.hpp"
 #include "jit/narrowing.hpp"
 
 namespace replk::jit {
@@ -18,16 +20,6 @@ using Xbyak::Tmm;
 using Xbyak::Xmm;
 using Xbyak::Ymm;
 using Xbyak::Zmm;
-
-struct ShortGelu {
-  float limit;
-  std::vector<float> coefficients;
-};
-const ShortGelu& gelu_form(Precision p) {
-  static const ShortGelu five{4.0f, {0.1f, 0.1f, 0.1f, 0.1f, 0.1f, 0.1f}}, two{3.2f, {0.1f, 0.1f, 0.1f}},
-      full{5.5f, std::vector<float>(15, 0.01f)};
-  return p == Precision::int8 ? two : p == Precision::bf16 ? five : full;
-}
 
 /// Vectors of a row of sums: every step of the epilogue is written for both, so that one hides the other's
 /// latency.
@@ -253,27 +245,33 @@ class TileProduct : public NarrowingAssembler {
     add(copy_, argument(offsetof(TileProductArguments, copy_stride)));
   }
 
-  /// The polynomial of core/gelu_short.hpp for this precision, its steps in its order.
   void load_gelu() {
-    const ShortGelu& form = gelu_form(spec_.precision);
     zero_ = keep();
     zero(zero_);
-    limit_ = keep(form.limit);
-    middle_ = keep(form.limit / 2);
-    square_ = keep(form.limit * form.limit / 4);
-    for (const float c : form.coefficients) coefficients_.push_back(keep(c));
+    const bool precise = spec_.precision == Precision::bf16x3;
+    limit_ = keep(precise ? gelu_limit : core::narrow_gelu_limit);
+    if (precise) {
+      middle_ = keep(gelu_limit / 2);
+      square_ = keep(gelu_limit * gelu_limit / 4);
+      for (const float c : gelu_coefficients) coefficients_.push_back(keep(c));
+    } else {
+      for (const float c : core::narrow_gelu_coefficients) coefficients_.push_back(keep(c));
+    }
   }
 
   void gelu() {
     constexpr int least_magnitude = 2;  // of vrangeps: the smaller of both magnitudes, its sign cleared
     constexpr int positive = 2 << 2;
     for (int v = 0; v < vectors; v++) vrangeps(u(v), x(v), limit_, least_magnitude | positive);
-    for (int v = 0; v < vectors; v++) vsubps(u(v), u(v), middle_);
+    // A NaN counts as the limit there, and stays one here.
+    for (int v = 0; v < vectors; v++) vmaxps(x(v), zero_, x(v));
+    if (spec_.precision == Precision::bf16x3)
+      for (int v = 0; v < vectors; v++) vsubps(u(v), u(v), middle_);
     for (int v = 0; v < vectors; v++) vmovaps(p(v), coefficients_.back());
     for (std::size_t i = coefficients_.size() - 1; i-- > 0;)
       for (int v = 0; v < vectors; v++) vfmadd213ps(p(v), u(v), coefficients_[i]);
-    for (int v = 0; v < vectors; v++) vfnmadd213ps(u(v), u(v), square_);
-    for (int v = 0; v < vectors; v++) vmaxps(x(v), zero_, x(v));  // here a NaN stays
+    if (spec_.precision == Precision::bf16x3)
+      for (int v = 0; v < vectors; v++) vfnmadd213ps(u(v), u(v), square_);
     for (int v = 0; v < vectors; v++) vfnmadd231ps(x(v), u(v), p(v));
   }
 
