@@ -31,7 +31,8 @@ class TileProduct : public NarrowingAssembler {
 
  private:
   const Reg64 arguments_ = rdi;
-  const Reg64 a0_ = rsi, a1_ = rdx, a_stride_ = rcx, panel_ = r8, line_ = r9;
+  const Reg64 a0_ = rsi, a1_ = rdx, a_stride_ = rcx, line_ = r9;
+  const Reg64 weights_[2] = {r8, r15}, low_weights_[2] = {rbx, rbp};
   const Reg64 count_ = r10;
   const Reg64 done_ = r11, dst_ = r12, residual_ = r13, copy_ = r14;
   const Reg64 scratch_ = rax;
@@ -41,6 +42,7 @@ class TileProduct : public NarrowingAssembler {
   static Tmm operand(int row) { return Tmm(4 + row); }
   static Tmm weights(int column) { return Tmm(6 + column); }
 
+  bool three() const { return spec_.precision == Precision::bf16x3; }
   bool int8() const { return spec_.precision == Precision::int8; }
   Xbyak::Address argument(std::size_t offset) const { return qword[arguments_ + offset]; }
 
@@ -108,36 +110,43 @@ class TileProduct : public NarrowingAssembler {
     mov(a0_, argument(offsetof(TileProductArguments, a0)));
     mov(a1_, argument(offsetof(TileProductArguments, a1)));
     mov(a_stride_, argument(offsetof(TileProductArguments, a_stride)));
-    mov(panel_, argument(offsetof(TileProductArguments, panel)));
+    mov(weights_[0], argument(offsetof(TileProductArguments, weights0)));
+    mov(weights_[1], argument(offsetof(TileProductArguments, weights1)));
+    for (int column = 0; column < 2 && three(); column++) {
+      mov(low_weights_[column], weights_[column]);
+      add(low_weights_[column], argument(offsetof(TileProductArguments, low_weights)));
+    }
     mov(line_, tile_line);
   }
 
   /// One step of the depth: four products, or of bf16x3 three times four. Low times low parts is left
   /// out: 2^-18 of a product.
   void step() {
-    constexpr int high = 0, low_operand = tile_line, low_weights = 2 * tile_bytes;
+    constexpr int high = 0, low = tile_line;
     load_operand(0, high);
-    load_weights(0, high);
+    load_weights(0, weights_);
     multiply(0, 0);
-    load_weights(1, high);
+    load_weights(1, weights_);
     multiply(0, 1);
     load_operand(1, high);
     multiply(1, 0);
     multiply(1, 1);
-    if (spec_.precision == Precision::bf16x3) {
+    if (three()) {
       for (int row = 0; row < 2; row++) {
-        load_operand(row, low_operand);
+        load_operand(row, low);
         for (int column = 0; column < 2; column++) multiply(row, column);
       }
-      for (int column = 0; column < 2; column++) load_weights(column, low_weights);
+      for (int column = 0; column < 2; column++) load_weights(column, low_weights_);
       for (int row = 0; row < 2; row++) {
         load_operand(row, high);
         for (int column = 0; column < 2; column++) multiply(row, column);
       }
     }
-    add(a0_, tile_step_bytes(spec_.precision));
-    add(a1_, tile_step_bytes(spec_.precision));
-    add(panel_, tile_step_panel(spec_.precision));
+    for (const Reg64& a : {a0_, a1_}) add(a, tile_step_bytes(spec_.precision));
+    for (int column = 0; column < 2; column++) {
+      add(weights_[column], tile_bytes);
+      if (three()) add(low_weights_[column], tile_bytes);
+    }
     prefetch_later(spec_.prefetch_lines, offsetof(TileProductArguments, prefetch),
                    offsetof(TileProductArguments, prefetch_advance));
     prefetch_later(1, offsetof(TileProductArguments, later), offsetof(TileProductArguments, later_advance));
@@ -154,8 +163,8 @@ class TileProduct : public NarrowingAssembler {
     // peak with a panel of 32 KiB.
     tileloaddt1(operand(row), ptr[(row == 0 ? a0_ : a1_) + a_stride_ + part]);
   }
-  void load_weights(int column, int part) {
-    tileloadd(weights(column), ptr[panel_ + line_ + column * tile_bytes + part]);
+  void load_weights(int column, const Reg64 (&parts)[2]) {
+    tileloadd(weights(column), ptr[parts[column] + line_]);
   }
   void multiply(int row, int column) {
     if (int8())
@@ -248,9 +257,8 @@ class TileProduct : public NarrowingAssembler {
   void load_gelu() {
     zero_ = keep();
     zero(zero_);
-    const bool precise = spec_.precision == Precision::bf16x3;
-    limit_ = keep(precise ? gelu_limit : core::narrow_gelu_limit);
-    if (precise) {
+    limit_ = keep(three() ? gelu_limit : core::narrow_gelu_limit);
+    if (three()) {
       middle_ = keep(gelu_limit / 2);
       square_ = keep(gelu_limit * gelu_limit / 4);
       for (const float c : gelu_coefficients) coefficients_.push_back(keep(c));
@@ -265,12 +273,12 @@ class TileProduct : public NarrowingAssembler {
     for (int v = 0; v < vectors; v++) vrangeps(u(v), x(v), limit_, least_magnitude | positive);
     // A NaN counts as the limit there, and stays one here.
     for (int v = 0; v < vectors; v++) vmaxps(x(v), zero_, x(v));
-    if (spec_.precision == Precision::bf16x3)
+    if (three())
       for (int v = 0; v < vectors; v++) vsubps(u(v), u(v), middle_);
     for (int v = 0; v < vectors; v++) vmovaps(p(v), coefficients_.back());
     for (std::size_t i = coefficients_.size() - 1; i-- > 0;)
       for (int v = 0; v < vectors; v++) vfmadd213ps(p(v), u(v), coefficients_[i]);
-    if (spec_.precision == Precision::bf16x3)
+    if (three())
       for (int v = 0; v < vectors; v++) vfnmadd213ps(u(v), u(v), square_);
     for (int v = 0; v < vectors; v++) vfnmadd231ps(x(v), u(v), p(v));
   }

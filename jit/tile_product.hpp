@@ -1,4 +1,4 @@
-// The inner kernel of a matrix product by AMX tiles: a block of up to 32 rows by a panel of 32 outputs, and
+// The inner kernel of a matrix product by AMX tiles: a block of up to 32 rows by 32 outputs, and
 // meanwhile what becomes of the block before.
 #pragma once
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace replk::jit {
 constexpr int tile_rows = 16;        // of a tile, at most
 constexpr int tile_line = 64;        // bytes of a tile's row
 constexpr int tile_bytes = 1024;     // of a whole tile
-constexpr int tile_panel = 32;       // outputs of a packed panel: two tiles side by side
+constexpr int tile_panel = 32;       // outputs of a block: two tiles side by side
 constexpr int tile_block_rows = 32;  // rows of a block, at most: two tiles below each other
 constexpr int tile_sums_line = 128;  // bytes of a row of a block's sums: tile_panel floats or int32
 
@@ -24,12 +24,13 @@ constexpr int tile_sums_line = 128;  // bytes of a row of a block's sums: tile_p
 constexpr int tile_step(Precision precision) {
   return precision == Precision::int8 ? 64 : 32;
 }
-/// Bytes that a step takes from a row of the operand, and from a panel.
+/// Bytes that a step takes from a row of the operand.
 constexpr int tile_step_bytes(Precision precision) {
   return precision == Precision::bf16x3 ? 2 * tile_line : tile_line;
 }
-constexpr int tile_step_panel(Precision precision) {
-  return precision == Precision::bf16x3 ? 4 * tile_bytes : 2 * tile_bytes;
+/// Tiles of weights that a step multiplies: two outputs' tiles, of bf16x3 the high and the low parts of both.
+constexpr int tile_step_weights(Precision precision) {
+  return precision == Precision::bf16x3 ? 4 : 2;
 }
 
 struct TileProductSpec {
@@ -46,14 +47,18 @@ struct TileProductSpec {
   std::string text() const;
 };
 
-/// One run. The block's sums: sums[r][o] = start[r][o] + sum over k of a[r][k] * panel[k][o], in int32 (int8)
-/// or fp32. The block before ("done"): y = sums (int8: fma(sums, multiplier, bias)), activation, residual;
-/// dst = y, copy = its narrow form.
+/// One run. The block's sums: sums[r][o] = start[r][o] + sum over k of a[r][k] * weights[k][o], in int32
+/// (int8) or fp32. The block before ("done"): y = sums (int8: fma(sums, multiplier, bias)), activation,
+/// residual; dst = y, copy = its narrow form.
 struct TileProductArguments {
   // Rows of the operand that the two tiles start with, which may overlap; whole steps are read of each.
   const void *a0, *a1;
   std::int64_t a_stride;  // bytes
-  const void* panel;      // [steps][tile_step_panel]
+  // Tiles of weights one after the other, a step each: of outputs 0 to 15 and 16 to 31. Row r of a tile is 16
+  // outputs by a word of inputs, 2 (bf16) or 4 (int8) of them. bf16x3: high parts; the low ones lie
+  // `low_weights` bytes behind.
+  const void *weights0, *weights1;
+  std::int64_t low_weights;
   // What sums start from, for both tiles, and bytes between rows: 0 for the same row (a bias) again.
   const void *start0, *start1;
   std::int64_t start_stride;

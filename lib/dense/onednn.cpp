@@ -123,19 +123,18 @@ class OnednnEngine final : public Engine {
   std::string implementation() const override { return found_.implementation; }
   std::size_t scratch_bytes() const override { return found_.scratchpad.get_size(); }
 
-  void run(const float* src, float* dst, const float* residual, void* scratch,
-           std::span<const std::byte>) const override {
-    if (residual && residual != dst) {
+  void run(const LinearRun& r) const override {
+    if (r.residual && r.residual != r.dst) {
       constexpr std::int64_t chunk = 1 << 16;
       core::parallel_for((dst_elements_ + chunk - 1) / chunk, threads_, [&](std::int64_t i, int) {
         const std::int64_t begin = i * chunk, end = std::min(dst_elements_, begin + chunk);
-        std::copy(residual + begin, residual + end, dst + begin);
+        std::copy(r.residual + begin, r.residual + end, r.dst + begin);
       });
     }
     std::unique_ptr<Arguments> a = acquire();
-    a->src.set_data_handle(const_cast<float*>(src));
-    a->dst.set_data_handle(dst);
-    a->scratchpad.set_data_handle(scratch);
+    a->src.set_data_handle(const_cast<void*>(r.src));
+    a->dst.set_data_handle(r.dst);
+    a->scratchpad.set_data_handle(r.scratch);
     const std::array<dnnl_exec_arg_t, 5> arguments{{{DNNL_ARG_SRC, a->src.get()},
                                                     {DNNL_ARG_WEIGHTS, a->weights.get()},
                                                     {DNNL_ARG_DST, a->dst.get()},

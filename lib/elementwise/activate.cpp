@@ -1,7 +1,8 @@
 #include <algorithm>
 
+#include "core/dispatch.hpp"
+#include "core/gelu.hpp"
 #include "core/threads.hpp"
-#include "elementwise/dispatch.hpp"
 #include "elementwise/elementwise.hpp"
 #include "elementwise/gradient.hpp"
 

@@ -2,8 +2,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/dispatch.hpp"
+#include "core/gelu.hpp"
 #include "core/threads.hpp"
-#include "elementwise/dispatch.hpp"
 #include "elementwise/elementwise.hpp"
 #include "elementwise/gradient.hpp"
 

@@ -21,6 +21,7 @@
 #include "core/gelu.hpp"
 #include "core/half.hpp"
 #include "core/quantise.hpp"
+#include "jit/tile_product.hpp"
 #include "tests/guarded.hpp"
 #include "tests/support/tile_interpreter.hpp"
 
@@ -54,27 +55,27 @@ class Tiles : public testing::Test {
 
 class Amx : public Tiles, public testing::WithParamInterface<Precision> {};
 
-/// Those that the vector code may use; the tiles it needs are there or interpreted.
-Features vector_features(bool native_bf16) {
-  const bool has = core::hardware_features().has(Feature::avx512_bf16);
-  return native_bf16 && has ? Features(Feature::avx512_bf16) : Features{};
+/// What the engine is given: the tiles are there or interpreted.
+Features features(bool native_bf16) {
+  const Features has = core::hardware_features() | Feature::amx_tile | Feature::amx_bf16 | Feature::amx_int8;
+  return native_bf16 ? has : Features(has.bits() & ~Features(Feature::avx512_bf16).bits());
 }
 
 struct Case {
-  TileLayer layer;
-  TileBlocking blocking;
+  Linear layer;
+  int depth = 64, rows = 64;  // of the choice
   int threads = 1;
-  bool bias = true, in_place = true, native_bf16 = true, nan_row = false;
+  bool in_place = true, native_bf16 = true, nan_row = false;
 
   std::string text() const {
-    const TileLayer& l = layer;
+    const Linear& l = layer;
     return std::string(name(l.precision)) + " " + std::to_string(l.rows) + "x" + std::to_string(l.inputs) +
            "x" + std::to_string(l.outputs) + " activation " + std::to_string(int(l.activation)) +
            " residual " + std::to_string(l.residual) + " result " + std::to_string(l.result) + " src " +
            std::string(name(l.src)) + " copy " + std::string(name(l.copy)) + " depth " +
-           std::to_string(blocking.depth) + " rows " + std::to_string(blocking.rows) + " threads " +
-           std::to_string(threads) + " bias " + std::to_string(bias) + " native " +
-           std::to_string(native_bf16) + " nan " + std::to_string(nan_row);
+           std::to_string(depth) + " rows " + std::to_string(rows) + " threads " + std::to_string(threads) +
+           " bias " + std::to_string(l.bias) + " native " + std::to_string(native_bf16) + " nan " +
+           std::to_string(nan_row);
   }
 };
 
@@ -105,26 +106,21 @@ class Trial {
         other(results * 4, side, random_() % 16 * 4);
     std::memcpy(src.as(), src_.data(), src_.size());
     std::memcpy(c_.in_place ? dst.as() : other.as(), residual_.data(), results * 4);
-    auto panels = std::make_shared<const TilePanels>(
-        l_.precision == Precision::int8 ? tile_panels(l_.inputs, l_.outputs, int8_weights_)
-                                        : tile_panels(l_.precision, l_.inputs, l_.outputs, weights_));
-    TileConstants constants;
-    constants.bias = bias_;
-    constants.multiplier = multiplier_;
-    constants.src_scale = src_scale_;
-    constants.src_offset = src_offset_;
-    constants.copy_scale = copy_scale_;
-    constants.copy_offset = copy_offset_;
-    const TileProduct product(l_, panels, constants, c_.blocking, c_.threads,
-                              vector_features(c_.native_bf16));
-    Guarded scratch(core::round_up(product.scratch_bytes(), 64), Side::end);
+    NarrowWeights weights =
+        l_.precision == Precision::int8
+            ? NarrowWeights(l_.outputs, l_.inputs, Int8Weights{int8_weights_, multiplier_, bias_, &input_})
+            : NarrowWeights(l_.outputs, l_.inputs, l_.precision, weights_, bias_);
+    const std::string choice = "amx depth=" + std::to_string(c_.depth) + " rows=" + std::to_string(c_.rows);
+    const auto product = amx_linear(l_, weights, copy_, choice, c_.threads, features(c_.native_bf16));
+    ASSERT_TRUE(product);
+    Guarded scratch(core::round_up(product->scratch_bytes(), 64), Side::end);
     test::poison();
-    product.run({src.as(),
-                 l_.result ? dst.as<float>() : nullptr,
-                 copy.as(),
-                 l_.residual ? (c_.in_place ? dst.as<float>() : other.as<float>()) : nullptr,
-                 scratch.as(),
-                 {}});
+    product->run({src.as(),
+                  l_.result ? dst.as<float>() : nullptr,
+                  copy.as(),
+                  l_.residual ? (c_.in_place ? dst.as<float>() : other.as<float>()) : nullptr,
+                  scratch.as(),
+                  {}});
     ASSERT_TRUE(src.intact() && dst.intact() && copy.intact() && other.intact() && scratch.intact());
     got_.assign(dst.as<float>(), dst.as<float>() + results);
     copied_.assign(copy.as<unsigned char>(), copy.as<unsigned char>() + copy.bytes());
@@ -147,14 +143,14 @@ class Trial {
     }
     const bool int8 = l_.precision == Precision::int8;
     for (int o = 0; o < l_.outputs; o++) {
-      if (c_.bias || int8) bias_.push_back(number());
+      if (l_.bias) bias_.push_back(number());
       if (int8) multiplier_.push_back((1 + number() / 2) / (127.0f * 64 * std::sqrt(float(l_.inputs))));
-      copy_scale_.push_back(60 * (1 + number() / 2));
-      copy_offset_.push_back(100 + 40 * number());
+      copy_.scale.push_back(60 * (1 + number() / 2));
+      copy_.offset.push_back(100 + 40 * number());
     }
     for (int i = 0; i < l_.inputs; i++) {
-      src_scale_.push_back(100 * (1 + number() / 2));
-      src_offset_.push_back(128 + 30 * number());
+      input_.scale.push_back(100 * (1 + number() / 2));
+      input_.offset.push_back(128 + 30 * number());
     }
   }
 
@@ -169,7 +165,7 @@ class Trial {
       if (std::int64_t(i / l_.inputs) == nan_at_) x = std::numeric_limits<float>::quiet_NaN();
       const std::uint8_t q = l_.src == Element::u8
                                  ? std::uint8_t(random_())
-                                 : core::quantise(x, src_scale_[column], src_offset_[column], fused);
+                                 : core::quantise(x, input_.scale[column], input_.offset[column], fused);
       const core::Bf16 narrow = core::from_float<core::Bf16>(x);
       const void* const from = l_.src == Element::f32  ? static_cast<const void*>(&x)
                                : l_.src == Element::u8 ? static_cast<const void*>(&q)
@@ -261,7 +257,7 @@ class Trial {
   }
 
   bool right_u8(const Expected& e, std::size_t at, int o) const {
-    const float scale = copy_scale_[o], offset = copy_offset_[o];
+    const float scale = copy_.scale[o], offset = copy_.offset[o];
     if (l_.precision == Precision::int8)
       return copied_[at] == core::quantise(rounded(e, at), scale, offset, fused);
     if (std::isnan(e.value)) return copied_[at] == 0;
@@ -270,9 +266,10 @@ class Trial {
   }
 
   Case c_;
-  TileLayer l_;
+  Linear l_;
   std::mt19937 random_;
-  std::vector<float> weights_, bias_, multiplier_, copy_scale_, copy_offset_, src_scale_, src_offset_;
+  std::vector<float> weights_, bias_, multiplier_;
+  Quantiser input_, copy_;
   std::vector<std::int8_t> int8_weights_;
   std::vector<std::byte> src_;
   std::vector<float> operand_, residual_, got_;
@@ -284,7 +281,7 @@ Case random_case(Precision precision, std::mt19937& random) {
   const auto up_to = [&](int most) { return 1 + int(random() % unsigned(most)); };
   const auto coin = [&] { return random() % 2 == 0; };
   Case c;
-  TileLayer& l = c.layer;
+  Linear& l = c.layer;
   l.precision = precision;
   l.rows = coin() ? up_to(40) : up_to(130);
   const int step = jit::tile_step(precision);
@@ -296,9 +293,10 @@ Case random_case(Precision precision, std::mt19937& random) {
   l.src = coin() && precision != Precision::bf16x3 ? own : Element::f32;
   l.copy = Element(random() % 3);
   l.result = l.copy == Element::f32 || coin();
-  c.blocking = {up_to(4) * step, up_to(150)};
+  c.depth = up_to(4) * step;
+  c.rows = up_to(150);
   c.threads = up_to(4);
-  c.bias = coin();
+  l.bias = precision == Precision::int8 || coin();
   c.in_place = coin() && l.result;
   c.native_bf16 = coin();
   c.nan_row = precision != Precision::int8 && coin();
@@ -343,15 +341,16 @@ TEST_F(Tiles, ThreeProductsAreNearlyFp32) {
       y(std::size_t(rows) * outputs);
   for (float& x : a) x = normal(random);
   for (float& x : w) x = normal(random);
-  TileLayer layer;
+  Linear layer;
   layer.precision = Precision::bf16x3;
   layer.rows = rows;
   layer.inputs = inputs;
   layer.outputs = outputs;
-  auto panels = std::make_shared<const TilePanels>(tile_panels(layer.precision, inputs, outputs, w));
-  const TileProduct product(layer, panels, {}, {512, 1000}, 1, vector_features(true));
-  core::Buffer<std::byte> scratch(product.scratch_bytes());
-  product.run({a.data(), y.data(), nullptr, nullptr, scratch.data(), {}});
+  layer.bias = false;
+  NarrowWeights weights(outputs, inputs, layer.precision, w, {});
+  const auto product = amx_linear(layer, weights, {}, "amx depth=512 rows=1000", 1, features(true));
+  core::Buffer<std::byte> scratch(product->scratch_bytes());
+  product->run({a.data(), y.data(), nullptr, nullptr, scratch.data(), {}});
   double squares = 0, errors = 0;
   for (int r = 0; r < rows; r++)
     for (int o = 0; o < outputs; o++) {
