@@ -54,7 +54,7 @@ inline float narrow_gelu(float x, Fma fma) {
   const float t = min_second(narrow_gelu_limit, __builtin_fabsf(x));
   float p = narrow_gelu_coefficients[narrow_gelu_terms - 1];
   for (int i = narrow_gelu_terms - 2; i >= 0; i--) p = fma(p, t, narrow_gelu_coefficients[i]);
-  return fma(-t, p, max_second(0.0f, x));
+  return fma(-t, p, max_second(x, 0.0f));
 }
 
 /// The derivative of gelu(): that of the polynomial, within 1e-6 of gelu's own. At 0 it is 0.5; from 6 on 1

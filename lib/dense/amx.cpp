@@ -50,8 +50,7 @@ bool parse(const std::string& text, Blocking& blocking) {
 
 bool suffice(const Linear& l, Features features) {
   const Features product = l.precision == Precision::int8 ? Feature::amx_int8 : Feature::amx_bf16;
-  return l.precision != Precision::fp32 && features.has(Feature::avx512 | Feature::amx_tile | product) &&
-         jit::code_allowed();
+  return l.precision != Precision::fp32 && features.has(Feature::avx512 | Feature::amx_tile | product);
 }
 
 /// Tiles as NarrowWeights packs them: 16 outputs side by side, words of inputs, whole steps.

@@ -98,9 +98,17 @@ void expect_near(const NarrowCase& c, const NarrowCase::Bounds& wanted, const Wr
   }
 }
 
+/// Of every instruction that may be used here, not only of the fastest, and in blocks of few rows as well.
 std::vector<std::string> every_choice(const Linear& l, int threads) {
   std::vector<std::string> all = narrow_choices(l, threads, core::features());
-  if (all.back() != "plain") all.push_back("plain");
+  const std::pair<const char*, Features> dots[] = {
+      {"avx2", Feature::avx2},
+      {"avx512", Feature::avx2 | Feature::avx512},
+      {"avx_vnni", Feature::avx2 | Feature::avx_vnni},
+  };
+  for (const auto& [dot, needs] : dots)
+    if (core::features().has(needs) && (l.precision == Precision::int8 || dot != std::string("avx_vnni")))
+      all.push_back(std::string("product dot=") + dot + " rows=13");
   return all;
 }
 
