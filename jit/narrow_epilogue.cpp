@@ -98,9 +98,10 @@ void NarrowEpilogue::write_u8(const std::vector<Sums>& row, int columns, const X
     load(temporary, channel(at.channels, scale_row, s.v));
     vfmadd213ps(s.x, temporary, channel(at.channels, offset_row, s.v));
     vmaxps(s.x, s.x, constant(0));  // a NaN becomes 0
-    vminps(s.x, s.x, constant(255));
+    if (!wide()) vminps(s.x, s.x, constant(255));
     vcvtps2dq(s.x, s.x);
-    if (wide()) vpmovdb(masked(ptr[at.copy + s.v * lanes()], count(columns, s.v)), s.x);
+    // What is too large for an integer becomes 2^31, which saturates as well.
+    if (wide()) vpmovusdb(masked(ptr[at.copy + s.v * lanes()], count(columns, s.v)), s.x);
   }
   if (wide()) return;
   const Xmm low(row[0].x.getIdx()), high(temporary.getIdx());

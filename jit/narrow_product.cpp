@@ -35,7 +35,7 @@ class NarrowProduct : public NarrowEpilogue {
   Xmm weights(int v) const { return vec(registers() - 1 - v); }
   Xmm pixel(int row) const { return vec(registers() - 1 - vectors_of_panel - row % 2); }
   Xbyak::Address argument(std::size_t offset) const { return qword[arguments_ + offset]; }
-  Xbyak::Address waiting(int i) const { return ptr[rsp + i * vector_bytes()]; }
+  Xbyak::Address waiting(int i) const { return ptr[b_ + i * vector_bytes()]; }
   /// Of one vector's weights in a panel.
   int weight_bytes() const { return spec_.dot == NarrowDot::vpmaddwd ? vector_bytes() / 2 : vector_bytes(); }
 
@@ -48,21 +48,16 @@ class NarrowProduct : public NarrowEpilogue {
     mov(a_stride_, argument(offsetof(NarrowProductArguments, a_stride)));
     mov(dst_stride_, argument(offsetof(NarrowProductArguments, dst_stride)));
     mov(prefetch_, argument(offsetof(NarrowProductArguments, prefetch)));
-    const int bytes = spec_.chain > 0 ? accumulators() * vector_bytes() : 0;
-    sub(rsp, bytes);
     Label tile;
     L(tile);
-    prefetch_next_rows();
+    if (spec_.last) prefetch_next_rows();
     start();
-    if (spec_.chain > 0)
-      sum_in_parts();
-    else
-      sum(argument(offsetof(NarrowProductArguments, steps)));
-    finish_tile();
+    sum();
+    join();
+    if (spec_.last) finish_tile();
     for (int r = 0; r < spec_.rows; r++) add(a_, a_stride_);
     dec(argument(offsetof(NarrowProductArguments, tiles)));
     jnz(tile, T_NEAR);
-    add(rsp, bytes);
     epilogue();
   }
 
@@ -101,31 +96,20 @@ class NarrowProduct : public NarrowEpilogue {
     }
   }
 
-  void sum_in_parts() {
-    const auto left = argument(offsetof(NarrowProductArguments, left));
-    mov(depth_, argument(offsetof(NarrowProductArguments, steps)));
-    mov(left, depth_);
-    zero(vec(0));
-    for (int i = 0; i < accumulators(); i++) store(waiting(i), vec(0));
-    Label part, last;
-    L(part);
-    mov(depth_, spec_.chain);
-    cmp(depth_, left);
-    cmovg(depth_, left);
-    sub(left, depth_);
-    sum(depth_);
-    for (int i = 0; i < accumulators(); i++) vaddps(vec(i), vec(i), waiting(i));
-    cmp(left, 0);
-    je(last, T_NEAR);
-    for (int i = 0; i < accumulators(); i++) store(waiting(i), vec(i));
-    jmp(part, T_NEAR);
-    L(last);
+  /// The parts before join the sums; what is not the last waits again.
+  void join() {
+    if (spec_.first && spec_.last) return;
+    mov(b_, argument(offsetof(NarrowProductArguments, waiting)));
+    for (int i = 0; !spec_.first && i < accumulators(); i++) vaddps(vec(i), vec(i), waiting(i));
+    for (int i = 0; !spec_.last && i < accumulators(); i++) store(waiting(i), vec(i));
+    add(b_, accumulators() * vector_bytes());
+    mov(argument(offsetof(NarrowProductArguments, waiting)), b_);
   }
 
-  void sum(const Xbyak::Operand& steps) {
+  void sum() {
     for (int i = 0; i < accumulators(); i++) zero(vec(i));
     Label four, rest, single, done;
-    if (steps.isMEM()) mov(depth_, steps);
+    mov(depth_, argument(offsetof(NarrowProductArguments, steps)));
     sub(depth_, unroll);
     jl(rest, T_NEAR);
     align(32);
@@ -222,8 +206,8 @@ class NarrowProduct : public NarrowEpilogue {
 
 std::string NarrowProductSpec::text() const {
   static const char* const dots[] = {"vpdpbusd", "vpdpbusd-vex", "vpmaddwd", "vdpbf16ps", "fma"};
-  return fmt::format("narrow {} {} tile={}x{} chain={} {}", name(isa), dots[static_cast<int>(dot)], rows,
-                     columns, chain, outputs.text());
+  return fmt::format("narrow {} {} tile={}x{} part={}{} {}", name(isa), dots[static_cast<int>(dot)], rows,
+                     columns, first ? "first" : "", last ? "last" : "", outputs.text());
 }
 
 std::vector<std::uint8_t> generate(const NarrowProductSpec& spec) {

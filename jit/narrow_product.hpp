@@ -33,9 +33,9 @@ struct NarrowProductSpec {
   NarrowDot dot = NarrowDot::vpmaddwd;
   int rows = 6;      // of the tile: 1..gemm_max_rows(isa)
   int columns = 16;  // that are computed: 1..gemm_panel(isa), the panel being packed with zeros behind them
-  /// fp32 sums of more steps than this are made in parts, which wait on the stack: the error of a chain grows
-  /// with its length. A multiple of 4; 0: one chain.
-  int chain = 0;
+  /// A long reduction of fp32 sums is made in parts, since the error of a chain grows with its length: what
+  /// came of the parts before waits in memory, and only the last part is finished.
+  bool first = true, last = true;
   NarrowOutputs outputs;
 
   std::string text() const;
@@ -55,7 +55,7 @@ struct NarrowProductArguments {
   std::int64_t prefetch_step;                      // bytes, for each gemm_unroll steps in each tile
   const char* later;        // the same for what another layer will read: one line each time; where
   std::int64_t later_step;  // it ends is left here. 64, or 0 to stand still
-  std::int64_t left;        // the kernel's own
+  float* waiting;           // [tiles][rows][vectors] of sums; for parts
 };
 using NarrowProductKernel = void (*)(NarrowProductArguments*);
 

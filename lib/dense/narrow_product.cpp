@@ -90,38 +90,32 @@ class ProductEngine final : public Engine {
     converts_ = l.src == Element::f32 || dot_.operand == Operand::s16 || dot_.operand == Operand::f32 ||
                 padded_ != l.inputs;
     a_stride_ = padded_ * std::int64_t(size_of(dot_.operand));
+    // Rows of a tile a power of two apart would share one set of the L1.
+    if (a_stride_ % 1024 == 0) a_stride_ += std::int64_t(core::alignment);
+    parts_ = jit::sums_integers(dot_.dot) ? 1 : (units() * unit + longest_chain - 1) / longest_chain;
     fill_channels(copy);
-    for (int higher = 0; higher < (higher_ > 0 ? 2 : 1); higher++)
-      for (int last = 0; last < 2; last++) make(higher, last);
+    for (int part = 0; part < parts_; part++)
+      for (int higher = 0; higher < (higher_ > 0 ? 2 : 1); higher++)
+        for (int last = 0; last < 2; last++) make(part, higher, last);
   }
 
   std::string implementation() const override { return fmt::format("product:{}", dot_.name); }
-  std::size_t scratch_bytes() const override {
-    return operand_bytes() + (widens() ? std::size_t(threads_) * wide_bytes() : 0);
-  }
+  std::size_t scratch_bytes() const override { return shared_bytes() + std::size_t(threads_) * own_bytes(); }
 
   void run(const LinearRun& r) const override {
     Operands a{static_cast<const std::byte*>(r.src), linear_.inputs * std::int64_t(size_of(linear_.src))};
-    if (converts_) a = convert(a, static_cast<std::byte*>(r.scratch));
+    auto* const scratch = static_cast<std::byte*>(r.scratch);
+    if (converts_ && groups_ > 1) a = convert_all(a, scratch);
     core::parallel_for(blocks_ * groups_, threads_, [&](std::int64_t task, int thread) {
       const std::int64_t tasks = blocks_ * groups_, bytes = std::ssize(r.next);
-      const std::int64_t from = bound(bytes, tasks, task);
-      std::span<const std::byte> later =
-          r.next.subspan(std::size_t(from), std::size_t(bound(bytes, tasks, task + 1) - from));
+      const std::int64_t from = bound(bytes, tasks, task), to = bound(bytes, tasks, task + 1);
+      std::span<const std::byte> later = r.next.subspan(std::size_t(from), std::size_t(to - from));
       const std::int64_t block = task / groups_, group = task % groups_;
-      const std::int64_t first = bound(tiles_, blocks_, block), end = bound(tiles_, blocks_, block + 1);
-      const std::int64_t middle = std::clamp(higher_, first, end);
-      for (std::int64_t p = bound(panels_, groups_, group); p < bound(panels_, groups_, group + 1); p++) {
-        const void* panel = weights_->data() + std::size_t(p) * narrow_.panel_bytes(layout_);
-        if (widens()) {
-          auto* to = reinterpret_cast<float*>(static_cast<std::byte*>(r.scratch) + operand_bytes() +
-                                              std::size_t(thread) * wide_bytes());
-          widen_panel(panel, padded_, panel_, to);
-          panel = to;
-        }
-        tiles(r, a, panel, p, first, middle, true, later);
-        tiles(r, a, panel, p, middle, end, false, later);
-      }
+      Block work{bound(tiles_, blocks_, block), bound(tiles_, blocks_, block + 1), a,
+                 scratch + shared_bytes() + std::size_t(thread) * own_bytes()};
+      if (converts_ && groups_ == 1) convert(work);
+      for (std::int64_t p = bound(panels_, groups_, group); p < bound(panels_, groups_, group + 1); p++)
+        for (int part = 0; part < parts_; part++) multiply(r, work, p, part, later);
     });
   }
 
@@ -131,14 +125,42 @@ class ProductEngine final : public Engine {
     std::int64_t stride;
   };
 
-  bool widens() const { return dot_.dot == jit::NarrowDot::fma; }
-  std::size_t operand_bytes() const {
-    return converts_ ? core::round_up(std::size_t(linear_.rows * a_stride_), core::alignment) : 0;
+  /// Tiles [first, end), and where a thread works on them.
+  struct Block {
+    std::int64_t first, end;
+    Operands a;            // of all rows, once converted of those of the block
+    std::byte* scratch;    // operands, a widened part of a panel, sums that wait
+    std::int64_t row = 0;  // the first in a
+  };
+
+  /// Parts of the reduction are cut between units.
+  static constexpr std::int64_t unit = 8;
+  std::int64_t units() const { return (padded_ + unit - 1) / unit; }
+  std::int64_t part_begin(std::int64_t part) const {
+    return std::min(padded_, bound(units(), parts_, part) * unit);
   }
-  /// Of a widened panel, with a gap to the next thread's.
+
+  bool widens() const { return dot_.dot == jit::NarrowDot::fma; }
+  std::int64_t first_row(std::int64_t tile) const { return tile * height_ + std::min(tile, higher_); }
+  std::size_t block_rows() const {
+    return std::size_t((tiles_ + blocks_ - 1) / blocks_ * (height_ + (higher_ > 0)));
+  }
+  static std::size_t aligned(std::size_t bytes) { return core::round_up(bytes, core::alignment); }
+  /// Operands that threads share.
+  std::size_t shared_bytes() const {
+    return converts_ && groups_ > 1 ? aligned(std::size_t(linear_.rows * a_stride_)) : 0;
+  }
+  std::size_t operand_bytes() const {
+    return converts_ && groups_ == 1 ? aligned(block_rows() * std::size_t(a_stride_)) : 0;
+  }
   std::size_t wide_bytes() const {
-    const std::size_t bytes = core::round_up(std::size_t(padded_) * std::size_t(panel_) * 4, core::alignment);
-    return bytes + (threads_ > 1 ? core::scratch_gap : 0);
+    return widens() ? aligned(std::size_t(std::min<std::int64_t>(longest_chain, padded_) * panel_) * 4) : 0;
+  }
+  /// Of one thread, with a gap to the next one's.
+  std::size_t own_bytes() const {
+    const std::size_t waiting = parts_ > 1 ? block_rows() * std::size_t(panel_) * 4 : 0;
+    const std::size_t bytes = operand_bytes() + wide_bytes() + aligned(waiting);
+    return bytes + (bytes > 0 && threads_ > 1 ? core::scratch_gap : 0);
   }
 
   void fill_channels(const Quantiser& copy) {
@@ -154,63 +176,99 @@ class ProductEngine final : public Engine {
     }
   }
 
-  void make(bool higher, bool last_panel) {
+  /// Which of the prepared kernels: parts between the first and the last are alike.
+  const std::shared_ptr<const jit::Code>& code(int part, bool higher, bool last_panel) const {
+    return code_[part == 0 ? 0 : part + 1 < parts_ ? 1 : 2][higher][last_panel];
+  }
+
+  void make(int part, bool higher, bool last_panel) {
+    if (code(part, higher, last_panel)) return;
     jit::NarrowProductSpec spec;
     spec.isa = dot_.isa;
     spec.dot = dot_.dot;
     spec.rows = height_ + higher;
     spec.columns = last_panel ? int(linear_.outputs - (panels_ - 1) * panel_) : panel_;
-    const int chain = longest_chain / jit::narrow_group(dot_.dot);
-    spec.chain = !jit::sums_integers(dot_.dot) && steps() > chain ? chain : 0;
+    spec.first = part == 0;
+    spec.last = part + 1 == parts_;
     spec.outputs = {jit::sums_integers(dot_.dot), linear_.activation, linear_.residual, linear_.result,
                     linear_.copy};
-    code_[higher][last_panel] = jit::narrow_product_code(spec);
+    code_[part == 0 ? 0 : spec.last ? 2 : 1][higher][last_panel] = jit::narrow_product_code(spec);
   }
 
-  std::int64_t steps() const { return padded_ / jit::narrow_group(dot_.dot); }
+  void convert_rows(const Operands& src, std::int64_t first, std::int64_t rows, std::byte* to) const {
+    make_operand(dot_.operand, linear_.src, src.data + first * src.stride, rows, linear_.inputs,
+                 layout_.multiple, narrow_.input(), to, a_stride_);
+  }
 
-  Operands convert(const Operands& src, std::byte* scratch) const {
+  Operands convert_all(const Operands& src, std::byte* scratch) const {
     constexpr std::int64_t rows_of_task = 32;
     core::parallel_for(
         (linear_.rows + rows_of_task - 1) / rows_of_task, threads_, [&](std::int64_t task, int) {
-          const std::int64_t first = task * rows_of_task, rows = std::min(rows_of_task, linear_.rows - first);
-          make_operand(dot_.operand, linear_.src, src.data + first * src.stride, rows, linear_.inputs,
-                       layout_.multiple, narrow_.input(), scratch + first * a_stride_, a_stride_);
+          const std::int64_t first = task * rows_of_task;
+          convert_rows(src, first, std::min(rows_of_task, linear_.rows - first), scratch + first * a_stride_);
         });
     return {scratch, a_stride_};
   }
 
-  void tiles(const LinearRun& r, const Operands& a, const void* panel, std::int64_t p, std::int64_t first,
-             std::int64_t end, bool higher, std::span<const std::byte>& later) const {
+  void convert(Block& work) const {
+    work.row = first_row(work.first);
+    convert_rows(work.a, work.row, first_row(work.end) - work.row, work.scratch);
+    work.a = {work.scratch, a_stride_};
+  }
+
+  /// One part of one panel against a block.
+  void multiply(const LinearRun& r, const Block& work, std::int64_t p, int part,
+                std::span<const std::byte>& later) const {
+    const std::int64_t input = part_begin(part), inputs = part_begin(part + 1) - input;
+    const void* panel = weights_->data() + std::size_t(p) * narrow_.panel_bytes(layout_) +
+                        std::size_t(input * panel_) * narrow_.element_bytes();
+    const void* weights = panel;
+    if (widens()) {
+      auto* const wide = reinterpret_cast<float*>(work.scratch + operand_bytes());
+      widen_panel(panel, inputs, panel_, wide);
+      weights = wide;
+    }
+    const std::int64_t middle = std::clamp(higher_, work.first, work.end);
+    tiles(r, work, weights, panel, p, part, work.first, middle, true, later);
+    tiles(r, work, weights, panel, p, part, middle, work.end, false, later);
+  }
+
+  void tiles(const LinearRun& r, const Block& work, const void* weights, const void* panel, std::int64_t p,
+             int part, std::int64_t first, std::int64_t end, bool higher,
+             std::span<const std::byte>& later) const {
     if (first == end) return;
-    const std::int64_t row = first * height_ + std::min(first, higher_),
-                       at = row * linear_.outputs + p * panel_;
+    const std::int64_t row = first_row(first), at = row * linear_.outputs + p * panel_;
+    const std::int64_t input = part_begin(part), inputs = part_begin(part + 1) - input;
     jit::NarrowProductArguments arguments{};
-    arguments.a = a.data + row * a.stride;
-    arguments.panel = panel;
+    arguments.a =
+        work.a.data + (row - work.row) * work.a.stride + input * std::int64_t(size_of(dot_.operand));
+    arguments.panel = weights;
     arguments.channels = channels_.data() + p * jit::narrow_channel_rows * panel_;
     arguments.dst = r.dst ? r.dst + at : nullptr;
     arguments.residual = r.residual ? r.residual + at : nullptr;
     arguments.copy =
         r.copy ? static_cast<std::byte*>(r.copy) + at * std::int64_t(size_of(linear_.copy)) : nullptr;
-    arguments.a_stride = a.stride;
+    arguments.a_stride = work.a.stride;
     arguments.dst_stride = linear_.outputs * std::int64_t(sizeof(float));
     arguments.copy_stride = linear_.outputs * std::int64_t(size_of(linear_.copy));
-    arguments.steps = steps();
+    arguments.steps = inputs / jit::narrow_group(dot_.dot);
     arguments.tiles = end - first;
-    // All of the next panel in the time of this one; behind the last it stands still.
-    const std::int64_t bytes = std::int64_t(narrow_.panel_bytes(layout_));
+    arguments.waiting = reinterpret_cast<float*>(work.scratch + operand_bytes() + wide_bytes()) +
+                        (row - first_row(work.first)) * panel_;
+    // All of the next panel's part in the time of this one; behind the last it stands still.
+    const std::int64_t bytes = inputs * panel_ * std::int64_t(narrow_.element_bytes());
     const std::int64_t times =
         arguments.tiles * std::max<std::int64_t>(1, arguments.steps / jit::gemm_unroll);
     const bool more = p + 1 < panels_;
-    arguments.prefetch = weights_->data() + (more ? p + 1 : p) * bytes;
+    arguments.prefetch =
+        static_cast<const std::byte*>(panel) + (more ? std::int64_t(narrow_.panel_bytes(layout_)) : 0);
     arguments.prefetch_step = more ? std::max<std::int64_t>(1, bytes / times) : 0;
     constexpr std::int64_t line = 64;
     const std::int64_t lines = arguments.tiles * (arguments.steps / jit::gemm_unroll);
     const bool enough = std::ssize(later) >= lines * line;
     arguments.later = reinterpret_cast<const char*>(enough ? later.data() : weights_->data());
     arguments.later_step = enough ? line : 0;
-    code_[higher][p + 1 == panels_]->entry<jit::NarrowProductKernel>()(&arguments);
+    code(part, higher, p + 1 == panels_)->entry<jit::NarrowProductKernel>()(&arguments);
     if (enough) later = later.subspan(std::size_t(lines * line));
   }
 
@@ -228,7 +286,8 @@ class ProductEngine final : public Engine {
   std::int64_t blocks_ = 1, panels_ = 1, groups_ = 1;
   bool converts_ = false;  // src becomes the operand first
   std::int64_t a_stride_ = 0;
-  std::shared_ptr<const jit::Code> code_[2][2];
+  std::int64_t parts_ = 1;  // of the reduction
+  std::shared_ptr<const jit::Code> code_[3][2][2];
 };
 
 }  // namespace

@@ -63,19 +63,26 @@ REPLK_INLINE void widen_bf16_body(const Bf16* src, float* __restrict dst, std::i
 }
 REPLK_DISPATCH(widen_bf16, (const Bf16* src, float* __restrict dst, std::int64_t count), (src, dst, count))
 
-/// Both elements of `count` pairs, the first ones to `even`.
-template <class Fma>
-REPLK_INLINE void split_pairs_body(const std::uint32_t* pairs, float* __restrict even, float* __restrict odd,
-                                   std::int64_t count) {
-  for (std::int64_t i = 0; i < count; i++) {
-    even[i] = std::bit_cast<float>(pairs[i] << 16);
-    odd[i] = std::bit_cast<float>(pairs[i] & 0xffff0000u);
-  }
+/// The width is a constant, so that a row of a panel is whole vectors and no call.
+template <int width>
+REPLK_INLINE void split_rows(const std::uint32_t* __restrict pairs, std::int64_t rows,
+                             float* __restrict dst) {
+  for (std::int64_t r = 0; r < rows; r++, pairs += width, dst += 2 * width)
+    for (int i = 0; i < width; i++) {
+      dst[i] = std::bit_cast<float>(pairs[i] << 16);
+      dst[width + i] = std::bit_cast<float>(pairs[i] & 0xffff0000u);
+    }
 }
-REPLK_DISPATCH(split_pairs,
-               (const std::uint32_t* pairs, float* __restrict even, float* __restrict odd,
-                std::int64_t count),
-               (pairs, even, odd, count))
+
+template <class Fma>
+REPLK_INLINE void split_pairs_body(const std::uint32_t* pairs, std::int64_t rows, int width, float* dst) {
+  if (width == 32)
+    split_rows<32>(pairs, rows, dst);
+  else
+    split_rows<16>(pairs, rows, dst);
+}
+REPLK_DISPATCH(split_pairs, (const std::uint32_t* pairs, std::int64_t rows, int width, float* dst),
+               (pairs, rows, width, dst))
 
 void make_row(Operand operand, Element src_type, const void* src, std::int64_t columns,
               const Quantiser& quantiser, void* dst) {
@@ -126,9 +133,7 @@ void make_operand(Operand operand, Element src_type, const void* src, std::int64
 }
 
 void widen_panel(const void* panel, std::int64_t inputs, int width, float* dst) {
-  const auto* pairs = static_cast<const std::uint32_t*>(panel);
-  for (std::int64_t i = 0; i < inputs / 2; i++)
-    split_pairs(pairs + i * width, dst + 2 * i * width, dst + (2 * i + 1) * width, width);
+  split_pairs(static_cast<const std::uint32_t*>(panel), inputs / 2, width, dst);
 }
 
 }  // namespace replk::dense

@@ -20,7 +20,7 @@ constexpr std::size_t size_of(Operand operand) {
 void make_operand(Operand operand, Element src_type, const void* src, std::int64_t rows, std::int64_t columns,
                   std::int64_t multiple, const Quantiser& quantiser, void* dst, std::int64_t dst_stride);
 
-/// A panel of bf16 pairs [inputs / 2][width][2] as floats, [inputs][width]. inputs is even.
+/// A panel of bf16 pairs [inputs / 2][width][2] as floats, [inputs][width]. inputs is even, width 16 or 32.
 void widen_panel(const void* panel, std::int64_t inputs, int width, float* dst);
 
 }  // namespace replk::dense

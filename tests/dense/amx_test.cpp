@@ -314,6 +314,19 @@ TEST_P(Amx, RandomShapes) {
   }
 }
 
+// For a CPU that is itself emulated.
+TEST_P(Amx, FewShapes) {
+  std::mt19937 random(16);
+  for (int i = 0; i < 5; i++) {
+    Case c = random_case(GetParam(), random);
+    c.layer.rows = 1 + c.layer.rows % 40;
+    c.layer.outputs = 1 + c.layer.outputs % 40;
+    Trial trial(c, random());
+    trial.go();
+    trial.compare();
+  }
+}
+
 // Heights of tiles that networks have, and the smallest.
 TEST_P(Amx, EdgeShapes) {
   std::mt19937 random(18);

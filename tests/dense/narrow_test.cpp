@@ -158,6 +158,12 @@ void sweep(Precision precision, unsigned shapes) {
   }
 }
 
+// Few enough for an emulated CPU and for every mutant.
+TEST(Narrow, SomeShapesOfEveryKind) {
+  sweep(Precision::int8, 40);
+  sweep(Precision::bf16, 40);
+}
+
 TEST(Narrow, Int8HasTheSameBitsEverywhere) {
   sweep(Precision::int8, 520);
 }

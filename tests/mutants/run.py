@@ -32,6 +32,8 @@ PROGRAMS = [
     ("guard_test", "Guard.EveryKindOfTransform", AVX2),
     ("dense_test", "Linear.EveryBlocking*", {}),
     ("dense_test", "Linear.EveryBlocking*", AVX2),
+    ("narrow_test", "Narrow.Some*:Narrow.Long*:Narrow.NaNs*", {}),
+    ("narrow_test", "Narrow.Some*:Narrow.Long*:Narrow.NaNs*", AVX2),
     ("stripes_test", "*", {}),
     ("propagation_test", "Propagation.*", {}),
     ("direct_test", "*", {}),

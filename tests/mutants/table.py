@@ -87,6 +87,25 @@ MUTANTS = [
      "store(ptr[c_ + v * vector_bytes()], accumulator(r, v));", "a tail is written as a whole vector"),
     ("jit/gemm.cpp", "!spec_.add_c && !spec_.add_residual", "!spec_.add_c", "the residual is not added"),
 
+    # Narrow products
+    ("jit/narrow_epilogue.cpp", "vfmadd213ps(s.x, temporaries[i], channel(channels, bias_row, s.v));",
+     "vfmadd213ps(s.x, temporaries[i], channel(channels, multiplier_row, s.v));", "the multiplier is added for the bias"),
+    ("jit/narrow_epilogue.cpp", "if (bytes > at) vextracti128(low, Xbyak::Ymm(v.getIdx()), 1);", "{}",
+     "a copy's tail repeats its first half"),
+    ("jit/narrow_epilogue.cpp", "if (bytes > at) vpsrldq(low, low, piece);", "{}", "a copy's tail repeats its first elements"),
+    ("jit/narrow_epilogue.cpp", "vpaddd(rounded(i), rounded(i), x);", "{}", "a bf16 copy has no exponent"),
+    ("jit/narrow_epilogue.cpp", "vcmpunordps(k6, x, x);", "{}", "a bf16 copy is a NaN by what was in a mask"),
+    ("jit/narrow_epilogue.cpp", "if (tail) vmovaps(temporaries[0], s.x);", "{}", "a result's tail is what was in a register"),
+    ("jit/narrow_epilogue.cpp", "if (outputs_.copy != Element::f32) add(at.copy, at.copy_stride);", "{}",
+     "every row's copy is the first's"),
+    ("jit/narrow_product.cpp", "v + 1 == vectors_ ? pixel(r) : pixel(r + 1)", "pixel(r)",
+     "a product takes the place of a pixel that is still needed"),
+    ("jit/narrow_product.cpp", "mov(argument(offsetof(NarrowProductArguments, copy)), copy);", "{}",
+     "every tile's copy is the first's"),
+    ("jit/narrow_product.cpp", "add(b_, accumulators() * vector_bytes());", "{}", "every tile's sums wait in one place"),
+    ("lib/dense/operand.cpp", "std::size_t(padding) * size_of(operand)", "std::size_t(0)", "a row's tail is what was in memory"),
+    ("lib/dense/narrow_product.cpp", "(row - first_row(work.first)) * panel_", "0", "tiles of two heights let their sums wait in one place"),
+
     # Rows
     ("jit/row_transform.cpp", "inflow[0] = inflow[0] + program.input(bias, 0);", "{}", "no bias"),
     ("jit/row_transform.cpp", "spec.signs[o.index] < 0 ? -plane : plane", "plane", "planes stored negated are taken as they are"),
