@@ -89,11 +89,7 @@ class TileOperand : public NarrowingAssembler {
       load_floats(spare(1), offset_, v, inputs);
       quantise(x(v), spare(0), spare(1));
     }
-    pack_u8(x(0), x(1), x(2), x(3));
-    if (inputs < step_inputs()) {  // behind the inputs is what quantising a zero gave
-      set_mask(kept_, inputs, tile_line);
-      vmovdqu8(x(0) | kept_ | T_z, x(0));
-    }
+    pack_u8(x(0), x(1), x(2), x(3));  // behind the inputs scale and offset are zeros too
     vmovdqu8(ptr[dst_], x(0));
     add(scale_, step_inputs() * 4);
     add(offset_, step_inputs() * 4);

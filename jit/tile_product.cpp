@@ -123,24 +123,14 @@ class TileProduct : public NarrowingAssembler {
   /// out: 2^-18 of a product.
   void step() {
     constexpr int high = 0, low = tile_line;
-    load_operand(0, high);
-    load_weights(0, weights_);
-    multiply(0, 0);
-    load_weights(1, weights_);
-    multiply(0, 1);
-    load_operand(1, high);
-    multiply(1, 0);
-    multiply(1, 1);
+    four_products(high);
     if (three()) {
-      for (int row = 0; row < 2; row++) {
-        load_operand(row, low);
-        for (int column = 0; column < 2; column++) multiply(row, column);
+      // Operands come from the L2, once each; weights from the L1, the high parts twice.
+      for (int column = 0; column < 2; column++) {
+        load_weights(column, low_weights_);
+        for (int row = 0; row < 2; row++) multiply(row, column);
       }
-      for (int column = 0; column < 2; column++) load_weights(column, low_weights_);
-      for (int row = 0; row < 2; row++) {
-        load_operand(row, high);
-        for (int column = 0; column < 2; column++) multiply(row, column);
-      }
+      four_products(low);
     }
     for (const Reg64& a : {a0_, a1_}) add(a, tile_step_bytes(spec_.precision));
     for (int column = 0; column < 2; column++) {
@@ -150,6 +140,17 @@ class TileProduct : public NarrowingAssembler {
     prefetch_later(spec_.prefetch_lines, offsetof(TileProductArguments, prefetch),
                    offsetof(TileProductArguments, prefetch_advance));
     prefetch_later(1, offsetof(TileProductArguments, later), offsetof(TileProductArguments, later_advance));
+  }
+  /// Of a part of the operand with the (high) weights.
+  void four_products(int part) {
+    load_operand(0, part);
+    load_weights(0, weights_);
+    multiply(0, 0);
+    load_weights(1, weights_);
+    multiply(0, 1);
+    load_operand(1, part);
+    multiply(1, 0);
+    multiply(1, 1);
   }
   void prefetch_later(int lines, std::size_t pointer, std::size_t advance) {
     if (lines == 0) return;

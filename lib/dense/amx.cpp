@@ -363,18 +363,21 @@ std::vector<std::string> amx_choices(const Linear& l, Features features) {
   const std::int64_t row = std::int64_t(l.inputs) * (l.precision == Precision::int8     ? 1
                                                      : l.precision == Precision::bf16x3 ? 4
                                                                                         : 2);
-  // A part of a panel of 32 outputs is 32 KiB of the L1. Groups of rows fill half the L2, or a part of it.
+  // A part of the weights of 32 outputs is 32 KiB of the L1. Groups of rows fill half of the L2, most of it,
+  // or a small part.
   const int depth = l.precision == Precision::int8 ? 1024 : l.precision == Precision::bf16 ? 512 : 256;
   const auto rows_of = [&](std::size_t bytes) {
     return int(std::clamp<std::int64_t>(std::int64_t(bytes) / row, 64, 1 << 20));
   };
-  const std::size_t half = core::cpu().l2_bytes / 2;
-  for (const int d : {depth, 4 * depth}) {
-    if (d > depth && l.inputs <= depth) continue;
-    for (const std::size_t bytes : {half, half / 8}) {
-      const std::string text = Blocking{d, rows_of(bytes)}.text();
-      if (bytes != half && l.rows <= rows_of(bytes)) continue;
-      choices.push_back(text);
+  const std::size_t l2 = core::cpu().l2_bytes;
+  for (const int d : {depth, 2 * depth, 16 * depth}) {
+    if (d > depth && 2 * l.inputs <= d) continue;
+    std::int64_t groups = 0;
+    for (const std::size_t bytes : {l2 / 2, l2 / 8 * 7, l2 / 16}) {
+      const int rows = rows_of(bytes);
+      if (quotient_up(l.rows, rows) == groups) continue;  // the same groups
+      groups = quotient_up(l.rows, rows);
+      choices.push_back(Blocking{d, rows}.text());
     }
   }
   return choices;

@@ -100,6 +100,7 @@ class Trial {
   void go() {
     const std::size_t results = std::size_t(l_.rows) * l_.outputs;
     const Side side = random_() % 2 ? Side::begin : Side::end;
+    test::guard_heap(side);  // what the engine packs
     Guarded src(src_.size(), side, random_() % 16 * size_of(l_.src)),
         dst(results * 4, side, random_() % 16 * 4),
         copy(results * size_of(l_.copy), side, random_() % 64 * size_of(l_.copy)),

@@ -3,7 +3,6 @@
 #include "tests/support/tile_interpreter.hpp"
 
 #include <gtest/gtest.h>
-#include <xbyak/xbyak.h>
 
 #include <cstring>
 #include <random>
