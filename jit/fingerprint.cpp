@@ -9,6 +9,8 @@
 #include "jit/gemm.hpp"
 #include "jit/narrow_product.hpp"
 #include "jit/row_transform.hpp"
+#include "jit/tile_operand.hpp"
+#include "jit/tile_product.hpp"
 #include "jit/toeplitz.hpp"
 
 namespace replk::jit {
@@ -64,6 +66,18 @@ NarrowProductSpec narrow_spec(Isa isa, NarrowDot dot, int columns, Element copy)
   return spec;
 }
 
+void add_tiles(Hash& hash) {
+  TileProductSpec spec;
+  spec.activation = Activation::gelu;
+  spec.residual = true;
+  for (const Precision precision : {Precision::bf16, Precision::bf16x3, Precision::int8}) {
+    spec.precision = precision;
+    spec.copy = precision == Precision::int8 ? Element::u8 : Element::bf16;
+    hash.add(generate(spec));
+    hash.add(generate(TileOperandSpec{precision, true, 70, true}));
+  }
+}
+
 std::uint64_t computed(Isa isa) {
   Hash hash;
   const int lanes = vector_floats(isa);
@@ -101,6 +115,7 @@ std::uint64_t computed(Isa isa) {
   hash.add(generate(gemm_spec(isa, 1, Activation::relu)));
   hash.add(generate(narrow_spec(isa, NarrowDot::vpmaddwd, gemm_panel(isa) - 1, Element::u8)));
   hash.add(generate(narrow_spec(isa, NarrowDot::fma, gemm_panel(isa), Element::bf16)));
+  if (isa == Isa::avx512) add_tiles(hash);
   return hash.value();
 }
 

@@ -224,7 +224,7 @@ LinearPlan::LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weig
   pick(linear, threads, options, choice_, source_);
   if (linear.precision != Precision::fp32)
     engine_ = narrow_linear(linear, *weights->narrow(), options.copy ? *options.copy : Quantiser(), choice_,
-                            threads, options.features.value_or(core::features()));
+                            threads, options.features ? *options.features : core::features());
   else
     engine_ = fp32_linear(linear, *weights->packed(), choice_, threads);
   if (!engine_) fail(Status::invalid_argument, "dense layer: choice '{}' cannot compute this layer", choice_);

@@ -1,6 +1,7 @@
 #include "dense/narrow.hpp"
 
 #include "core/error.hpp"
+#include "dense/amx.hpp"
 #include "dense/narrow_plain.hpp"
 #include "dense/narrow_product.hpp"
 #include "jit/code.hpp"
@@ -9,7 +10,11 @@ namespace replk::dense {
 
 std::vector<std::string> narrow_choices(const Linear& linear, int, Features features) {
   std::vector<std::string> all;
-  if (jit::code_allowed()) all = product_choices(linear, features);
+  if (jit::code_allowed()) {
+    all = amx_choices(linear, features);
+    const std::vector<std::string> vectors = product_choices(linear, features);
+    all.insert(all.end(), vectors.begin(), vectors.end());
+  }
   if (linear.precision != Precision::bf16x3) all.push_back("plain");
   if (all.empty())
     core::fail(core::Status::unsupported,
@@ -23,6 +28,7 @@ std::unique_ptr<Engine> narrow_linear(const Linear& linear, NarrowWeights& weigh
   if (choice == "plain" && linear.precision != Precision::bf16x3)
     return narrow_plain(linear, weights, copy, threads);
   if (!jit::code_allowed()) return nullptr;
+  if (choice.starts_with("amx ")) return amx_linear(linear, weights, copy, choice, threads, features);
   if (choice.starts_with("product ")) return product_linear(linear, weights, copy, choice, threads, features);
   return nullptr;
 }

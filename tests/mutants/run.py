@@ -34,6 +34,7 @@ PROGRAMS = [
     ("dense_test", "Linear.EveryBlocking*", AVX2),
     ("narrow_test", "Narrow.Some*:Narrow.Long*:Narrow.NaNs*", {}),
     ("narrow_test", "Narrow.Some*:Narrow.Long*:Narrow.NaNs*", AVX2),
+    ("amx_test", "*FewShapes*:*EdgeShapes*", {}),
     ("stripes_test", "*", {}),
     ("propagation_test", "Propagation.*", {}),
     ("direct_test", "*", {}),

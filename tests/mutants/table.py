@@ -106,6 +106,24 @@ MUTANTS = [
     ("lib/dense/operand.cpp", "std::size_t(padding) * size_of(operand)", "std::size_t(0)", "a row's tail is what was in memory"),
     ("lib/dense/narrow_product.cpp", "(row - first_row(work.first)) * panel_", "0", "tiles of two heights let their sums wait in one place"),
 
+    # AMX
+    ("jit/tile_product.cpp", "add(residual_, argument(offsetof(TileProductArguments, dst_stride)));", "{}",
+     "every row has the first one's residual"),
+    ("jit/tile_product.cpp", "least_magnitude | positive)", "least_magnitude)", "GELU takes a negative number for a magnitude"),
+    ("jit/tile_product.cpp", "load_weights(column, low_weights_);", "load_weights(column, weights_);",
+     "bf16x3 multiplies by the high parts twice"),
+    ("jit/tile_product.cpp", "four_products(low);", "four_products(high);", "bf16x3 multiplies the high parts twice"),
+    ("jit/tile_product.cpp", "vmovdqu8(ptr[copy_] | all_columns_, Ymm(x(0).getIdx()));", "vmovdqu8(ptr[copy_], Ymm(x(0).getIdx()));",
+     "a copy's tail is written as a whole line"),
+    ("jit/tile_operand.cpp", "vsubps(x(v), x(v), spare(v));", "{}", "the low part is the whole"),
+    ("jit/tile_operand.cpp", "if (rest > 0) one_step(rest);", "{}", "the depth's tail is what was in memory"),
+    ("jit/narrowing.cpp", "vminps(x, most_, x);", "{}", "a large number overflows the integers and is 0"),
+    ("lib/dense/amx.cpp", "sums + (row1 - row0) * jit::tile_sums_line", "sums + product_.height_ * jit::tile_sums_line",
+     "the sums of tiles that overlap lie as if they did not"),
+    ("lib/dense/amx.cpp", "(first - row0) * jit::tile_sums_line", "0", "rows that were finished are finished again as others"),
+    ("lib/dense/amx.cpp", "(pair ? product_.weights_panel_ : 0)", "product_.weights_panel_", "weights are read behind the last panel"),
+    ("lib/dense/amx.cpp", "arguments_.start_stride = jit::tile_sums_line;", "{}", "parts of the depth start from one row's sums"),
+
     # Rows
     ("jit/row_transform.cpp", "inflow[0] = inflow[0] + program.input(bias, 0);", "{}", "no bias"),
     ("jit/row_transform.cpp", "spec.signs[o.index] < 0 ? -plane : plane", "plane", "planes stored negated are taken as they are"),
