@@ -7,7 +7,10 @@ import sys
 import tempfile
 import unittest
 
+from needs import needs
+
 CC, INCLUDE = sys.argv[1:3]
+needs("numpy", "apt-get install python3-numpy")
 
 from replk import _c  # noqa: E402
 
