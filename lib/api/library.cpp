@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "api/guard.hpp"
+#include "api/pool.hpp"
 #include "core/cpu.hpp"
 #include "core/log.hpp"
 #include "core/threads.hpp"
@@ -102,15 +103,7 @@ int replk_default_threads() {
 }
 
 replk_status replk_set_thread_pool(replk_pool_run run, void* user) {
-  return guarded([&] {
-    if (!run) return core::set_thread_pool({});
-    core::set_thread_pool([run, user](int count, const std::function<void(int)>& body) {
-      run(
-          count,
-          [](int index, void* context) { (*static_cast<const std::function<void(int)>*>(context))(index); },
-          const_cast<void*>(static_cast<const void*>(&body)), user);
-    });
-  });
+  return guarded([&] { core::set_thread_pool(api::pool_run(run, user)); });
 }
 
 replk_status replk_set_tuning(const replk_tuning* given) {

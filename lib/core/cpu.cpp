@@ -9,8 +9,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <sstream>
+#include <optional>
 
+#include "core/cgroup.hpp"
 #include "core/log.hpp"
 
 namespace replk {
@@ -115,11 +116,9 @@ int allowed_cpus() {
   int count = 1;
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) count = std::max(1, CPU_COUNT(&set));
-  // cgroup v2: "max 100000" or "200000 100000".
-  std::istringstream quota(first_line("/sys/fs/cgroup/cpu.max"));
-  double most, period;
-  if (quota >> most >> period && period > 0)
-    count = std::clamp(static_cast<int>(std::ceil(most / period)), 1, count);
+  // A part of a CPU counts as one: a thread that is stopped now and then costs less than time left over.
+  if (const std::optional<double> quota = cpu_quota(); quota && *quota < count)
+    count = static_cast<int>(std::ceil(*quota));
   return count;
 }
 

@@ -15,9 +15,17 @@ struct PlanOptions {
   std::optional<Tiling> tiling;          // force this one (invalid_argument where it is not legal)
   std::optional<std::string> algorithm;  // or the best of this algorithm
   std::optional<Isa> isa;                // lower than the machine's, for tests
+  std::span<const float> scale;          // [channels], of an epilogue that has one; copied
 };
 
-/// Immutable and thread-safe once made. Weights are copied.
+/// How Plan::run is done; what is absent is as planned.
+struct PlanRun {
+  std::int64_t batch = 0;     // images; 0: the problem's
+  void* workspace = nullptr;  // at least workspace_bytes(), 64-byte aligned, one a caller; null: one that is
+                              // kept for each calling thread
+};
+
+/// Thread-safe once made. Weights are copied.
 class Plan {
  public:
   Plan(const Problem& problem, std::span<const std::span<const float>> weights, std::span<const float> bias,
@@ -30,14 +38,20 @@ class Plan {
   int threads() const { return threads_; }
   const Executor& executor() const { return *executor_; }
 
+  /// Other weights and bias (sizes as at first), packed as those at first were: the plan is then as one that
+  /// was made with them. Allocates nothing, and needs the plan to itself. Throws invalid_argument where a
+  /// size is wrong, and the old ones stay.
+  void set_weights(std::span<const std::span<const float>> weights, std::span<const float> bias);
+
+  /// Of any batch.
   std::size_t workspace_bytes() const;
-  /// Allocates nothing. workspace: at least workspace_bytes(), 64-byte aligned, one a caller.
-  void run(const Tensors& tensors, void* workspace) const;
-  /// The same with a workspace kept for each calling thread.
-  void run(const Tensors& tensors) const;
+  /// Allocates nothing, once a thread that brings no workspace has one.
+  void run(const Tensors& tensors, const PlanRun& options = {}) const;
+  void run(const Tensors& tensors, void* workspace) const { run(tensors, {.workspace = workspace}); }
 
  private:
   Problem problem_;
+  std::vector<float> scale_;
   Tiling tiling_;
   std::string source_;
   int threads_ = 1;

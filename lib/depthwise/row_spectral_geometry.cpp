@@ -14,13 +14,6 @@ constexpr int window_bytes = 8 << 10;                         // of packed rows,
 constexpr std::int64_t max_products = 24000;                  // multiply-adds of one column plane's code
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 
-Axis vertical(const Problem& p, const Kernel& k) {
-  return {p.height, p.out_height(), p.stride_h, k.offset_h, k.height};
-}
-Axis horizontal(const Problem& p, const Kernel& k) {
-  return {p.width, p.out_width(), p.stride_w, k.offset_w, k.width};
-}
-
 }  // namespace
 
 Tiling RowSpectralParameters::tiling() const {
@@ -96,8 +89,8 @@ RowSpectralGeometry::RowSpectralGeometry(const Problem& problem, const Kernel& k
 }
 
 bool RowSpectralGeometry::needs_buffer() const {
-  return problem.layout != Layout::nhwc || problem.type != DataType::f32 ||
-         problem.epilogue.activation == Activation::gelu;
+  return problem.layout != Layout::nhwc || problem.output_layout() != Layout::nhwc ||
+         problem.type != DataType::f32 || !finished();
 }
 
 namespace {
@@ -111,9 +104,9 @@ jit::RowStrides strides(const RowSpectralGeometry& g, bool output, bool buffer) 
     s.row = 4 * (g.parameters.along_h ? g.lanes : w.row_stride);
     s.tensor_block = 4 * w.block_stride;
   } else {
-    const std::int64_t pixel = 4 * std::int64_t{p.channels}, row = pixel * (output ? p.out_width() : p.width);
-    s.pixel = g.parameters.along_h ? row : pixel;
-    s.row = g.parameters.along_h ? pixel : row;
+    const Strides tensor = output ? p.output_strides() : p.input_strides();
+    s.pixel = 4 * (g.parameters.along_h ? tensor.row : tensor.pixel);
+    s.row = 4 * (g.parameters.along_h ? tensor.pixel : tensor.row);
     s.tensor_block = g.vector_bytes;
     if (g.parameters.ahead) s.ahead = g.parameters.blocks;
   }
@@ -144,8 +137,8 @@ jit::RowInverseSpec RowSpectralGeometry::inverse(const Segment& segment, bool to
   spec.count = segment.outs;
   spec.step = along.stride;
   spec.strides = strides(*this, true, to_buffer);
-  spec.relu = problem.epilogue.activation == Activation::relu;
-  spec.residual = problem.epilogue.residual && problem.epilogue.activation != Activation::gelu;
+  spec.relu = finished() && problem.epilogue.activation == Activation::relu;
+  spec.residual = finished() && problem.epilogue.residual;
   return spec;
 }
 
@@ -172,6 +165,28 @@ jit::ToeplitzSpec RowSpectralGeometry::toeplitz(const Segment& segment) const {
   return spec;
 }
 
+jit::RowWeightsSpec RowSpectralGeometry::row_weights(const std::vector<int>& signs) const {
+  jit::RowWeightsSpec spec;
+  spec.isa = isa;
+  spec.transform = parameters.transform;
+  spec.taps = along.taps;
+  spec.shift = shift;
+  spec.signs = signs;
+  spec.real_stride = 4 * real_floats();
+  spec.pair_stride = 4 * pair_floats();
+  return spec;
+}
+
+jit::ColumnWeightsSpec RowSpectralGeometry::column_weights() const {
+  jit::ColumnWeightsSpec spec;
+  spec.isa = isa;
+  spec.n = parameters.columns;
+  spec.factors = parameters.column_factors;
+  for (const int tap : across_taps) spec.places.push_back(((tap - column_shift) % spec.n + spec.n) % spec.n);
+  spec.order = jit::fft_weight_order(column_fft(across_segments[0]));
+  return spec;
+}
+
 jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const {
   jit::ColumnFftSpec spec;
   spec.isa = isa;
@@ -188,9 +203,11 @@ jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const
 }
 
 bool RowSpectralGeometry::feasible() const {
-  if (along.outputs < 1 || across.outputs < 1 || across_taps.empty()) return false;
-  if (parameters.transform.n < along_segments.least_length()) return false;
-  if (parameters.two_dimensional() && parameters.columns < across_segments.least_length()) return false;
+  if (along.output < 1 || across.output < 1 || across_taps.empty()) return false;
+  if (parameters.transform.n < std::max(along_segments.least_length(), along.taps)) return false;
+  if (parameters.two_dimensional() &&
+      parameters.columns < std::max(across_segments.least_length(), across.taps))
+    return false;
   if (parameters.karatsuba > 0 && across.stride != 1) return false;
   if (parameters.packed && needs_buffer()) return false;  // says nothing
   if (parameters.ahead && buffered()) return false;       // nor does this
@@ -198,9 +215,10 @@ bool RowSpectralGeometry::feasible() const {
   if (across_segments.most_outs() * static_cast<std::int64_t>(across_taps.size()) > max_products)
     return false;
   for (bool output : {false, true}) {
+    if (buffered()) break;  // then the code sees the window alone
     const jit::RowStrides s = strides(*this, output, false);
-    const Axis& axis = along;
-    if (s.pixel * (output ? axis.outputs : axis.inputs) > INT32_MAX || s.row > INT32_MAX) return false;
+    if (s.pixel > INT32_MAX / std::max(1, output ? along.output : along.input) || s.row > INT32_MAX)
+      return false;
   }
   if (block_stride > INT32_MAX) return false;
   return planes_bytes() + buffer_bytes() <= max_workspace;
@@ -225,7 +243,7 @@ RowSpectralGeometry::Window RowSpectralGeometry::window(bool output) const {
   w.pixels = most(along_segments);
   const int row_bytes = w.pixels * vector_bytes, blocks = buffered() ? parameters.blocks : 1;
   // The channels of a pixel lie together in channels-last, the pixels of a channel in NCHW.
-  const bool pixels_first = problem.layout == Layout::nchw;
+  const bool pixels_first = (output ? problem.output_layout() : problem.layout) == Layout::nchw;
   w.rows = std::clamp(window_bytes / (row_bytes * (pixels_first ? 1 : blocks)), 1, all);
   if (parameters.along_h && pixels_first) w.rows = std::min(static_cast<int>(core::round_up(w.rows, 8)), all);
   w.blocks = pixels_first ? std::clamp(window_bytes / (row_bytes * w.rows), 1, blocks) : blocks;

@@ -285,10 +285,13 @@ void unpack_as(const RowLayout& layout, const float* packed, std::int64_t block_
 
 }  // namespace
 
-RowLayout RowLayout::of(const Problem& problem, int height, int width) {
-  const std::int64_t h = height, w = width, c = problem.channels;
-  return problem.layout == Layout::nhwc ? RowLayout{problem.type, h * w * c, w * c, c, 1, width}
-                                        : RowLayout{problem.type, h * w * c, w, 1, h * w, width};
+RowLayout RowLayout::input(const Problem& p) {
+  const Strides s = p.input_strides();
+  return {p.type, s.image, s.row, s.pixel, s.channel, p.width};
+}
+RowLayout RowLayout::output(const Problem& p) {
+  const Strides s = p.output_strides();
+  return {p.type, s.image, s.row, s.pixel, s.channel, p.out_width()};
 }
 
 void pack_row(const RowLayout& layout, const void* tensor, std::int64_t at, int channels, int lanes,

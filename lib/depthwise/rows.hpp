@@ -14,9 +14,11 @@ struct RowLayout {
   std::int64_t image_stride, row_stride, pixel_stride, channel_stride;
   int width;
 
-  static RowLayout of(const Problem& problem, int height, int width);
-  std::int64_t at(std::int64_t image, std::int64_t row, std::int64_t channel) const {
-    return image * image_stride + row * row_stride + channel * channel_stride;
+  /// Of whole rows of the problem's input, and of its output (or residual).
+  static RowLayout input(const Problem& problem);
+  static RowLayout output(const Problem& problem);
+  std::int64_t at(std::int64_t image, std::int64_t row, std::int64_t channel, std::int64_t column = 0) const {
+    return image * image_stride + row * row_stride + channel * channel_stride + column * pixel_stride;
   }
 };
 

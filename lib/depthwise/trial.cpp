@@ -76,12 +76,16 @@ void Trial::make_data() {
     bias_.resize(static_cast<std::size_t>(problem_.channels));
     for (float& value : bias_) value = uniform(random);
   }
-  kernel_ = merge(problem_, spans(weights_), bias_);
+  if (problem_.epilogue.scale) {
+    scale_.resize(static_cast<std::size_t>(problem_.channels));
+    for (float& value : scale_) value = uniform(random);
+  }
+  kernel_ = merged_geometry(problem_);
   fill(src_, problem_.type, problem_.input_elements(), 1);
   fill(dst_, problem_.type, problem_.output_elements(), 2);
   if (problem_.epilogue.residual) fill(residual_, problem_.type, problem_.output_elements(), 3);
   samples_ = few_samples(problem_);
-  expected_ = reference(problem_, spans(weights_), bias_, tensors(), samples_);
+  expected_ = reference(problem_, spans(weights_), bias_, tensors(), samples_, scale_);
 }
 
 Tensors Trial::tensors() {
@@ -91,6 +95,7 @@ Tensors Trial::tensors() {
 void Trial::prepare(Prepared& prepared, const Choice& choice) {
   // What was there before is freed when the new one has its memory, which is therefore another.
   prepared.executor = choice.algorithm->prepare(problem_, kernel_, choice.tiling, isa_);
+  prepared.executor->set_weights(Weights(problem_, spans(weights_), bias_, scale_), threads_);
   prepared.threads = choice.threads;
 }
 
@@ -105,13 +110,13 @@ bool Trial::verify(const std::string& line) {
   std::memset(dst_.data(), 0xff, dst_.size());  // NaNs: what is not written is not right
   run(line);
   // Class exact sums in one fixed order, whose error grows with the number of taps.
-  const double factor = choice->algorithm->exact() ? kernel_.height * kernel_.width + 2 : 1;
-  return compare(problem_, spans(weights_), tensors(), samples_, expected_).max_of_allowed <= factor;
+  const double factor = choice->algorithm->exact() ? kernel_.taps() + 2 : 1;
+  return compare(problem_, spans(weights_), tensors(), samples_, expected_, scale_).max_of_allowed <= factor;
 }
 
 void Trial::run(const std::string& line) {
   const Prepared& prepared = prepared_.at(line);
-  prepared.executor->run(tensors(), workspace_.data(), prepared.threads);
+  prepared.executor->run(tensors(), {problem_.batch, workspace_.data(), prepared.threads});
 }
 
 void Trial::release(const std::string& line) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/swish.hpp"
 #include "core/threads.hpp"
 #include "elementwise/dispatch.hpp"
 #include "elementwise/elementwise.hpp"
@@ -56,6 +57,14 @@ REPLK_INLINE void normalise_body(const LayerNorm& norm, const float* weight, con
       case Activation::gelu:
         for (int c = 0; c < channels; c++)
           dst[c] = core::gelu((src[c] - mean) * scale * weight[c] + bias[c], Fma());
+        break;
+      case Activation::silu:
+        for (int c = 0; c < channels; c++)
+          dst[c] = core::silu((src[c] - mean) * scale * weight[c] + bias[c], Fma());
+        break;
+      case Activation::hard_swish:
+        for (int c = 0; c < channels; c++)
+          dst[c] = core::hard_swish((src[c] - mean) * scale * weight[c] + bias[c], Fma());
         break;
     }
   }

@@ -149,11 +149,11 @@ TEST(Api, ReadsAProblemAndChecksEveryField) {
   refused([](Problem& q) { q.branches = nullptr; }, "branches");
   refused([](Problem& q) { q.branch_count = 1 << 30; }, "branch_count");
   refused([](Problem& q) { q.pad_h = -2; }, "padding");
-  refused([](Problem& q) { q.stride_w = 3; }, "stride");
+  refused([](Problem& q) { q.stride_w = 17; }, "stride");
   refused([](Problem& q) { q.layout = static_cast<replk_layout>(7); }, "layout");
   refused([](Problem& q) { q.type = static_cast<replk_type>(-1); }, "type");
   const replk_branch huge[] = {{2147483647, 3, 2147483647, 1}, {3, 3, 1, 1}};
-  refused([&](Problem& q) { q.branches = huge; }, "branch 0");
+  refused([&](Problem& q) { q.branches = huge; }, "kernel height");
 
   // From a newer header: fine while the fields that this library does not know are zero.
   struct {

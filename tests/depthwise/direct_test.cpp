@@ -104,7 +104,7 @@ TEST_P(Direct, ThreadsDoNotChangeBits) {
 TEST_P(Direct, OneImageOf128ChannelsHasWorkFor64Threads) {
   for (const char* shape : {"n1c128h56w56k3", "n1c128h56w56k5", "n1c128h56w56k7"}) {
     const Case c(shape);
-    const Kernel kernel = merge(c.problem, c.weights, c.bias);
+    const Kernel kernel = merged_geometry(c.problem);
     const Tiling best = candidates(c.problem, 64).front();
     const auto executor = direct_algorithm().prepare(c.problem, kernel, best, GetParam());
     for (const Phase& phase : executor->phases(64)) EXPECT_GE(phase.tasks, 64) << best.to_string();

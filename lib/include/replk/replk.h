@@ -60,7 +60,15 @@ typedef void (*replk_log_callback)(replk_log_level level, const char* message, v
  * silent again. Thread-safe; the callback may be called from any thread. */
 REPLK_API replk_status replk_set_log_callback(replk_log_callback callback, void* user);
 
-/* Threads that a call uses when it asks for 0: CPUs that this process may use (affinity and cgroup quota). */
+/* Threads that a call uses when it asks for 0: what OMP_NUM_THREADS says, else the CPUs that this process may
+ * use (affinity, and the CPU quotas of its control groups, rounded up); no more than OMP_THREAD_LIMIT. Found
+ * out once.
+ *
+ * A number of threads that is asked for is the largest that planning and running use. Where the system
+ * refuses threads (limits of processes, of memory, of a control group), a call runs on fewer, with the same
+ * results; a warning says so once. OpenMP's runtime would end the process there, so the threads that it is
+ * about to make are made and ended on trial before: what remains is that something else takes the last ones
+ * in the moment between. */
 REPLK_API int replk_default_threads(void);
 
 /* A process that was forked may use the library, and what its parent made with it, on the thread that it has:
@@ -69,7 +77,8 @@ REPLK_API int replk_default_threads(void);
 
 /* Runs the library's work on threads of the caller instead of OpenMP's: `run` must call task(i, context) for
  * every i in [0, count), at the same time where it can, and return when all have ended. Process-wide; NULL
- * restores OpenMP. Not to be changed while another thread is inside the library. */
+ * restores OpenMP. Not to be changed while another thread is inside the library. (replk_run_options gives a pool to
+ * one run.) */
 typedef void (*replk_task)(int index, void* context);
 typedef void (*replk_pool_run)(int count, replk_task task, void* context, void* user);
 REPLK_API replk_status replk_set_thread_pool(replk_pool_run run, void* user);
@@ -84,7 +93,7 @@ typedef struct replk_cpu_info {
   size_t struct_size;
   char vendor[16], brand[64];
   int32_t family, model, stepping;
-  int32_t cores;           /* logical CPUs that this process may use */
+  int32_t cores;           /* logical CPUs that this process may use (affinity and quotas, rounded up) */
   replk_isa hardware;      /* the best that CPU and operating system can run */
   replk_isa isa;           /* the one in use: hardware, lowered by REPLK_MAX_ISA */
   int32_t code_generation; /* 0 where the system forbids executable memory */
@@ -129,19 +138,36 @@ REPLK_API replk_status replk_get_tuning(replk_tuning* tuning);
 typedef enum replk_layout REPLK_INT { REPLK_NHWC = 0, REPLK_NCHW = 1 } replk_layout;
 typedef enum replk_type REPLK_INT { REPLK_F32 = 0, REPLK_BF16 = 1, REPLK_F16 = 2 } replk_type;
 /* GELU: by erf. */
-typedef enum replk_activation REPLK_INT { REPLK_NONE = 0, REPLK_RELU = 1, REPLK_GELU = 2 } replk_activation;
+typedef enum replk_activation REPLK_INT {
+  REPLK_NONE = 0,
+  REPLK_RELU = 1,
+  REPLK_GELU = 2,
+  REPLK_SILU = 3,      /* x / (1 + exp(-x)) */
+  REPLK_HARD_SWISH = 4 /* x * min(max(x / 6 + 1/2, 0), 1) */
+} replk_activation;
 /* FAST: error at most 1e-6 of the channel's largest value, before the epilogue or behind it
  * (docs/algorithms.md). EXACT: fp32 in one fixed order, the same bits everywhere. */
 typedef enum replk_numerics REPLK_INT { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
 
-/* One linear branch; the branches of a problem are summed. */
+/* One linear branch; the branches of a problem are summed. Kernel sides 1 to 63, or to 127 where the other is 1;
+ * dilation 1 to 64; dilation * (kernel - 1) + 1 at most 1024. */
 typedef struct replk_branch {
   int32_t kernel_h, kernel_w;
   int32_t dilation_h, dilation_w;
 } replk_branch;
 
+/* How far elements that follow each other along an axis of a tensor lie apart, in elements. All 0: without gaps.
+ * Channels-last: channel is 1, and pixel <= row <= image leave room for what lies between; NCHW: pixel is 1, row <=
+ * channel <= image. So a tensor may be a slice of another's channels or a window of a larger map. What lies in the
+ * gaps is neither read nor written. */
+typedef struct replk_strides {
+  int64_t image, row, pixel, channel;
+} replk_strides;
+
 /* A cross-correlation, as in PyTorch, of `batch` images; height and width are the input's. After the sum come
- * bias, activation and residual, in this order. */
+ * bias, activation, scale and residual, in this order. The output's height is (height + padding above + padding
+ * below - the bounding kernel's height) / stride_h + 1, rounded down, and so its width. A plan is tuned for `batch`
+ * images and runs any number of them (replk_depthwise_run_with). */
 typedef struct replk_depthwise_problem {
   size_t struct_size;
   int64_t batch;
@@ -149,12 +175,18 @@ typedef struct replk_depthwise_problem {
   const replk_branch* branches;
   int32_t branch_count;
   int32_t pad_h, pad_w; /* on both sides; -1: floor(dilation * (kernel - 1) / 2) of the largest branch */
-  int32_t stride_h, stride_w;
-  replk_layout layout; /* of input, output and residual */
+  int32_t stride_h, stride_w; /* 1 to 16 */
+  replk_layout layout; /* of input, output and residual, unless output_layout says another */
   replk_type type;     /* of input, output and residual; weights, bias and sums are fp32 */
   replk_numerics numerics;
   replk_activation activation;
   int32_t bias, residual; /* whether there is one */
+  replk_strides input_strides, output_strides; /* the residual's are the output's */
+  int32_t output_layout; /* of output and residual: a replk_layout, or -1 for the input's */
+  /* 1: padding is that of the four sides instead of pad_h and pad_w, each -65535 to 1023; less than 0 crops. */
+  int32_t explicit_padding, pad_top, pad_bottom, pad_left, pad_right;
+  int32_t scale; /* whether there is one, a factor a channel: replk_depthwise_options has it */
+  int32_t reserved; /* 0 */
 } replk_depthwise_problem;
 
 /* A problem of one fp32 channels-last image with "same" padding and stride 1, and a bias; the sizes and
@@ -162,7 +194,8 @@ typedef struct replk_depthwise_problem {
 static inline replk_depthwise_problem replk_depthwise_problem_default(void) {
   /* clang-format off */
   replk_depthwise_problem p = {sizeof(replk_depthwise_problem), 1, 0, 0, 0, NULL, 0, -1, -1, 1, 1,
-                               REPLK_NHWC, REPLK_F32, REPLK_FAST, REPLK_NONE, 1, 0};
+                               REPLK_NHWC, REPLK_F32, REPLK_FAST, REPLK_NONE, 1, 0,
+                               {0, 0, 0, 0}, {0, 0, 0, 0}, -1, 0, 0, 0, 0, 0, 0, 0};
   /* clang-format on */
   return p;
 }
@@ -172,14 +205,16 @@ typedef struct replk_depthwise_options {
   int32_t threads;       /* 0: all */
   const char* algorithm; /* NULL: the tuner's choice; else the best tiling of this one, such as "direct" */
   const char* tiling;    /* NULL, or exactly this one, as replk_depthwise_tiling() prints it */
+  const float* scale;    /* [channels], of a problem that has one; copied. NULL otherwise */
 } replk_depthwise_options;
 
 static inline replk_depthwise_options replk_depthwise_options_default(void) {
-  replk_depthwise_options o = {sizeof(replk_depthwise_options), 0, NULL, NULL};
+  replk_depthwise_options o = {sizeof(replk_depthwise_options), 0, NULL, NULL, NULL};
   return o;
 }
 
-/* A problem, prepared: weights packed and code generated. Immutable: many threads may run one plan. */
+/* A problem, prepared: weights packed and code generated. Many threads may run one plan. Code is kept for the process
+ * by what it depends on, so that a second plan of the same problem takes hardly more than packing its weights. */
 typedef struct replk_depthwise replk_depthwise;
 
 /* weights[i] holds branch i's, [channels][kernel_h][kernel_w]; bias [channels], or NULL for none. Both are
@@ -192,13 +227,19 @@ REPLK_API replk_status replk_depthwise_create_from_shape(const char* shape, cons
                                                          const float* bias,
                                                          const replk_depthwise_options* options,
                                                          replk_depthwise** plan);
+/* Gives the plan other weights and another bias, as at its creation (bias NULL: none): it is then as one that was
+ * created with them, with the same tiling, and the same bits come out. Copies them, merging branches; allocates
+ * nothing; takes less time than a run or about as much. Needs the plan to itself: no run and no other set_weights
+ * meanwhile. On failure the old weights stay. */
+REPLK_API replk_status replk_depthwise_set_weights(replk_depthwise* plan, const float* const* weights,
+                                                   const float* bias);
 /* NULL is allowed. */
 REPLK_API void replk_depthwise_destroy(replk_depthwise* plan);
 
 /* Height and width of the output. */
 REPLK_API replk_status replk_depthwise_output_size(const replk_depthwise* plan, int32_t* height,
                                                    int32_t* width);
-/* Bytes of scratch memory that one run needs; may be 0. */
+/* Bytes of scratch memory that one run needs, whatever its batch; may be 0. */
 REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* plan, size_t* bytes);
 
 /* Runs, allocating nothing. src, dst and residual in the problem's layout and type, at any multiple of that
@@ -211,6 +252,28 @@ REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* pl
  * time; or NULL for one that the library keeps for each thread. */
 REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst,
                                            const void* residual, void* workspace, size_t workspace_bytes);
+
+typedef struct replk_run_options {
+  size_t struct_size;
+  int64_t batch;         /* images of src, dst and residual, at least 1; 0: the problem's */
+  void* workspace;       /* as for replk_depthwise_run */
+  size_t workspace_bytes;
+  /* Runs the work of this run, as replk_set_thread_pool's would: task(i, context) for every i in [0, count), each
+   * once, at the same time or one after another, in any order; no task waits for another. NULL: as usual. */
+  replk_pool_run pool;
+  void* user; /* passed to pool */
+} replk_run_options;
+
+/* The problem's batch, a workspace and threads of the library. */
+static inline replk_run_options replk_run_options_default(void) {
+  replk_run_options o = {sizeof(replk_run_options), 0, NULL, 0, NULL, NULL};
+  return o;
+}
+
+/* replk_depthwise_run with options, which may be NULL. An image's result does not depend on how many there are, nor
+ * on the pool. */
+REPLK_API replk_status replk_depthwise_run_with(const replk_depthwise* plan, const void* src, void* dst,
+                                                const void* residual, const replk_run_options* options);
 
 /* The shape in its canonical spelling, the tiling in use, and where the choice came from (analytic, forced,
  * cache, measured, near(...)). Valid as long as the plan; "" for NULL. */

@@ -54,9 +54,19 @@ inline Tuning tuning() {
 }
 
 struct DepthwiseOptions {
-  int threads = 0;        // 0: all
-  std::string algorithm;  // empty: the tuner's choice
-  std::string tiling;     // empty, or exactly this one
+  int threads = 0;                    // 0: all
+  std::string algorithm;              // empty: the tuner's choice
+  std::string tiling;                 // empty, or exactly this one
+  std::span<const float> scale = {};  // [channels], of a problem that has one
+};
+
+/// How one run is done; as replk_run_options.
+struct RunOptions {
+  std::int64_t batch = 0;  // images; 0: the problem's
+  std::span<std::byte> workspace =
+      {};                         // 64-byte aligned and of at least workspace_bytes(); empty: the library's
+  replk_pool_run pool = nullptr;  // null: as usual
+  void* user = nullptr;
 };
 
 /// A prepared depthwise convolution. Movable; run() may be called from many threads at once.
@@ -78,6 +88,8 @@ class Depthwise {
     }
     if (!bias.empty() && bias.size() != static_cast<std::size_t>(problem.channels))
       throw Error(REPLK_INVALID_ARGUMENT, "bias must have one element a channel");
+    if (!options.scale.empty() && options.scale.size() != static_cast<std::size_t>(problem.channels))
+      throw Error(REPLK_INVALID_ARGUMENT, "scale must have one element a channel");
     const replk_depthwise_options c = c_options(options);
     replk_depthwise* plan = nullptr;
     check(replk_depthwise_create(&problem, pointers.data(), bias.empty() ? nullptr : bias.data(), &c, &plan));
@@ -113,6 +125,20 @@ class Depthwise {
     check(replk_depthwise_run(plan_.get(), src, dst, residual, workspace.data(), workspace.size()));
   }
 
+  void run(const void* src, void* dst, const void* residual, const RunOptions& options) const {
+    replk_run_options c = replk_run_options_default();
+    c.batch = options.batch;
+    c.workspace = options.workspace.empty() ? nullptr : options.workspace.data();
+    c.workspace_bytes = options.workspace.size();
+    c.pool = options.pool;
+    c.user = options.user;
+    check(replk_depthwise_run_with(plan_.get(), src, dst, residual, &c));
+  }
+  /// Other weights (one pointer a branch) and another bias; needs the plan to itself.
+  void set_weights(const std::vector<const float*>& weights, const float* bias = nullptr) {
+    check(replk_depthwise_set_weights(plan_.get(), weights.data(), bias));
+  }
+
   std::string shape() const { return replk_depthwise_shape(plan_.get()); }
   std::string tiling() const { return replk_depthwise_tiling(plan_.get()); }
   std::string source() const { return replk_depthwise_source(plan_.get()); }
@@ -124,6 +150,7 @@ class Depthwise {
     c.threads = options.threads;
     if (!options.algorithm.empty()) c.algorithm = options.algorithm.c_str();
     if (!options.tiling.empty()) c.tiling = options.tiling.c_str();
+    if (!options.scale.empty()) c.scale = options.scale.data();
     return c;
   }
   struct Destroy {
