@@ -26,6 +26,11 @@ set_target_properties(replk PROPERTIES INSTALL_RPATH $ORIGIN/../lib)
 install(TARGETS replk RUNTIME DESTINATION ${wheel}/bin COMPONENT wheel)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/models/ DESTINATION ${wheel}/share/replk/models COMPONENT wheel)
 
+if(TARGET replk_torch)
+  target_link_options(replk_torch PRIVATE -static-libstdc++)
+  install(TARGETS replk_torch LIBRARY DESTINATION ${wheel}/torch COMPONENT wheel)
+endif()
+
 # The licences of what is carried or compiled in.
 if(EXISTS ${PROJECT_BINARY_DIR}/onednn/share/doc/onednn)
   install(DIRECTORY ${PROJECT_BINARY_DIR}/onednn/share/doc/onednn/ DESTINATION ${wheel}/licences/onednn COMPONENT wheel)
