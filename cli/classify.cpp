@@ -17,6 +17,7 @@
 #include "cli/network.hpp"
 #include "core/error.hpp"
 #include "image/decode.hpp"
+#include "model/picture.hpp"
 #include "model/precision.hpp"
 
 namespace replk::cli {
@@ -81,7 +82,8 @@ class Classifier {
 
   std::vector<Guess> classify(const std::string& path, int top) {
     const image::Image picture = image::read_image(path);
-    prepare_classification(picture, network_.architecture().preprocessing, size_, pixels_.data());
+    model::prepare_picture(picture, network_.architecture().preprocessing, size_.height, size_.width,
+                           pixels_.data());
     const auto start = std::chrono::steady_clock::now();
     network_.run({pixels_.data(), 1, size_.height, size_.width}, {.logits = logits_.data()});
     milliseconds_ =

@@ -18,6 +18,7 @@
 #include "cli/predictions.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
+#include "model/picture.hpp"
 #include "model/precision.hpp"
 
 namespace replk::cli {
@@ -68,8 +69,8 @@ void evaluate(model::Network& network, const Dataset& dataset, const std::vector
     core::parallel_for(static_cast<std::int64_t>(count), network.threads(), [&](std::int64_t i, int) {
       faults[i].clear();
       try {
-        prepare_classification(dataset.read(chosen[begin + i]), network.architecture().preprocessing, size,
-                               &pixels[pixels_of_one * i]);
+        model::prepare_picture(dataset.read(chosen[begin + i]), network.architecture().preprocessing,
+                               size.height, size.width, &pixels[pixels_of_one * i]);
       } catch (const core::Error& error) {
         faults[i] = error.what();
       }

@@ -14,6 +14,7 @@
 #include "cli/table.hpp"
 #include "core/error.hpp"
 #include "image/decode.hpp"
+#include "model/picture.hpp"
 #include "model/precision.hpp"
 #include "model/safetensors.hpp"
 
@@ -43,7 +44,8 @@ ExitCode run(const Arguments& arguments, bool json) {
   if (arguments.random) picture = random_picture(size, arguments.network.seed.value_or(1));
 
   std::vector<float> pixels(static_cast<std::size_t>(size.height) * size.width * 3);
-  prepare_warped(picture, network.architecture().preprocessing, size, pixels.data());
+  model::prepare_warped(picture, network.architecture().preprocessing, size.height, size.width,
+                        pixels.data());
   std::array<model::FeatureShape, 4> shapes;
   std::array<std::vector<float>, 4> features;
   model::Output output;

@@ -8,8 +8,6 @@
 
 #include "cli/shipped.hpp"
 #include "core/error.hpp"
-#include "image/preprocess.hpp"
-#include "image/resize.hpp"
 #include "model/precision.hpp"
 
 namespace replk::cli {
@@ -86,23 +84,6 @@ Size input_size(const std::optional<Size>& size, const model::Architecture& arch
                architecture.name, architecture.smallest_side);
   }
   return chosen;
-}
-
-void prepare_classification(const image::Image& picture, const model::Preprocessing& preprocessing, Size size,
-                            float* destination) {
-  if (size.height != size.width || preprocessing.warps(size.height)) {
-    prepare_warped(picture, preprocessing, size, destination);
-    return;
-  }
-  const int short_side = preprocessing.resized_short_side(size.height);
-  image::normalise(image::resize_and_crop(picture, short_side, size.height, size.width),
-                   {preprocessing.mean, preprocessing.std}, destination);
-}
-
-void prepare_warped(const image::Image& picture, const model::Preprocessing& preprocessing, Size size,
-                    float* destination) {
-  image::normalise(image::resize_bicubic(picture, size.height, size.width),
-                   {preprocessing.mean, preprocessing.std}, destination);
 }
 
 image::Image random_picture(Size size, std::uint64_t seed) {

@@ -53,16 +53,6 @@ LoadedNetwork load_network(const NetworkOptions& options);
 /// The size asked for, or the model's own. Throws invalid_argument where it is smaller than the model takes.
 Size input_size(const std::optional<Size>& size, const model::Architecture& architecture);
 
-/// A picture as the model's own evaluation prepares it, for a square input below the size from which it
-/// warps: resized, cropped to the middle, normalised. Any other size: warped. destination:
-/// [height][width][3].
-void prepare_classification(const image::Image& picture, const model::Preprocessing& preprocessing, Size size,
-                            float* destination);
-
-/// Resized to exactly this size, whatever its aspect, and normalised.
-void prepare_warped(const image::Image& picture, const model::Preprocessing& preprocessing, Size size,
-                    float* destination);
-
 /// Bytes of a linear congruential generator as a picture: the same on every machine.
 image::Image random_picture(Size size, std::uint64_t seed);
 

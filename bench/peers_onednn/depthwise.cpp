@@ -1,7 +1,6 @@
 #include "bench/peers_onednn/depthwise.hpp"
 
 #include <chrono>
-#include <dnnl.hpp>
 #include <unordered_map>
 #include <utility>
 

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "api/guard.hpp"
+#include "image/decode.hpp"
 #include "model/network.hpp"
+#include "model/picture.hpp"
 
 using namespace replk;
 using api::guarded;
@@ -69,6 +71,18 @@ std::unique_ptr<replk_model> load(const char* name, const char* weights_file,
       new replk_model{std::move(network), lines(weights->metadata("labels"))});
 }
 
+void check_side(const char* field, int32_t side) {
+  if (side < 1 || side > image::max_side)
+    fail(Status::invalid_argument, "{} is {}; allowed: 1 to {}", field, side, image::max_side);
+}
+
+void prepare(const model::Network& network, const image::Image& picture, int32_t height, int32_t width,
+             float* pixels) {
+  check_side("height", height);
+  check_side("width", width);
+  model::prepare_picture(picture, network.architecture().preprocessing, height, width, pixels);
+}
+
 }  // namespace
 
 replk_status replk_model_load(const char* name, const char* weights_file, const replk_model_options* options,
@@ -119,6 +133,30 @@ replk_status replk_model_feature_shape(const replk_model* model, int32_t stage, 
 
 replk_status replk_model_prepare(replk_model* model, int64_t batch, int32_t height, int32_t width) {
   return guarded([&] { not_null(model, "model").network.prepare(batch, height, width); });
+}
+
+replk_status replk_model_read_image(const replk_model* model, const char* path, int32_t height, int32_t width,
+                                    float* pixels) {
+  return guarded([&] {
+    prepare(not_null(model, "model").network, image::read_image(&not_null(path, "path")), height, width,
+            &not_null(pixels, "pixels"));
+  });
+}
+
+replk_status replk_model_read_rgb(const replk_model* model, const uint8_t* rgb, int32_t rows, int32_t columns,
+                                  int32_t height, int32_t width, float* pixels) {
+  return guarded([&] {
+    const model::Network& network = not_null(model, "model").network;
+    check_side("rows", rows);
+    check_side("columns", columns);
+    if (std::int64_t{rows} * columns > image::max_pixels)
+      fail(Status::invalid_argument, "rows x columns is {}x{}; allowed: at most {} pixels", rows, columns,
+           image::max_pixels);
+    not_null(rgb, "rgb");
+    image::Image picture(rows, columns);
+    std::copy_n(rgb, picture.pixels.size(), picture.pixels.data());
+    prepare(network, picture, height, width, &not_null(pixels, "pixels"));
+  });
 }
 
 replk_status replk_cancel_create(replk_cancel** cancel) {

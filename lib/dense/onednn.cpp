@@ -202,6 +202,7 @@ void analytic_first(std::vector<std::string>& texts) {
 
 template <class Layer>
 std::vector<std::string> choices(const Layer& layer, int threads) {
+  if (!onednn_available()) return {};
   const core::TeamSize team(threads);
   Walk list;
   walk(layer, list);
@@ -215,6 +216,7 @@ std::vector<std::string> choices(const Layer& layer, int threads) {
 template <class Layer>
 std::unique_ptr<Engine> make(const Layer& layer, PackedWeights& weights, const std::string& choice,
                              int threads, std::int64_t dst_elements) {
+  if (!onednn_available()) return nullptr;
   const core::TeamSize team(threads);
   Walk pick;
   pick.wanted = choice;

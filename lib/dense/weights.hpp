@@ -1,12 +1,12 @@
 // The forms of one layer's weights that its plans use: inside the box only.
 #pragma once
-#include <dnnl.hpp>
 #include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
 
 #include "core/memory.hpp"
+#include "dense/onednn_loaded.hpp"
 
 namespace replk::dense {
 

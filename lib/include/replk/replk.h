@@ -374,6 +374,16 @@ REPLK_API replk_status replk_model_feature_shape(const replk_model* model, int32
 /* Makes the plans of a size now rather than at its first run. */
 REPLK_API replk_status replk_model_prepare(replk_model* model, int64_t batch, int32_t height, int32_t width);
 
+/* An input for replk_model_run from a picture, as the network's own evaluation prepares it: a square of fewer
+ * than info.warp_from pixels a side is resized and cropped to the middle, any other size is warped to
+ * (bicubic, as Pillow does it); then normalised. pixels: [height][width][3]; sides 1 to 16384. Thread-safe.
+ * read_image: a JPEG or PNG file, at most 64 MiB. */
+REPLK_API replk_status replk_model_read_image(const replk_model* model, const char* path, int32_t height,
+                                              int32_t width, float* pixels);
+/* rgb: 8-bit red, green and blue, [rows][columns][3]; sides 1 to 16384, at most 2^26 pixels. */
+REPLK_API replk_status replk_model_read_rgb(const replk_model* model, const uint8_t* rgb, int32_t rows,
+                                            int32_t columns, int32_t height, int32_t width, float* pixels);
+
 /* Lets one thread stop the runs of others: they end between two layers with REPLK_CANCELLED. */
 typedef struct replk_cancel replk_cancel;
 REPLK_API replk_status replk_cancel_create(replk_cancel** cancel);

@@ -275,6 +275,13 @@ class Model {
     check(replk_model_run(model_.get(), pixels, batch, height, width, logits, features.data(),
                           cancel ? cancel->get() : nullptr));
   }
+  /// A JPEG or PNG file as the network's own evaluation prepares it: [height][width][3].
+  std::vector<float> read_image(const std::string& path, int height, int width) const {
+    if (height < 1 || width < 1) throw Error(REPLK_INVALID_ARGUMENT, "height and width must be at least 1");
+    std::vector<float> pixels(static_cast<std::size_t>(height) * width * 3);
+    check(replk_model_read_image(model_.get(), path.c_str(), height, width, pixels.data()));
+    return pixels;
+  }
   replk_model* get() const noexcept { return model_.get(); }
 
  private:
