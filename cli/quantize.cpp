@@ -18,6 +18,7 @@
 #include "core/error.hpp"
 #include "image/decode.hpp"
 #include "model/calibrate.hpp"
+#include "model/picture.hpp"
 #include "model/precision.hpp"
 #include "model/quantise_network.hpp"
 
@@ -67,7 +68,8 @@ std::map<int, model::InputKnowledge> calibrate(const Arguments& arguments, const
   model::Calibration calibration(network, source, pictures.size());
   Progress progress(pictures.size(), "images");
   for (int i = 0; i < pictures.size(); ++i) {
-    prepare_classification(pictures.read(i), architecture.preprocessing, size, pixels.data());
+    model::prepare_picture(pictures.read(i), architecture.preprocessing, size.height, size.width,
+                           pixels.data());
     calibration.add({pixels.data(), 1, size.height, size.width});
     progress.advance();
   }
