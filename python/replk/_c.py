@@ -39,6 +39,7 @@ class CpuInfo(ctypes.Structure):
         ("l1d_bytes", ctypes.c_uint64),
         ("l2_bytes", ctypes.c_uint64),
         ("l3_bytes", ctypes.c_uint64),
+        ("features", ctypes.c_uint32),
     ]
 
 
@@ -52,6 +53,7 @@ class DepthwiseOptions(ctypes.Structure):
         ("threads", ctypes.c_int32),
         ("algorithm", ctypes.c_char_p),
         ("tiling", ctypes.c_char_p),
+        ("scale", ctypes.c_void_p),
     ]
 
 
@@ -67,6 +69,7 @@ class ModelOptions(ctypes.Structure):
         ("seed", ctypes.c_uint64),
         ("progress", Progress),
         ("progress_user", ctypes.c_void_p),
+        ("precision", ctypes.c_int),
     ]
 
 
@@ -81,6 +84,18 @@ class ModelInfo(ctypes.Structure):
         ("size", ctypes.c_int32),
         ("crop_fraction", ctypes.c_double),
         ("warp_from", ctypes.c_int32),
+        ("precision", ctypes.c_int),
+    ]
+
+
+class RunOptions(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("batch", ctypes.c_int64),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_size_t),
+        ("pool", ctypes.c_void_p),
+        ("user", ctypes.c_void_p),
     ]
 
 
@@ -102,7 +117,8 @@ _STATUS = {
     "replk_get_tuning": [_P],
     "replk_depthwise_create_from_shape": [ctypes.c_char_p, _P, _P, _P, _P],
     "replk_depthwise_output_size": [_P, _P, _P],
-    "replk_depthwise_run": [_P, _P, _P, _P, _P, ctypes.c_size_t],
+    "replk_depthwise_set_weights": [_P, _P, _P],
+    "replk_depthwise_run_with": [_P, _P, _P, _P, _P],
     "replk_model_load": [ctypes.c_char_p, ctypes.c_char_p, _P, _P],
     "replk_model_get_info": [_P, _P],
     "replk_model_feature_shape": [_P, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, _P, _P, _P],

@@ -9,7 +9,8 @@ from .errors import InvalidArgument
 
 _SIDE = r"\d+(?:x\d+)?"
 _BRANCH = rf"{_SIDE}(?:d{_SIDE})?"
-_SHAPE = re.compile(rf"n(\d+)c(\d+)h(\d+)w(\d+)k({_BRANCH}(?:,{_BRANCH})*)(.*)")
+_SHAPE = re.compile(rf"n(\d+)c(\d+)(?:x(\d+))?h(\d+)w(\d+)k({_BRANCH}(?:,{_BRANCH})*)(.*)")
+_STRIDES = re.compile(r"[io]\d+x\d+x\d+")
 
 
 class _Problem:
@@ -19,21 +20,44 @@ class _Problem:
         match = _SHAPE.fullmatch(text)
         if match is None:
             raise ValueError(text)
-        self.batch, self.channels, self.height, self.width = map(int, match.groups()[:4])
+        self.batch, self.channels, multiplier, *self.sides = (int(text or 1) for text in match.groups()[:5])
+        self.outputs = self.channels * multiplier
         self.kernels = []
-        for branch in match[5].split(","):
+        for branch in match[6].split(","):
             sides = branch.split("d")[0].split("x")
             self.kernels.append((int(sides[0]), int(sides[-1])))
-        options = match[6]
-        self.channels_first = "nchw" in options
+        options = match[7]
+        if _STRIDES.search(options):
+            raise InvalidArgument(f"shape {text!r} has strides; allowed here: none, an array has its own")
+        before, _, behind = options.rpartition(">")
+        self.channels_first = "nchw" in (before or options)
+        self.result_channels_first = "nchw" in options if not before else "nchw" in behind
         self.storage = "bf16" if "bf16" in options else "fp16" if "fp16" in options else "fp32"
         self.bias = "nobias" not in options
         self.residual = "+residual" in options
 
-    def tensor(self, batch, height, width):
-        if self.channels_first:
-            return (batch, self.channels, height, width)
-        return (batch, height, width, self.channels)
+    def input(self, batch):
+        height, width = self.sides
+        return (batch, self.channels, height, width) if self.channels_first else (batch, height, width, self.channels)
+
+    def result(self, batch, height, width):
+        return (batch, self.outputs, height, width) if self.result_channels_first else (batch, height, width, self.outputs)
+
+
+class _Packed:
+    """Weights and bias as the C API takes them; the arrays live as long."""
+
+    def __init__(self, problem, weights, bias):
+        branches = list(weights) if isinstance(weights, (list, tuple)) else [weights]
+        if len(branches) != len(problem.kernels):
+            raise InvalidArgument(f"weights has {len(branches)} arrays; allowed: {len(problem.kernels)}, one a branch")
+        self._arrays = [
+            _arrays.weights(w, (problem.outputs, *kernel), f"weights[{i}]")
+            for i, (w, kernel) in enumerate(zip(branches, problem.kernels))
+        ]
+        self.weights = (ctypes.c_void_p * len(branches))(*(w.ctypes.data for w in self._arrays))
+        self._bias = None if bias is None else _arrays.weights(bias, (problem.outputs,), "bias")
+        self.bias = None if bias is None else self._bias.ctypes.data
 
 
 class Depthwise:
@@ -62,16 +86,7 @@ class Depthwise:
             problem = _Problem(str(shape))
         except ValueError:
             self._refuse(encoded)
-        branches = list(weights) if isinstance(weights, (list, tuple)) else [weights]
-        if len(branches) != len(problem.kernels):
-            raise InvalidArgument(f"weights has {len(branches)} arrays; allowed: {len(problem.kernels)}, one a branch")
-        packed = [
-            _arrays.weights(w, (problem.channels, *kernel), f"weights[{i}]")
-            for i, (w, kernel) in enumerate(zip(branches, problem.kernels))
-        ]
-        pointers = (ctypes.c_void_p * len(packed))(*(w.ctypes.data for w in packed))
-        if bias is not None:
-            bias = _arrays.weights(bias, (problem.channels,), "bias")
+        packed = _Packed(problem, weights, bias)
         options = _c.sized(
             _c.DepthwiseOptions,
             threads=threads or 0,
@@ -80,14 +95,12 @@ class Depthwise:
         )
         self._handle = _c.Handle(_c.lib.replk_depthwise_destroy)
         _c.lib.replk_depthwise_create_from_shape(
-            encoded, pointers, bias.ctypes.data if bias is not None else None, ctypes.byref(options),
-            ctypes.byref(self._handle.pointer)
+            encoded, packed.weights, packed.bias, ctypes.byref(options), ctypes.byref(self._handle.pointer)
         )
         self._problem = problem
         height, width = ctypes.c_int32(), ctypes.c_int32()
         _c.lib.replk_depthwise_output_size(self._handle.pointer, ctypes.byref(height), ctypes.byref(width))
-        self._in = problem.tensor(problem.batch, problem.height, problem.width)
-        self._out = problem.tensor(problem.batch, height.value, width.value)
+        self._out_sides = height.value, width.value
 
     @classmethod
     def zeros(cls, shape, **options):
@@ -96,7 +109,7 @@ class Depthwise:
             problem = _Problem(str(shape))
         except ValueError:
             cls._refuse(str(shape).encode())
-        return cls(shape, [np.zeros((problem.channels, *kernel), np.float32) for kernel in problem.kernels], **options)
+        return cls(shape, [np.zeros((problem.outputs, *kernel), np.float32) for kernel in problem.kernels], **options)
 
     @staticmethod
     def _refuse(encoded):
@@ -105,39 +118,48 @@ class Depthwise:
         _c.lib.replk_depthwise_create_from_shape(encoded, None, None, None, ctypes.byref(plan))
         raise InvalidArgument(f"shape {encoded.decode()!r} is not one")
 
+    def set_weights(self, weights, bias=None):
+        """Gives the layer other weights and bias, as at its creation; the tiling stays. No call may run meanwhile."""
+        packed = _Packed(self._problem, weights, bias)
+        _c.lib.replk_depthwise_set_weights(self._handle.pointer, packed.weights, packed.bias)
+
     def __call__(self, x, residual=None, out=None):
-        """The convolution of ``x``, shape ``input_shape``; other layouts in memory than C order are copied first.
+        """The convolution of ``x``: ``input_shape`` with any batch of at least 1, copied first where it is not in C order.
 
         ``residual``: of ``output_shape``, exactly where the shape has ``+residual``. ``out``: where the result goes, in
         C order; it may be ``residual`` and must not overlap ``x``. None: a new array.
         """
         storage = self._problem.storage
-        x = _arrays.contiguous(_arrays.shaped(_arrays.stored(x, storage, "x"), self._in, "x"))
+        x = _arrays.stored(x, storage, "x")
+        batch = x.shape[0] if x.ndim == 4 and x.shape[0] > 0 else self._problem.batch
+        x = _arrays.contiguous(_arrays.shaped(x, self._problem.input(batch), "x"))
+        shape = self._problem.result(batch, *self._out_sides)
         if (residual is not None) != self._problem.residual:
             raise InvalidArgument(f"residual is {'given' if residual is not None else 'missing'}; shape: {self.shape}")
         if residual is not None:
-            residual = _arrays.shaped(_arrays.stored(residual, storage, "residual"), self._out, "residual")
+            residual = _arrays.shaped(_arrays.stored(residual, storage, "residual"), shape, "residual")
             residual = _arrays.contiguous(residual)
         if out is None:
-            out = np.empty(self._out, x.dtype)
+            out = np.empty(shape, x.dtype)
         else:
-            out = _arrays.written(_arrays.shaped(_arrays.stored(out, storage, "out"), self._out, "out"), "out")
+            out = _arrays.written(_arrays.shaped(_arrays.stored(out, storage, "out"), shape, "out"), "out")
             if np.shares_memory(out, x):
                 raise InvalidArgument("out overlaps x; allowed: memory of its own, or the residual's")
-        _c.lib.replk_depthwise_run(
+        options = _c.sized(_c.RunOptions, batch=batch)
+        _c.lib.replk_depthwise_run_with(
             self._handle.pointer, x.ctypes.data, out.ctypes.data, residual.ctypes.data if residual is not None else None,
-            None, 0
+            ctypes.byref(options)
         )
         return out
 
     @property
     def input_shape(self):
         """[batch, height, width, channels], or [batch, channels, height, width] where the shape says ``nchw``."""
-        return self._in
+        return self._problem.input(self._problem.batch)
 
     @property
     def output_shape(self):
-        return self._out
+        return self._problem.result(self._problem.batch, *self._out_sides)
 
     @property
     def shape(self):

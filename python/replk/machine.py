@@ -8,6 +8,7 @@ from .depthwise import Depthwise
 from .errors import InvalidArgument
 
 _ISAS = "portable", "avx2", "avx512"
+_FEATURES = "avx2", "avx512", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"
 _MODES = "off", "cached", "now"
 
 
@@ -27,6 +28,7 @@ class CpuInfo:
     l1d_bytes: int
     l2_bytes: int
     l3_bytes: int
+    features: frozenset  # in use, of avx2, avx512, avx_vnni, avx512_vnni, avx512_bf16, amx_tile, amx_bf16, amx_int8
 
 
 def cpu_info():
@@ -34,7 +36,8 @@ def cpu_info():
     _c.lib.replk_get_cpu_info(ctypes.byref(info))
     return CpuInfo(
         info.vendor.decode(), info.brand.decode(), info.family, info.model, info.stepping, info.cores,
-        _ISAS[info.hardware], _ISAS[info.isa], bool(info.code_generation), info.l1d_bytes, info.l2_bytes, info.l3_bytes
+        _ISAS[info.hardware], _ISAS[info.isa], bool(info.code_generation), info.l1d_bytes, info.l2_bytes, info.l3_bytes,
+        frozenset(name for bit, name in enumerate(_FEATURES) if info.features >> bit & 1)
     )
 
 

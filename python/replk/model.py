@@ -9,6 +9,15 @@ from . import _arrays, _c
 from .errors import InvalidArgument
 
 
+_PRECISIONS = None, "fp32", "bf16", "bf16x3", "int8"  # by the C API's number
+
+
+def _precision(name):
+    if name not in _PRECISIONS:
+        raise InvalidArgument(f"precision is {name!r}; allowed: {', '.join(map(repr, _PRECISIONS))}")
+    return _PRECISIONS.index(name)
+
+
 class Guess(NamedTuple):
     """One class that a network names."""
 
@@ -30,6 +39,8 @@ class Model:
     weights: a ``.safetensors`` file in train, merged or fused form; None: random weights from ``seed``, for measurements.
     threads: None for ``replk.default_threads()``.
     exact: depthwise layers in class exact (the same bits on every machine) instead of fast.
+    precision: what pointwise and dense layers multiply in: None (the file's own), ``fp32``, ``bf16``, ``bf16x3``, ``int8``;
+        never narrower than asked.
     norm_features: whether ``features`` pass their stage's batch norm, which the file must hold.
 
     Raises ``replk.NotFound`` (name, file), ``replk.BadFile``, ``replk.InvalidArgument``. Any number of threads may run one
@@ -37,7 +48,7 @@ class Model:
     used last.
     """
 
-    def __init__(self, name, weights=None, *, threads=None, exact=False, norm_features=False, seed=1):
+    def __init__(self, name, weights=None, precision=None, threads=None, *, exact=False, norm_features=False, seed=1):
         self.name = name
         options = _c.sized(
             _c.ModelOptions,
@@ -45,6 +56,7 @@ class Model:
             numerics=int(exact),
             norm_intermediate_features=int(norm_features),
             seed=seed,
+            precision=_precision(precision),
         )
         self._handle = _c.Handle(_c.lib.replk_model_destroy)
         _c.lib.replk_model_load(
@@ -56,6 +68,7 @@ class Model:
         self.classes = info.classes  # 0: a backbone without a head
         self.threads = info.threads
         self.weight_bytes = info.weight_bytes
+        self.precision = _PRECISIONS[info.precision]
         self.mean, self.std = tuple(info.mean), tuple(info.std)  # an input is (RGB in 0..1 - mean) / std
         self.size = info.size  # of the default input, a square
 

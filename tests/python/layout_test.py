@@ -18,6 +18,7 @@ STRUCTURES = {
     "replk_cpu_info": _c.CpuInfo,
     "replk_tuning": _c.Tuning,
     "replk_depthwise_options": _c.DepthwiseOptions,
+    "replk_run_options": _c.RunOptions,
     "replk_model_options": _c.ModelOptions,
     "replk_model_info": _c.ModelInfo,
 }

@@ -67,6 +67,20 @@ class DepthwiseTest(unittest.TestCase):
         strided = replk.Depthwise("n1c8h21w21k5d2s2nchwnobias", w[1][:, None])  # PyTorch's shape of weights
         self.close(strided(x), depthwise(x, w[1], None, stride=2, dilation=2))
 
+    def test_any_batch_runs_and_weights_change(self):
+        x, w, v = random(20, 5, 9, 9, 6), random(21, 6, 7, 7), random(22, 6, 7, 7)
+        layer = replk.Depthwise("n1c6h9w9k7nobias", w)
+        many = layer(x)
+        for i in range(5):
+            np.testing.assert_array_equal(layer(x[i : i + 1]), many[i : i + 1])
+        layer.set_weights(v)
+        np.testing.assert_array_equal(layer(x), replk.Depthwise("n1c6h9w9k7nobias", v)(x))
+
+    def test_channel_multiplier_and_layouts_apart(self):
+        x, w = random(23, 1, 5, 8, 8), random(24, 10, 3, 3)
+        y = replk.Depthwise("n1c5x2h8w8k3nchw>nhwcnobias", w)(x)
+        self.close(y.transpose(0, 3, 1, 2), depthwise(np.repeat(x, 2, axis=1), w, None))
+
     def test_half_precision(self):
         x, w = random(8, 1, 16, 14, 14), random(9, 16, 7, 7)
         half = replk.Depthwise("n1c16h14w14k7nchwfp16nobias", w)
@@ -152,6 +166,19 @@ class ModelTest(unittest.TestCase):
             replk.Model("replknet-nano", NANO).read(__file__)
 
 
+    def test_precision(self):
+        fp32 = replk.Model("replknet-nano", NANO)
+        self.assertEqual(fp32.precision, "fp32")
+        pixels = fp32.read(CLOTHES)[None]
+        expected = fp32.logits(pixels)
+        for precision, bound in (("bf16", 1e-2), ("int8", 5e-2)):
+            narrow = replk.Model("replknet-nano", NANO, precision=precision)
+            self.assertEqual(narrow.precision, precision)
+            self.assertLessEqual(np.abs(narrow.logits(pixels) - expected).max() / np.abs(expected).max(), bound)
+        with self.assertRaisesRegex(replk.InvalidArgument, "fp64"):
+            replk.Model("replknet-nano", precision="fp64")
+
+
 class ProcessTest(unittest.TestCase):
     def python(self, code):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -178,6 +205,7 @@ class MachineTest(unittest.TestCase):
         info = replk.cpu_info()
         self.assertIn(info.isa, ("portable", "avx2", "avx512"))
         self.assertGreaterEqual(info.cores, 1)
+        self.assertEqual("avx2" in info.features, info.isa != "portable")
         self.assertGreaterEqual(replk.default_threads(), 1)
         self.assertRegex(replk.__version__, r"^\d+\.\d+\.\d+$")
 
