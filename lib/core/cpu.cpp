@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <optional>
 
 #include "core/caches.hpp"
@@ -54,13 +53,6 @@ void read_identity(Cpu& c) {
     c.brand.erase(0, c.brand.find_first_not_of(' '));
     c.brand.erase(c.brand.find_last_not_of(' ') + 1);
   }
-}
-
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
 }
 
 void describe_caches(Cpu& c) {

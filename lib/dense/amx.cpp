@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdio>
 #include <span>
 #include <utility>
@@ -37,15 +39,18 @@ core::Buffer<float> padded(std::span<const float> values) {
 }
 
 struct Blocking {
-  int depth = 0;  // inputs of a part of the reduction, at most
-  int rows = 0;   // rows of a group, about
-  std::string text() const { return fmt::format("amx depth={} rows={}", depth, rows); }
+  int depth = 0;             // inputs of a part of the reduction, at most
+  int rows = 0;              // rows of a group, about
+  bool parts_first = false;  // a part in all panels before the next part, or a panel in all its parts
+  std::string text() const {
+    return fmt::format("amx depth={} rows={} order={}", depth, rows, parts_first ? "parts" : "panels");
+  }
 };
 
 bool parse(const std::string& text, Blocking& blocking) {
-  int end = 0;
-  return std::sscanf(text.c_str(), "amx depth=%7d rows=%7d%n", &blocking.depth, &blocking.rows, &end) == 2 &&
-         std::size_t(end) == text.size() && blocking.depth >= 1 && blocking.rows >= 1;
+  if (std::sscanf(text.c_str(), "amx depth=%7d rows=%7d", &blocking.depth, &blocking.rows) != 2) return false;
+  blocking.parts_first = text.ends_with("parts");
+  return text == blocking.text() && blocking.depth >= 1 && blocking.rows >= 1;
 }
 
 bool suffice(const Linear& l, Features features) {
@@ -58,8 +63,8 @@ NarrowWeights::Panels tiles_of(Precision precision) {
   return {16, precision == Precision::int8 ? 4 : 2, jit::tile_step(precision)};
 }
 
-/// Blocks of two by two tiles, each as deep as a part. Groups of rows have their operand in the L2 while all
-/// weights pass; the weights of a block's outputs stay in the L1 while all rows of the group pass.
+/// Blocks of two by two tiles, each as deep as a part. Groups of rows have their operand (or its part) in the
+/// L2 while all weights pass; a panel's part stays in the L1 while all rows of the group pass.
 class AmxEngine final : public Engine {
  public:
   AmxEngine(const Linear& l, NarrowWeights& weights, const Quantiser& copy, Blocking blocking, int threads,
@@ -79,6 +84,8 @@ class AmxEngine final : public Engine {
   std::int64_t tile_row(std::int64_t tile) const;
   void choose_tiles(std::int64_t rows);
   void make_code(bool native_bf16);
+  std::int64_t group_blocks() const { return quotient_up(blocks_, row_groups_); }
+  std::size_t sums_bytes() const;
   std::size_t thread_bytes() const;
   void make_rows(const void* src, std::int64_t first, std::int64_t end, std::byte* to) const;
 
@@ -91,8 +98,9 @@ class AmxEngine final : public Engine {
   core::Buffer<float> copy_scale_, copy_offset_;
   core::Buffer<std::byte> zeros_;  // what sums of int8 start from
   int steps_ = 1, parts_ = 1;      // of the depth
-  int height_ = 1;                 // of every tile; the last ones overlap those before
-  std::int64_t blocks_ = 1;        // of two tiles
+  bool parts_first_ = false;
+  int height_ = 1;           // of every tile; the last ones overlap those before
+  std::int64_t blocks_ = 1;  // of two tiles
   std::int64_t row_groups_ = 1, panels_ = 1, panel_groups_ = 1;
   bool made_ = false;  // whether the operand is made in scratch
   std::int64_t operand_stride_ = 0;
@@ -115,6 +123,7 @@ AmxEngine::AmxEngine(const Linear& l, NarrowWeights& weights, const Quantiser& c
   const int step = jit::tile_step(l.precision);
   steps_ = int(quotient_up(l.inputs, step));
   parts_ = int(quotient_up(steps_, std::max(1, blocking.depth / step)));
+  parts_first_ = blocking.parts_first;
   choose_tiles(l.rows);
   panels_ = quotient_up(l.outputs, jit::tile_panel);
   row_groups_ = std::clamp<std::int64_t>(quotient_up(l.rows, blocking.rows), 1, blocks_);
@@ -141,12 +150,13 @@ std::int64_t AmxEngine::tile_row(std::int64_t tile) const {
 }
 
 void AmxEngine::make_code(bool native_bf16) {
-  const std::int64_t group_blocks = quotient_up(blocks_, row_groups_);
   const std::int64_t lines = jit::tile_step_weights(linear_.precision) * jit::tile_bytes / jit::tile_line;
   constexpr int most_rows_per_step = 8;  // beside one step: more would only be more code
   rows_per_step_ =
       int(std::min<std::int64_t>(quotient_up(2 * height_, quotient_up(steps_, parts_)), most_rows_per_step));
-  prefetch_lines_ = int(quotient_up(lines, group_blocks));
+  // A run of tiles is 16 lines a step, taken in as many calls as this divides it into.
+  prefetch_lines_ =
+      int(std::min<std::uint64_t>(std::bit_ceil(std::uint64_t(quotient_up(lines, group_blocks()))), 16));
   jit::TileProductSpec spec;
   spec.precision = linear_.precision;
   spec.rows_per_step = rows_per_step_;
@@ -164,13 +174,16 @@ void AmxEngine::make_code(bool native_bf16) {
         jit::tile_operand_code({linear_.precision, linear_.src == Element::f32, linear_.inputs, native_bf16});
 }
 
-/// Of one thread: the sums of its blocks, and its rows of the operand where it makes them itself.
+/// Of one thread: sums that wait, and rows of the operand where each thread makes its own.
+std::size_t AmxEngine::sums_bytes() const {
+  const std::int64_t panels = parts_first_ ? quotient_up(panels_, panel_groups_) : 1;
+  const std::int64_t blocks = parts_ > 1 ? group_blocks() * panels : 1;
+  return std::size_t(blocks) * jit::tile_block_rows * jit::tile_sums_line;
+}
 std::size_t AmxEngine::thread_bytes() const {
-  const std::size_t group_blocks = std::size_t(quotient_up(blocks_, row_groups_)) + 1;
-  const std::size_t sums = jit::tile_block_rows * jit::tile_sums_line;
-  const std::size_t rows = made_ && panel_groups_ == 1 ? group_blocks * 2 * height_ : 0;
-  return round_up((parts_ > 1 ? group_blocks : 1) * sums + rows * std::size_t(operand_stride_), 4096) +
-         core::scratch_gap;
+  const bool own = made_ && panel_groups_ == 1;
+  const std::size_t operand = own ? std::size_t(group_blocks() * 2 * height_ * operand_stride_) : 0;
+  return round_up(sums_bytes() + operand, 4096) + core::scratch_gap;
 }
 
 std::size_t AmxEngine::scratch_bytes() const {
@@ -215,19 +228,24 @@ class AmxEngine::Walk {
   Walk(const Walk&) = delete;
   Walk& operator=(const Walk&) = delete;
 
-  void panel(std::int64_t panel, bool more, std::int64_t block, std::int64_t block_end) {
-    const std::byte* const weights = product_.weights_->data() + panel * 2 * product_.weights_panel_;
-    const std::byte* const next = weights + 2 * product_.weights_panel_;
-    const std::byte* const end = product_.weights_->data() + product_.weights_->size();
-    ahead_ = more ? std::span(next, std::min(end, next + 2 * product_.weights_panel_))
-                  : std::span<const std::byte>{};
-    for (int part = 0; part < product_.parts_; part++)
+  /// All parts of the depth in all panels [panel, panel_end) of 32 outputs, for blocks [block, block_end) of
+  /// rows.
+  void run(std::int64_t panel, std::int64_t panel_end, std::int64_t block, std::int64_t block_end) {
+    const std::int64_t panels = panel_end - panel, visits = panels * product_.parts_;
+    const bool parts_first = product_.parts_first_;
+    const auto part = [&](std::int64_t i) { return int(parts_first ? i / panels : i % product_.parts_); };
+    const auto of = [&](std::int64_t i) { return panel + (parts_first ? i % panels : i / product_.parts_); };
+    for (std::int64_t i = 0; i < visits; i++) {
+      ahead_ = {};
+      if (i + 1 < visits) look_ahead(part(i + 1), of(i + 1));
+      const std::int64_t waiting = parts_first ? (of(i) - panel) * product_.group_blocks() : 0;
       for (std::int64_t b = block; b < block_end; b++) {
-        const bool own = product_.parts_ > 1;  // partial sums wait, each block's in its place
-        add_part(weights, part, b, panel,
-                 sums_ + (own ? (b - block) * jit::tile_block_rows : 0) * jit::tile_sums_line);
-        if (part + 1 == product_.parts_) leave(b, panel);
+        // Partial sums wait, each block's in its place.
+        const std::int64_t place = product_.parts_ > 1 ? waiting + b - block : 0;
+        add_part(part(i), b, of(i), sums_ + place * jit::tile_block_rows * jit::tile_sums_line);
+        if (part(i) + 1 == product_.parts_) leave(b, of(i));
       }
+    }
   }
 
   /// The epilogue of the last block.
@@ -239,9 +257,25 @@ class AmxEngine::Walk {
  private:
   std::int64_t copy_size() const { return std::int64_t(size_of(linear_.copy)); }
 
-  void add_part(const std::byte* weights, int part, std::int64_t block, std::int64_t panel, std::byte* sums) {
-    const std::int64_t first = bound(product_.steps_, product_.parts_, part),
-                       end = bound(product_.steps_, product_.parts_, part + 1);
+  /// First step of a part.
+  std::int64_t first_step(int part) const { return bound(product_.steps_, product_.parts_, part); }
+  const std::byte* weights(std::int64_t panel) const {
+    return product_.weights_->data() + panel * 2 * product_.weights_panel_;
+  }
+
+  /// What prefetches go over: the tiles of a part, a run of them for each column and half of bf16x3.
+  void look_ahead(int part, std::int64_t panel) {
+    const std::int64_t first = first_step(part), steps = first_step(part + 1) - first;
+    const std::int64_t whole = product_.steps_ * std::int64_t(jit::tile_bytes);  // of one run
+    const std::byte* const end = product_.weights_->data() + product_.weights_->size();
+    const std::byte* run = weights(panel);
+    for (int i = 0; i < jit::tile_step_weights(linear_.precision) && run < end; i++, run += whole)
+      ahead_[std::size_t(i)] = {run + first * jit::tile_bytes, std::size_t(steps * jit::tile_bytes)};
+  }
+
+  void add_part(int part, std::int64_t block, std::int64_t panel, std::byte* sums) {
+    const std::int64_t first = first_step(part), end = first_step(part + 1);
+    const std::byte* const weights = this->weights(panel);
     const std::int64_t row0 = product_.tile_row(2 * block), row1 = product_.tile_row(2 * block + 1);
     const std::byte* const a = operand_.data + first * jit::tile_step_bytes(linear_.precision);
     arguments_.a0 = a + row0 * operand_.stride;
@@ -272,7 +306,10 @@ class AmxEngine::Walk {
     arguments_.steps = steps - arguments_.both;
     waiting_ = 0;
     const std::int64_t line = jit::tile_line;
-    arguments_.prefetch_advance = take(ahead_, steps, product_.prefetch_lines_ * line, arguments_.prefetch);
+    std::size_t run = 0;
+    while (run + 1 < ahead_.size() && ahead_[run].empty()) run++;
+    arguments_.prefetch_advance =
+        take(ahead_[run], steps, product_.prefetch_lines_ * line, arguments_.prefetch);
     arguments_.later_advance = take(later_, steps, line, arguments_.later);
     product_.product_->entry<jit::TileProductKernel>()(&arguments_);
   }
@@ -318,7 +355,8 @@ class AmxEngine::Walk {
   const LinearRun& run_;
   Operand operand_;
   std::byte* sums_;
-  std::span<const std::byte> ahead_, later_;
+  std::array<std::span<const std::byte>, 4> ahead_ = {};
+  std::span<const std::byte> later_;
   std::int64_t waiting_ = 0;  // rows of the block before
   jit::TileProductArguments arguments_ = {};
 };
@@ -341,8 +379,7 @@ void AmxEngine::run(const LinearRun& run) const {
     std::byte* const sums = scratch + thread_bytes() * std::size_t(thread);
     Operand operand{made_together ? shared : static_cast<const std::byte*>(run.src), stride};
     if (made_ && !made_together) {
-      const std::int64_t group_blocks = parts_ > 1 ? quotient_up(blocks_, row_groups_) + 1 : 1;
-      std::byte* const own = sums + group_blocks * jit::tile_block_rows * jit::tile_sums_line;
+      std::byte* const own = sums + sums_bytes();
       const std::int64_t first = tile_row(2 * block), end = tile_row(2 * block_end - 1) + height_;
       make_rows(run.src, first, end, own);
       operand.data = own - first * stride;
@@ -350,7 +387,7 @@ void AmxEngine::run(const LinearRun& run) const {
     const std::int64_t from = bound(std::ssize(run.next), tasks, task),
                        to = bound(std::ssize(run.next), tasks, task + 1);
     Walk walk(*this, run, operand, sums, run.next.subspan(std::size_t(from), std::size_t(to - from)));
-    for (std::int64_t p = panel; p < panel_end; p++) walk.panel(p, p + 1 < panel_end, block, block_end);
+    walk.run(panel, panel_end, block, block_end);
     walk.finish();
   });
 }
@@ -377,7 +414,8 @@ std::vector<std::string> amx_choices(const Linear& l, Features features) {
       const int rows = rows_of(bytes);
       if (quotient_up(l.rows, rows) == groups) continue;  // the same groups
       groups = quotient_up(l.rows, rows);
-      choices.push_back(Blocking{d, rows}.text());
+      choices.push_back(Blocking{d, rows, false}.text());
+      if (l.inputs > d && bytes > l2 / 2) choices.push_back(Blocking{d, rows, true}.text());
     }
   }
   return choices;

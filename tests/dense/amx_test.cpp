@@ -65,7 +65,7 @@ struct Case {
   Linear layer;
   int depth = 64, rows = 64;  // of the choice
   int threads = 1;
-  bool in_place = true, native_bf16 = true, nan_row = false;
+  bool parts_first = false, in_place = true, native_bf16 = true, nan_row = false;
 
   std::string text() const {
     const Linear& l = layer;
@@ -73,9 +73,9 @@ struct Case {
            "x" + std::to_string(l.outputs) + " activation " + std::to_string(int(l.activation)) +
            " residual " + std::to_string(l.residual) + " result " + std::to_string(l.result) + " src " +
            std::string(name(l.src)) + " copy " + std::string(name(l.copy)) + " depth " +
-           std::to_string(depth) + " rows " + std::to_string(rows) + " threads " + std::to_string(threads) +
-           " bias " + std::to_string(l.bias) + " native " + std::to_string(native_bf16) + " nan " +
-           std::to_string(nan_row);
+           std::to_string(depth) + " rows " + std::to_string(rows) + " order " + std::to_string(parts_first) +
+           " threads " + std::to_string(threads) + " bias " + std::to_string(l.bias) + " native " +
+           std::to_string(native_bf16) + " nan " + std::to_string(nan_row);
   }
 };
 
@@ -111,7 +111,8 @@ class Trial {
         l_.precision == Precision::int8
             ? NarrowWeights(l_.outputs, l_.inputs, Int8Weights{int8_weights_, multiplier_, bias_, &input_})
             : NarrowWeights(l_.outputs, l_.inputs, l_.precision, weights_, bias_);
-    const std::string choice = "amx depth=" + std::to_string(c_.depth) + " rows=" + std::to_string(c_.rows);
+    const std::string choice = "amx depth=" + std::to_string(c_.depth) + " rows=" + std::to_string(c_.rows) +
+                               " order=" + (c_.parts_first ? "parts" : "panels");
     const auto product = amx_linear(l_, weights, copy_, choice, c_.threads, features(c_.native_bf16));
     ASSERT_TRUE(product);
     Guarded scratch(core::round_up(product->scratch_bytes(), 64), Side::end);
@@ -298,6 +299,7 @@ Case random_case(Precision precision, std::mt19937& random) {
   c.rows = up_to(150);
   c.threads = up_to(4);
   l.bias = precision == Precision::int8 || coin();
+  c.parts_first = coin();
   c.in_place = coin() && l.result;
   c.native_bf16 = coin();
   c.nan_row = precision != Precision::int8 && coin();
@@ -362,7 +364,8 @@ TEST_F(Tiles, ThreeProductsAreNearlyFp32) {
   layer.outputs = outputs;
   layer.bias = false;
   NarrowWeights weights(outputs, inputs, layer.precision, w, {});
-  const auto product = amx_linear(layer, weights, {}, "amx depth=512 rows=1000", 1, features(true));
+  const auto product =
+      amx_linear(layer, weights, {}, "amx depth=512 rows=1000 order=panels", 1, features(true));
   core::Buffer<std::byte> scratch(product->scratch_bytes());
   product->run({a.data(), y.data(), nullptr, nullptr, scratch.data(), {}});
   double squares = 0, errors = 0;
