@@ -59,6 +59,13 @@ def peers_python(build, quick):
     return python
 
 
+def no_peers(build):
+    """What is said where the other runtimes are missing."""
+    peers = os.path.relpath(os.path.join(build, "peers"), ROOT)
+    return (f"other runtimes (PyTorch, ONNX Runtime, OpenVINO): not installed; ./run bench without --quick installs them, or: "
+            f"python3 -m venv {peers} && {peers}/bin/python -m pip install -r bench/peers/requirements.txt")
+
+
 def run_suites(args):
     """(context, limits, rows) from the Google Benchmark binary. It ends with 1 where a kernel computes a wrong result."""
     out = os.path.join(args.out, "suites.json")
@@ -153,7 +160,8 @@ def main():
     run["context"].update(provenance(args))
     python = peers_python(args.build, args.quick)
     if not python:
-        run["missing"].append("other runtimes: not installed; ./run bench without --quick installs them under build/peers")
+        run["missing"].append(no_peers(args.build))
+        say(run["missing"][-1])
     if not args.no_networks:
         run["networks"] = run_networks(args, python)
         if python and not args.quick:

@@ -8,7 +8,6 @@
 #include <charconv>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -104,7 +103,7 @@ void StatusLine::clear() {
 }
 
 TuneFirst::TuneFirst() : before_(tuner::settings()) {
-  if (std::getenv("REPLK_TUNING")) return;
+  if (tuner::mode_of_environment()) return;
   tuner::Settings settings = before_;
   settings.mode = tuner::Mode::now;
   settings.progress = [this](const tuner::Progress& progress) {

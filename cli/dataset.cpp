@@ -1,11 +1,11 @@
 #include "cli/dataset.hpp"
 
 #include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <vector>
 
 #include "cli/idx.hpp"
+#include "cli/image_files.hpp"
 #include "core/error.hpp"
 #include "image/decode.hpp"
 
@@ -15,23 +15,20 @@ namespace {
 using core::Status;
 namespace fs = std::filesystem;
 
-bool is_image(const fs::path& path) {
-  std::string ending = path.extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(),
-                 [](unsigned char c) { return std::tolower(c); });
-  return ending == ".jpg" || ending == ".jpeg" || ending == ".png";
-}
-
 class ImageFolder : public Dataset {
  public:
   explicit ImageFolder(const std::string& path) {
-    std::vector<fs::path> folders;
-    for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
-      if (entry.is_directory()) folders.push_back(entry.path());
+    const Subfolders folders = subfolders(path);
+    passed_over_ = folders.files;
+    for (const std::string& folder : folders.paths) {
+      ImageFiles files = image_files(folder);
+      // torchvision refuses it as well. Left out, it would give the classes behind it other numbers.
+      if (files.paths.empty())
+        core::fail(Status::bad_file, "{}: a class without .jpg, .jpeg or .png files", folder);
+      for (std::string& file : files.paths) items_.push_back({std::move(file), classes_});
+      passed_over_ += files.passed_over;
+      ++classes_;
     }
-    std::sort(folders.begin(), folders.end());
-    classes_ = static_cast<int>(folders.size());
-    for (int label = 0; label < classes_; ++label) add_folder(folders[label], label);
     if (items_.empty()) {
       core::fail(Status::bad_file, "{}: no .jpg, .jpeg or .png files in folders below it, one a class", path);
     }
@@ -41,17 +38,15 @@ class ImageFolder : public Dataset {
   int label(std::int64_t index) const override { return items_[index].label; }
   std::string name(std::int64_t index) const override { return items_[index].path; }
   image::Image read(std::int64_t index) const override { return image::read_image(items_[index].path); }
+  std::int64_t passed_over() const override { return passed_over_; }
 
  private:
-  void add_folder(const fs::path& folder, int label) {
-    for (std::string& path : image_files(folder.string())) items_.push_back({std::move(path), label});
-  }
-
   struct Item {
     std::string path;
     int label;
   };
   std::vector<Item> items_;
+  std::int64_t passed_over_ = 0;
   int classes_ = 0;
 };
 
@@ -107,17 +102,6 @@ class IdxImages : public Dataset {
 };
 
 }  // namespace
-
-std::vector<std::string> image_files(const std::string& folder) try {
-  std::vector<std::string> paths;
-  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file() && is_image(entry.path())) paths.push_back(entry.path().string());
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-} catch (const fs::filesystem_error& error) {
-  core::fail(Status::bad_file, "{}: {}", folder, error.code().message());
-}
 
 std::unique_ptr<Dataset> open_dataset(const std::string& path) try {
   if (fs::is_directory(path)) return std::make_unique<ImageFolder>(path);

@@ -26,13 +26,13 @@ class Dataset {
   virtual std::string name(std::int64_t index) const = 0;
   /// Throws not_found or bad_file.
   virtual image::Image read(std::int64_t index) const = 0;
+  /// Files that lie among the images and are none.
+  virtual std::int64_t passed_over() const { return 0; }
 };
 
-/// The JPEG and PNG files in a folder, at any depth, sorted. Throws bad_file where it cannot be read.
-std::vector<std::string> image_files(const std::string& folder);
-
 /// A folder (as torchvision's ImageFolder: the sub-folders in sorted order are the classes, and JPEG and PNG
-/// files at any depth below them the images, sorted too) or an IDX file of MNIST's kind (bytes, N x H x W
+/// files at any depth below them the images, sorted too; a class without images is an error; hidden folders,
+/// which torchvision takes for classes, are passed over) or an IDX file of MNIST's kind (bytes, N x H x W
 /// grey or N x H x W x 3, gzipped or not), whose labels are in the file of the same name with `labels-idx1`
 /// instead of `images-idx3`. Throws not_found, bad_file or invalid_argument.
 std::unique_ptr<Dataset> open_dataset(const std::string& path);

@@ -16,6 +16,7 @@
 #include "cli/common.hpp"
 #include "cli/dataset.hpp"
 #include "cli/heat_map.hpp"
+#include "cli/image_files.hpp"
 #include "cli/network.hpp"
 #include "cli/table.hpp"
 #include "core/error.hpp"
@@ -41,9 +42,15 @@ struct Picture {
   std::function<image::Image()> read;
 };
 
+struct Pictures {
+  std::vector<Picture> list;
+  std::int64_t passed_over = 0;  // files among them that are none
+};
+
 /// What there is to read, at most arguments.count.
-std::vector<Picture> list_pictures(const Arguments& arguments, Size size) {
-  std::vector<Picture> pictures;
+Pictures list_pictures(const Arguments& arguments, Size size) {
+  Pictures found;
+  std::vector<Picture>& pictures = found.list;
   const auto wanted = static_cast<std::size_t>(arguments.count);
   if (arguments.random) {
     for (std::size_t i = 0; i < wanted; ++i)
@@ -51,7 +58,9 @@ std::vector<Picture> list_pictures(const Arguments& arguments, Size size) {
                             return random_picture(size, seed);
                           }});
   } else if (std::filesystem::is_directory(arguments.images)) {
-    for (const std::string& path : image_files(arguments.images))
+    const ImageFiles files = image_files(arguments.images);
+    found.passed_over = files.passed_over;
+    for (const std::string& path : files.paths)
       pictures.push_back({path, [path] { return image::read_image(path); }});
     if (pictures.empty())
       core::fail(core::Status::bad_file, "{}: no .jpg, .jpeg or .png files in it or below", arguments.images);
@@ -62,7 +71,7 @@ std::vector<Picture> list_pictures(const Arguments& arguments, Size size) {
                           [images, i] { return images->read(i); }});
   }
   pictures.resize(std::min(pictures.size(), wanted));
-  return pictures;
+  return found;
 }
 
 /// Of every pixel of the input, the mean over images of its positive gradients, its three colours summed.
@@ -133,7 +142,7 @@ ExitCode run(const Arguments& arguments, bool json) {
     core::fail(core::Status::invalid_argument,
                "erf: give either --images DIR or --random; see replk erf --help");
   const Size size = input_size(arguments.size, model::find_architecture(arguments.network.model));
-  const std::vector<Picture> pictures = list_pictures(arguments, size);
+  const auto [pictures, passed_over] = list_pictures(arguments, size);
   const LoadedNetwork loaded = load_network(arguments.network);
   const model::Network& network = loaded.network;
   model::Gradient gradient(network, size.height, size.width);
@@ -184,14 +193,16 @@ ExitCode run(const Arguments& arguments, bool json) {
                 {"random_weights", loaded.random},
                 {"images", contributions.images},
                 {"failed", failed},
+                {"passed_over", passed_over},
                 {"memory_bytes", gradient.bytes()},
                 {"areas", rows},
                 {"out", arguments.out}});
   } else {
     fmt::print("{} at {}, weights: {}\n", network.architecture().name, size.to_string(),
                loaded.weights_note());
-    fmt::print("  {} images{}; memory: {}\n\n", contributions.images,
-               failed ? fmt::format(", {} could not be used", failed) : "", memory);
+    fmt::print("  {} images{}{}; memory: {}\n\n", contributions.images,
+               failed ? fmt::format(", {} could not be used", failed) : "",
+               passed_over ? fmt::format(", {} other files passed over", passed_over) : "", memory);
     table.print();
     fmt::print("\nwritten to {}\n", arguments.out);
   }

@@ -141,7 +141,8 @@ ExitCode run(const Arguments& arguments, bool json) {
                 {"top1", top1},
                 {"top5", top5},
                 {"images_per_second", rate},
-                {"failed", score.failed}});
+                {"failed", score.failed},
+                {"passed_over", dataset->passed_over()}});
   } else {
     fmt::print("{} at {}, weights: {}\n", network.architecture().name, size.to_string(),
                loaded.weights_note());
@@ -149,6 +150,8 @@ ExitCode run(const Arguments& arguments, bool json) {
                100 * top1, 100 * top5, rate,
                kept ? fmt::format("; {} were in {} already", kept, arguments.out) : "",
                score.failed ? fmt::format("; {} could not be read", score.failed) : "");
+    if (const std::int64_t others = dataset->passed_over(); others > 0)
+      fmt::print("  {} other files were passed over (hidden, or not .jpg, .jpeg or .png)\n", others);
   }
   return score.failed == 0 ? exit_done : score.images > 0 ? exit_failures : exit_wrong;
 }

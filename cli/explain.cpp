@@ -12,6 +12,7 @@
 #include "cli/common.hpp"
 #include "cli/table.hpp"
 #include "cli/tunable.hpp"
+#include "core/error.hpp"
 #include "core/threads.hpp"
 #include "depthwise/choice.hpp"
 #include "depthwise/trial.hpp"
@@ -87,6 +88,9 @@ std::vector<Row> rows_of(const tuner::Question& question, const tuner::Choice& c
   }
   for (const auto& [text, fate] : known)
     rows.push_back({text, fate.second, 0, fate.first});  // a near shape's pick
+  const auto is_pick = [&](const Row& row) { return row.text == choice.text; };
+  if (std::none_of(rows.begin(), rows.end(), is_pick))
+    rows.push_back({choice.text, "remembered, though not among the likely ones: " + choice.source, 0, 0});
   std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) {
     const auto order = [&](const Row& r) {
       return std::make_tuple(r.text != choice.text, r.measured == 0, r.measured, r.predicted);
@@ -114,8 +118,13 @@ ExitCode run(const Arguments& a, bool json) {
   const depthwise::Problem problem = depthwise::parse(a.shape);
   const int threads = a.threads > 0 ? a.threads : core::default_threads();
   const tuner::Question question = ask(a.shape, threads);
+  // What is not remembered is measured, unless REPLK_TUNING forbids it: an explanation alone changes nothing.
+  tuner::tune_unless_told();
   tuner::Settings settings = tuner::settings();
-  settings.mode = tuner::Mode::now;
+  if (a.again && settings.mode != tuner::Mode::now)
+    core::fail(core::Status::invalid_argument,
+               "--again measures, and REPLK_TUNING={} forbids it; unset it or say 'now'",
+               settings.mode == tuner::Mode::off ? "off" : "cached");
   settings.again = a.again;
   settings.budget_seconds = a.budget;
   const tuner::Choice choice = tuner::choose(question, settings, tuner::process_cache());
@@ -139,9 +148,12 @@ ExitCode run(const Arguments& a, bool json) {
                 {"tasks", phases}});
     return exit_done;
   }
-  fmt::print("{} on {} thread{}: {} ({}), {:.0f} % sure that nothing raced is more than 1 % faster{}\n",
-             question.key.shape, threads, threads > 1 ? "s" : "", choice.text, choice.source,
-             choice.confidence * 100, choice.tainted ? "; the machine was disturbed" : "");
+  fmt::print("{} on {} thread{}: {} ({}){}{}\n", question.key.shape, threads, threads > 1 ? "s" : "",
+             choice.text, choice.source,
+             choice.seconds > 0 ? fmt::format(", {:.0f} % sure that nothing raced is more than 1 % faster",
+                                              choice.confidence * 100)
+                                : "; nothing was measured for it",
+             choice.tainted ? "; the machine was disturbed" : "");
   Table table({"candidate", "predicted ms", "measured ms", "why"});
   for (const Row& row : rows)
     table.add({row.text, row.predicted > 0 ? fmt::format("{:.3f}", row.predicted * 1e3) : "-",

@@ -138,7 +138,9 @@ void add_tune(CLI::App& program) {
       ->check(CLI::Range(1, 4096))
       ->type_name("N");
   add_threads_option(command, arguments->threads);
-  command.add_option("--budget", arguments->budget, "Seconds for all together (default: 2 for each shape)")
+  command
+      .add_option("--budget", arguments->budget,
+                  fmt::format("Seconds for all together (default: {} for each shape)", tuner::kBudgetSeconds))
       ->check(CLI::Range(0.01, 86400.0))
       ->type_name("SECONDS");
   command.add_flag("--again", arguments->again, "Measure what is remembered too");

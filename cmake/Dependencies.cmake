@@ -9,7 +9,22 @@ macro(replk_find name package)
   endif()
 endmacro()
 
-replk_find(OpenMP g++ COMPONENTS CXX)
+# One OpenMP runtime: libgomp, which oneDNN's wheels run on. Clang's pragmas would bring its own, so nothing is compiled
+# with them there and lib/core/openmp.hpp calls libgomp itself.
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang|IntelLLVM")
+  execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libgomp.so
+    OUTPUT_VARIABLE libgomp OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(NOT IS_ABSOLUTE "${libgomp}")
+    message(FATAL_ERROR "libgomp, GCC's OpenMP runtime, was not found; oneDNN runs on it, and Clang's own would be a second "
+      "one in the process. On Debian: apt-get install g++")
+  endif()
+  set(REPLK_OPENMP gomp)
+  set(REPLK_OPENMP_FLAG -lgomp)
+else()
+  replk_find(OpenMP g++ COMPONENTS CXX)
+  set(REPLK_OPENMP OpenMP::OpenMP_CXX)
+  set(REPLK_OPENMP_FLAG -fopenmp)
+endif()
 replk_find(Threads libc6-dev)
 replk_find(fmt libfmt-dev)
 replk_find(xbyak libxbyak-dev)
@@ -37,3 +52,11 @@ if(NOT dnnl_FOUND)
   find_package(dnnl 3 CONFIG REQUIRED PATHS ${REPLK_ONEDNN_ROOT} NO_DEFAULT_PATH)
 endif()
 message(STATUS "oneDNN ${dnnl_VERSION} from ${dnnl_DIR}")
+
+# Somebody's own oneDNN may run on something else.
+get_target_property(dnnl_library DNNL::dnnl LOCATION)
+execute_process(COMMAND ${CMAKE_READELF} -d ${dnnl_library} OUTPUT_VARIABLE needed ERROR_QUIET)
+if(needed MATCHES "lib(omp|iomp5|tbb)\\.so[^]]*")
+  message(WARNING "${dnnl_library} runs on ${CMAKE_MATCH_0}, this library on libgomp: two pools of threads in one process, "
+    "which wait for each other. Better: a oneDNN that was built with GCC's OpenMP.")
+endif()

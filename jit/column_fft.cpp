@@ -145,7 +145,7 @@ class ColumnFftKernel : public CodeletKernel {
   void generate() override {
     prologue();
     mov(rbp, rsp);
-    sub(rsp, (slots_ + spec_.chunk * 2 * spec_.n) * vector_bytes() + 64);
+    sub(rsp, slots_ * vector_bytes() + 64);
     and_(rsp, -64);
     Xbyak::Label chunk;
     L(chunk);
@@ -164,7 +164,7 @@ class ColumnFftKernel : public CodeletKernel {
   template <class Advance>
   void stage(const Allocation& code, Advance advance) {
     const Xbyak::Reg64 planes = &code == &stages_.forward ? in_ : out_;
-    lea(between_, ptr[rsp + slots_ * vector_bytes()]);
+    mov(between_, scratch_);
     mov(left_, now_);
     Xbyak::Label pair;
     L(pair);
@@ -193,8 +193,8 @@ class ColumnFftKernel : public CodeletKernel {
   const ColumnFftSpec spec_;
   const Stages stages_;
   int slots_ = 0;
-  const Xbyak::Reg64 in_ = rdi, out_ = rsi, weights_ = rdx, pairs_ = rcx, now_ = r8, left_ = r9,
-                     between_ = r10;
+  const Xbyak::Reg64 in_ = rdi, out_ = rsi, weights_ = rdx, pairs_ = rcx, scratch_ = r8, left_ = r9,
+                     between_ = r10, now_ = r11;
 };
 
 }  // namespace
@@ -202,6 +202,10 @@ class ColumnFftKernel : public CodeletKernel {
 std::string ColumnFftSpec::text() const {
   return fmt::format("column-fft {} n={} factors={} inputs={}+{} outputs={}*{} chunk={} stride={}", name(isa),
                      n, to_string(factors), first, inputs, outputs, step, chunk, plane_stride);
+}
+
+std::size_t scratch_bytes(const ColumnFftSpec& spec) {
+  return static_cast<std::size_t>(spec.chunk) * 2 * spec.n * sizeof(float) * vector_floats(spec.isa);
 }
 
 std::vector<int> fft_weight_order(const ColumnFftSpec& spec) {

@@ -1,6 +1,7 @@
 // The column pass of the two-dimensional transform: each pair of planes is a complex signal along the other
 // axis; its transform, the product with the kernel's spectrum and the inverse are one straight-line program.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -25,8 +26,12 @@ struct ColumnFftSpec {
 
 /// Transforms `pairs` pairs of planes (real part, imaginary part). Weights: for each pair the spectrum,
 /// scaled by 1/n, as n times (real vector, imaginary vector) in the order of fft_weight_order(). Planes that
-/// are written may lie where planes that were read two planes before lay.
-using ColumnFft = void (*)(const void* in, void* out, const void* weights, std::int64_t pairs);
+/// are written may lie where planes that were read two planes before lay. scratch: scratch_bytes() of it,
+/// 64-byte aligned, for what the stages of a chunk hand to each other; the stack holds spilled registers
+/// alone.
+using ColumnFft = void (*)(const void* in, void* out, const void* weights, std::int64_t pairs, void* scratch);
+
+std::size_t scratch_bytes(const ColumnFftSpec& spec);
 
 /// The frequencies in the order in which the program meets them.
 std::vector<int> fft_weight_order(const ColumnFftSpec& spec);

@@ -24,24 +24,43 @@ bool whole_pair(const ToeplitzSpec& spec) {
          whole_pair_limit;
 }
 
+/// What products by calls hand to each other, in bytes from the start of the scratch: the inputs' difference,
+/// then these.
+struct Scratch {
+  explicit Scratch(const ToeplitzSpec& spec) {
+    if (whole_pair(spec)) return;
+    const int vector = 4 * vector_floats(spec.isa);
+    product = ToeplitzPrograms(spec).product_weights() * vector;
+    shared = spec.inputs * vector;
+    zeros = shared + spec.outputs * vector;
+    derived = zeros + spec.outputs * vector;
+    bytes = derived + 3 * product;
+  }
+  int product = 0;  // the derived weights of one product
+  int shared = 0;   // the product that both results share
+  int zeros = 0;
+  int derived = 0;  // of three products
+  int bytes = 0;
+};
+
 /// for each real plane: its product
 /// for each pair of planes: its products, and the next pair's weights called up
 class ToeplitzKernel : public CodeletKernel {
  public:
   explicit ToeplitzKernel(const ToeplitzSpec& spec)
-      : CodeletKernel(spec.isa), spec_(spec), whole_(whole_pair(spec)) {
+      : CodeletKernel(spec.isa), spec_(spec), whole_(whole_pair(spec)), at_(spec) {
     const ToeplitzPrograms programs(spec_);
     if (whole_) {
       real_ = assign(spec_, programs.real());
       pair_ = assign(spec_, programs.pair());
     } else {
-      product_weights_ = programs.product_weights();
       product_ = assign(spec_, programs.product());
       difference_ = assign(spec_, programs.difference());
       derive_real_ = assign(spec_, programs.derive_real());
       derive_pair_ = assign(spec_, programs.derive_pair());
     }
-    slots_ = std::max({real_.slots, pair_.slots, product_.slots, derive_real_.slots, derive_pair_.slots});
+    slots_ = std::max({real_.slots, pair_.slots, product_.slots, difference_.slots, derive_real_.slots,
+                       derive_pair_.slots});
   }
 
  private:
@@ -69,9 +88,9 @@ class ToeplitzKernel : public CodeletKernel {
   void enter() {
     prologue();
     mov(rbp, rsp);
-    sub(rsp, frame_bytes() + 64);
+    sub(rsp, slots_ * vector_bytes() + 64);
     and_(rsp, -64);
-    if (!whole_) clear(zeros());
+    if (!whole_) clear(at_.zeros);
   }
 
   void leave() {
@@ -113,35 +132,34 @@ class ToeplitzKernel : public CodeletKernel {
   }
 
   void real_by_call() {
-    lea(derived_, ptr[rsp + derived()]);
+    lea(derived_, ptr[scratch_ + at_.derived]);
     put(derive_real_);
-    lea(initial_, ptr[rsp + zeros()]);
+    lea(initial_, ptr[scratch_ + at_.zeros]);
     mov(ahead_, weights_);
     call(routine_);
   }
 
-  /// Gauss's products one after the other, through the frame.
+  /// Gauss's products one after the other, through the scratch.
   void pair_by_calls() {
-    lea(derived_, ptr[rsp + derived()]);
+    lea(derived_, ptr[scratch_ + at_.derived]);
     put(derive_pair_);
     emit(difference_, [this](const Operand& o) {
-      return o.kind == Operand::Kind::output ? ptr[rsp + differences() + o.index * vector_bytes()]
-                                             : address(o);
+      return o.kind == Operand::Kind::output ? ptr[scratch_ + o.index * vector_bytes()] : address(o);
     });
     mov(saved_in_, in_);
     mov(saved_out_, out_);
-    lea(initial_, ptr[rsp + zeros()]);
-    lea(in_, ptr[rsp + differences()]);
-    lea(out_, ptr[rsp + shared()]);
+    lea(initial_, ptr[scratch_ + at_.zeros]);
+    mov(in_, scratch_);
+    lea(out_, ptr[scratch_ + at_.shared]);
     call(routine_);
-    lea(initial_, ptr[rsp + shared()]);
+    lea(initial_, ptr[scratch_ + at_.shared]);
     mov(in_, saved_in_);
     mov(out_, saved_out_);
-    add(derived_, product_weights_ * vector_bytes());
+    add(derived_, at_.product);
     call(routine_);
     add(in_, spec_.plane_stride);
     add(out_, spec_.plane_stride);
-    add(derived_, product_weights_ * vector_bytes());
+    add(derived_, at_.product);
     call(routine_);
     mov(in_, saved_in_);
     mov(out_, saved_out_);
@@ -155,7 +173,7 @@ class ToeplitzKernel : public CodeletKernel {
 
   void clear(int at) {
     zero(vec(0));
-    for (int o = 0; o < spec_.outputs; o++) store(ptr[rsp + at + o * vector_bytes()], vec(0));
+    for (int o = 0; o < spec_.outputs; o++) store(ptr[scratch_ + at + o * vector_bytes()], vec(0));
   }
 
   Xbyak::Address address(const Operand& o, int pushed = 0) const {
@@ -182,25 +200,15 @@ class ToeplitzKernel : public CodeletKernel {
   int taps() const { return static_cast<int>(spec_.taps.size()); }
   int taps_ahead() const { return (2 * taps() + 2) / 3; }  // of the pair, in each of its three products
 
-  // The frame: slots, then for products by calls the inputs' difference, the shared product, zeros and the
-  // derived weights of three products.
-  int differences() const { return slots_ * vector_bytes(); }
-  int shared() const { return differences() + spec_.inputs * vector_bytes(); }
-  int zeros() const { return shared() + spec_.outputs * vector_bytes(); }
-  int derived() const { return zeros() + spec_.outputs * vector_bytes(); }
-  int frame_bytes() const {
-    return whole_ ? differences() : derived() + 3 * product_weights_ * vector_bytes();
-  }
-
   const ToeplitzSpec spec_;
   const bool whole_;
+  const Scratch at_;
   Allocation real_, pair_;                                       // of whole_
   Allocation product_, difference_, derive_real_, derive_pair_;  // otherwise
-  int product_weights_ = 0;
   int slots_ = 0;
   Xbyak::Label routine_;
-  const Xbyak::Reg64 in_ = rdi, out_ = rsi, weights_ = rdx, reals_ = rcx, pairs_ = r8, initial_ = r9,
-                     saved_in_ = r10, saved_out_ = r11, derived_ = r12, ahead_ = r13;
+  const Xbyak::Reg64 in_ = rdi, out_ = rsi, weights_ = rdx, reals_ = rcx, pairs_ = r8, scratch_ = r9,
+                     initial_ = r14, saved_in_ = r10, saved_out_ = r11, derived_ = r12, ahead_ = r13;
 };
 
 }  // namespace
@@ -211,6 +219,10 @@ std::string ToeplitzSpec::text() const {
   return fmt::format(
       "toeplitz {} outputs={} inputs={}+{} step={} taps={} karatsuba={} tile={} gauss={:d} stride={}",
       name(isa), outputs, first, inputs, step, list, karatsuba, tile, gauss, plane_stride);
+}
+
+std::size_t scratch_bytes(const ToeplitzSpec& spec) {
+  return static_cast<std::size_t>(Scratch(spec).bytes);
 }
 
 std::vector<std::uint8_t> generate(const ToeplitzSpec& spec) {

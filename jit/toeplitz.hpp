@@ -2,6 +2,7 @@
 // own, a Toeplitz matrix times each plane. Register tiles over the outputs; taps outside the map cost
 // nothing, being never recorded.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -31,9 +32,11 @@ struct ToeplitzSpec {
 /// memory. Weights, a vector each: for a real plane its taps; for a pair real and imaginary part of each tap
 /// in turn. What Karatsuba's and Gauss's products need of them is derived on the way: additions in the L1
 /// cost less than weights from memory. Planes that are written may lie where planes that were read two planes
-/// before lay.
+/// before lay. scratch: scratch_bytes() of it, 64-byte aligned; the stack holds spilled registers alone.
 using Toeplitz = void (*)(const void* in, void* out, const void* weights, std::int64_t reals,
-                          std::int64_t pairs);
+                          std::int64_t pairs, void* scratch);
+
+std::size_t scratch_bytes(const ToeplitzSpec& spec);
 
 std::vector<std::uint8_t> generate(const ToeplitzSpec& spec);
 

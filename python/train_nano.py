@@ -77,7 +77,7 @@ class LargeKernel(nn.Module):
     def __init__(self, channels, kernel, small):
         super().__init__()
         self.lkb_origin = self.branch(channels, kernel)
-        if 0 < small < kernel:
+        if 0 < small <= kernel:
             self.small_conv = self.branch(channels, small)
 
     @staticmethod

@@ -58,6 +58,30 @@ bool regular(int fd, struct stat& status) {
   return ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 }
 
+std::string directory_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+/// The file that a path names in the end; dotfile managers put links where programs look. A link of another
+/// user is not followed (in a directory that others may write to, it would choose which of our files is
+/// written): the path is then the link itself, which O_NOFOLLOW refuses, as it does the last of too many
+/// links.
+std::string followed(std::string path) {
+  constexpr int most_links = 40;  // as the kernel
+  for (int links = 0; links < most_links; links++) {
+    struct stat status;
+    if (::lstat(path.c_str(), &status) != 0 || !S_ISLNK(status.st_mode)) break;
+    if (status.st_uid != ::geteuid() && status.st_uid != 0) break;
+    char target[4096];
+    const ssize_t length = ::readlink(path.c_str(), target, sizeof target);
+    if (length <= 0 || length == sizeof target) break;
+    const std::string_view text(target, static_cast<std::size_t>(length));
+    path = text[0] == '/' ? std::string(text) : directory_of(path) + "/" + std::string(text);
+  }
+  return path;
+}
+
 /// Whether the path still names the file that is open: another process may have renamed a compacted one over
 /// it.
 bool current(const std::string& path, const struct stat& opened) {
@@ -95,11 +119,6 @@ bool read_all(int fd, std::string& text) {
   }
 }
 
-std::string directory_of(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-}
-
 /// Like mkdir -p with mode 0700; what exists already is left as it is.
 void make_directories(const std::string& path) {
   for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
@@ -127,19 +146,20 @@ Store::Written not_opened(const std::string& path, int error) {
   return failure(path, "open", error);
 }
 
-/// Runs body(fd, size) on the file that the path names, alone.
+/// Runs body(fd, size, target) on the file that the path names, alone; target is that file's own path.
 template <class Body>
 Store::Written locked(const std::string& path, Body body) {
-  make_directories(directory_of(path));
   for (int attempt = 0; attempt < 100; attempt++) {
-    File file(path, O_RDWR | O_CREAT | O_APPEND);
+    const std::string target = followed(path);
+    make_directories(directory_of(target));
+    File file(target, O_RDWR | O_CREAT | O_APPEND);
     if (!file.ok()) return not_opened(path, errno);
     struct stat status;
     if (!regular(file.fd(), status)) return {false, false, not_regular(path)};
     if (!lock(file.fd(), LOCK_EX, kWriterPatience)) return failure(path, "lock", errno);
-    if (!current(path, status)) continue;
+    if (!current(target, status)) continue;
     if (::fstat(file.fd(), &status) != 0) return failure(path, "look at", errno);
-    return body(file.fd(), static_cast<std::size_t>(status.st_size));
+    return body(file.fd(), static_cast<std::size_t>(status.st_size), target);
   }
   return {false, false, path + ": replaced again and again while it was to be locked"};
 }
@@ -148,7 +168,7 @@ Store::Written locked(const std::string& path, Body body) {
 
 Store::Content Store::read(std::size_t from) const {
   Content content;
-  File file(path_, O_RDONLY);
+  File file(followed(path_), O_RDONLY);
   if (!file.ok()) {
     if (errno != ENOENT && errno != ENOTDIR) content.fault = not_opened(path_, errno).fault;
     return content;
@@ -172,13 +192,13 @@ Store::Content Store::read(std::size_t from) const {
 
 Store::Stamp Store::stamp() const {
   struct stat s;
-  if (::lstat(path_.c_str(), &s) != 0) return {};
+  if (::lstat(followed(path_).c_str(), &s) != 0) return {};
   return {s.st_dev, s.st_ino, static_cast<std::uint64_t>(s.st_size),
           s.st_mtim.tv_sec * std::int64_t{1'000'000'000} + s.st_mtim.tv_nsec};
 }
 
 Store::Written Store::append(const std::string& line, const std::string& header) {
-  return locked(path_, [&](int fd, std::size_t size) -> Written {
+  return locked(path_, [&](int fd, std::size_t size, const std::string&) -> Written {
     std::string text;
     if (size == 0) {
       text.append(header).push_back('\n');
@@ -201,12 +221,12 @@ Store::Written Store::append(const std::string& line, const std::string& header)
 }
 
 Store::Written Store::replace(const std::function<std::string(std::string_view)>& edit) {
-  return locked(path_, [&](int fd, std::size_t) -> Written {
+  return locked(path_, [&](int fd, std::size_t, const std::string& target) -> Written {
     std::string old;
     if (!read_all(fd, old)) return failure(path_, "read", errno);
     const std::string text = edit(old);
     const std::string temporary =
-        path_ + ".new";  // one name: who holds the lock is alone, and a leftover is reused
+        target + ".new";  // one name: who holds the lock is alone, and a leftover is reused
     {
       File file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
       struct stat status;
@@ -218,8 +238,8 @@ Store::Written Store::replace(const std::function<std::string(std::string_view)>
         return failure(temporary, "write", error);
       }
     }
-    if (::rename(temporary.c_str(), path_.c_str()) != 0) return failure(path_, "replace", errno);
-    sync_directory(directory_of(path_));
+    if (::rename(temporary.c_str(), target.c_str()) != 0) return failure(path_, "replace", errno);
+    sync_directory(directory_of(target));
     return {true, false, {}};
   });
 }

@@ -13,7 +13,8 @@ constexpr std::size_t kMostFileBytes = 16 << 20;
 constexpr std::size_t kMostRecords = 100'000;
 
 /// Nothing here throws: each call says in `fault` what went wrong, in one line that names the file, or leaves
-/// it empty. Links are not followed, and only regular files are read or written.
+/// it empty. A symbolic link is followed where it belongs to this user or to root, and stays when the file it
+/// names is replaced. Only regular files are read or written.
 class Store {
  public:
   explicit Store(std::string path) : path_(std::move(path)) {}

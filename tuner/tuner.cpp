@@ -5,6 +5,7 @@
 #include <ctime>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string_view>
@@ -23,20 +24,21 @@ constexpr double kOtherAlgorithm = 4;  // an algorithm predicted slower than thi
 constexpr double kRival = 1.5;         // one predicted nearer than this is tried with more of its tilings,
 constexpr std::size_t kRivals = 6;     // up to so many
 
-Mode mode_from_environment() {
+std::string_view environment_text() {
   const char* value = std::getenv("REPLK_TUNING");
-  const std::string_view text = value ? value : "";
-  if (text == "off") return Mode::off;
-  if (text == "now") return Mode::now;
-  if (!text.empty() && text != "cached")
-    core::log(core::LogLevel::warning, "REPLK_TUNING is '{}', not one of off, cached, now: ignored", text);
-  return Mode::cached;
+  return value ? value : "";
 }
 
 struct Shared {
   std::mutex mutex;
   Settings settings;
-  Shared() { settings.mode = mode_from_environment(); }
+  Shared() {
+    const std::string_view text = environment_text();
+    const std::optional<Mode> mode = mode_of_environment();
+    if (!text.empty() && !mode)
+      core::log(core::LogLevel::warning, "REPLK_TUNING is '{}', not one of off, cached, now: ignored", text);
+    settings.mode = mode.value_or(Mode::cached);
+  }
 };
 
 Shared& shared() {
@@ -169,6 +171,14 @@ Choice race_only(const Question& question, const Settings& settings, Cache& cach
   return choice;
 }
 
+std::optional<Mode> mode_of_environment() {
+  const std::string_view text = environment_text();
+  if (text == "off") return Mode::off;
+  if (text == "cached") return Mode::cached;
+  if (text == "now") return Mode::now;
+  return std::nullopt;
+}
+
 Settings settings() {
   Shared& s = shared();
   std::lock_guard lock(s.mutex);
@@ -186,8 +196,7 @@ void change_settings(const std::function<void(Settings&)>& change) {
 }
 
 void tune_unless_told() {
-  const char* told = std::getenv("REPLK_TUNING");
-  if (told && *told) return;
+  if (mode_of_environment()) return;
   change_settings([](Settings& settings) { settings.mode = Mode::now; });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,9 @@ struct Progress {
   int rounds = 0;        // run so far
   std::size_t left = 0;  // candidates still in the race
 };
+
+/// What REPLK_TUNING says; nothing where it is unset, empty or none of the three words.
+std::optional<Mode> mode_of_environment();
 
 /// How this process tunes. The defaults come from the environment: REPLK_TUNING=off|cached|now.
 struct Settings {

@@ -40,7 +40,8 @@ def available(names):
     for name in names:
         missing = [m for m in NEEDS[name] if importlib.util.find_spec(m) is None]
         if missing:
-            print(f"{name}: left out, not installed: {', '.join(missing)} (pip install -r bench/peers/requirements.txt)",
+            print(f"{name}: left out, not installed: {', '.join(missing)} ({sys.executable} -m pip install -r "
+                  "bench/peers/requirements.txt)",
                   file=sys.stderr)
         else:
             usable.append(name)

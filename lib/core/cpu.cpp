@@ -1,15 +1,16 @@
 #include "core/cpu.hpp"
 
-#include <cpuid.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <sstream>
+#include <optional>
 
+#include "core/caches.hpp"
+#include "core/cgroup.hpp"
+#include "core/cpuid.hpp"
 #include "core/features.hpp"
 
 namespace replk {
@@ -29,16 +30,6 @@ std::string_view name(Isa isa) {
 
 namespace replk::core {
 namespace {
-
-struct Leaf {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-};
-
-Leaf leaf(unsigned id, unsigned sub = 0) {
-  Leaf l;
-  if (!__get_cpuid_count(id, sub, &l.a, &l.b, &l.c, &l.d)) return {};
-  return l;
-}
 
 void read_identity(Cpu& c) {
   const Leaf zero = leaf(0), one = leaf(1);
@@ -64,38 +55,20 @@ void read_identity(Cpu& c) {
   }
 }
 
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
-void read_caches(Cpu& c) {
-  for (int i = 0; i < 8; i++) {
-    const std::string base = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/";
-    const std::string level = first_line(base + "level"), type = first_line(base + "type"),
-                      size = first_line(base + "size");
-    if (level.empty() || size.empty()) continue;
-    std::size_t bytes = std::strtoull(size.c_str(), nullptr, 10);
-    if (size.back() == 'K') bytes <<= 10;
-    if (size.back() == 'M') bytes <<= 20;
-    if (bytes == 0) continue;
-    if (level == "1" && type == "Data") c.l1d_bytes = bytes;
-    if (level == "2") c.l2_bytes = bytes;
-    if (level == "3") c.l3_bytes = bytes;
-  }
+void describe_caches(Cpu& c) {
+  const Caches caches = read_caches(leaf, "/sys/devices/system/cpu/cpu0/cache");
+  if (caches.l1d > 0) c.l1d_bytes = caches.l1d;
+  if (caches.l2 > 0) c.l2_bytes = caches.l2;
+  if (caches.l3 > 0) c.l3_bytes = caches.l3;
 }
 
 int allowed_cpus() {
   int count = 1;
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) count = std::max(1, CPU_COUNT(&set));
-  // cgroup v2: "max 100000" or "200000 100000".
-  std::istringstream quota(first_line("/sys/fs/cgroup/cpu.max"));
-  double most, period;
-  if (quota >> most >> period && period > 0)
-    count = std::clamp(static_cast<int>(std::ceil(most / period)), 1, count);
+  // A part of a CPU counts as one: a thread that is stopped now and then costs less than time left over.
+  if (const std::optional<double> quota = cpu_quota(); quota && *quota < count)
+    count = static_cast<int>(std::ceil(*quota));
   return count;
 }
 
@@ -105,7 +78,7 @@ const Cpu& cpu() {
   static const Cpu instance = [] {
     Cpu c;
     read_identity(c);
-    read_caches(c);
+    describe_caches(c);
     c.cores = allowed_cpus();
     c.hardware = isa_of(hardware_features());
     c.isa = isa_of(hardware_features() & allowed_features());

@@ -1,11 +1,11 @@
 #include "core/features.hpp"
 
-#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
 
+#include "core/cpuid.hpp"
 #include "core/log.hpp"
 
 namespace replk {
@@ -39,16 +39,6 @@ std::string to_string(Features features) {
 
 namespace replk::core {
 namespace {
-
-struct Leaf {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-};
-
-Leaf leaf(unsigned id, unsigned sub = 0) {
-  Leaf l;
-  if (!__get_cpuid_count(id, sub, &l.a, &l.b, &l.c, &l.d)) return {};
-  return l;
-}
 
 bool bits(unsigned word, std::initializer_list<int> wanted) {
   for (int n : wanted)

@@ -7,7 +7,8 @@
 
 namespace replk::core {
 
-/// Threads a call uses when it asks for 0: CPUs this process may use (affinity and cgroup quota).
+/// Threads a call uses when it asks for 0: what OMP_NUM_THREADS says, else the CPUs that this process may use
+/// (cpu().cores); no more than OMP_THREAD_LIMIT. Found out once.
 int default_threads();
 /// What a request means: 0 is default_threads(); inside a parallel region of this library or of OpenMP, and
 /// in a child that was forked since the library was loaded, it is 1.
@@ -17,6 +18,14 @@ int effective_threads(int requested);
 /// effective_threads), and waits. Indices are dealt in contiguous equal shares, so an index goes to the same
 /// thread from call to call. The first exception of any body is thrown here after all have ended. Allocates
 /// nothing.
+///
+/// Where the system refuses threads (limits of processes, of a control group, of memory), fewer run all
+/// shares, a warning says so once, and after a second more are tried again. libgomp would end the process: so
+/// before its team grows, as many threads are made and joined on trial (thread_trial.hpp). What remains is
+/// the time between the trial and libgomp's own: where something else takes the last threads or the last
+/// memory in between, the process ends nevertheless. So it does where the threads that a smaller team of the
+/// caller's own has just made superfluous have not ended yet, and the limit has no room for them and their
+/// successors.
 using ParallelBody = std::function<void(std::int64_t index, int thread)>;
 void parallel_for(std::int64_t count, int threads, const ParallelBody& body);
 
@@ -40,16 +49,19 @@ using PoolRun = std::function<void(int count, const std::function<void(int)>& bo
 void set_thread_pool(PoolRun run);
 
 /// While it lives, OpenMP teams that this thread starts have effective_threads(threads) members: for
-/// libraries that run OpenMP themselves (oneDNN). Other threads are not touched.
+/// libraries that run OpenMP themselves (oneDNN). They are made here, on trial first as parallel_for's; where
+/// there are fewer than `threads`, a team that asks for its own number of them has one. Other threads are not
+/// touched.
 class TeamSize {
  public:
   explicit TeamSize(int threads);
   ~TeamSize();
   TeamSize(const TeamSize&) = delete;
   TeamSize& operator=(const TeamSize&) = delete;
+  int size() const { return size_; }
 
  private:
-  int before_;
+  int before_, levels_before_, size_ = 1;
 };
 
 }  // namespace replk::core

@@ -137,8 +137,8 @@ void pick(const Layer& layer, int threads, const PlanOptions& options, std::stri
   }
 }
 
-std::shared_ptr<LinearWeights> transposed(PackedWeights& packed) {
-  const PackedWeights::Form plain = packed.plain();  // [outputs][columns]
+std::shared_ptr<LinearWeights> transposed(PackedWeights& packed, int threads) {
+  const PackedWeights::Form plain = packed.plain(threads);  // [outputs][columns]
   const std::size_t outputs = packed.outputs(),
                     columns = std::size_t(packed.kernel_h()) * packed.kernel_w() * packed.inputs();
   core::Buffer<float> matrix(plain->size());
@@ -197,11 +197,11 @@ std::size_t ConvolutionWeights::bytes() const {
   return packed_->bytes();
 }
 
-std::shared_ptr<LinearWeights> transposed(const LinearWeights& weights) {
-  return transposed(*weights.packed());
+std::shared_ptr<LinearWeights> transposed(const LinearWeights& weights, int threads) {
+  return transposed(*weights.packed(), threads);
 }
-std::shared_ptr<LinearWeights> transposed(const ConvolutionWeights& weights) {
-  return transposed(*weights.packed());
+std::shared_ptr<LinearWeights> transposed(const ConvolutionWeights& weights, int threads) {
+  return transposed(*weights.packed(), threads);
 }
 
 std::vector<std::string> candidates(const Linear& linear, int threads) {

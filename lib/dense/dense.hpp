@@ -127,9 +127,9 @@ class ConvolutionWeights {
 
 /// What brings the gradient of a layer's output back to its input, as a linear layer without bias: the matrix
 /// transposed, inputs and outputs changed about. Of a convolution, [kernel_h * kernel_w * inputs] values a
-/// pixel of the output, one for each input that it saw.
-std::shared_ptr<LinearWeights> transposed(const LinearWeights& weights);
-std::shared_ptr<LinearWeights> transposed(const ConvolutionWeights& weights);
+/// pixel of the output, one for each input that it saw. Made on at most `threads` threads (0: all).
+std::shared_ptr<LinearWeights> transposed(const LinearWeights& weights, int threads);
+std::shared_ptr<LinearWeights> transposed(const ConvolutionWeights& weights, int threads);
 
 struct PlanOptions {
   int threads = 0;  // 0: all (core::default_threads)

@@ -48,7 +48,7 @@ class GemmEngine final : public Engine {
         isa_(core::cpu().isa),
         panel_(jit::gemm_panel(isa_)),
         threads_(threads),
-        weights_(weights.panels(panel_)),
+        weights_(weights.panels(panel_, threads)),
         bias_(core::round_up(weights.bias().size(), panel_), true) {
     std::copy(weights.bias().begin(), weights.bias().end(), bias_.begin());
     // A residual behind an activation joins last, and dst may hold it until then: no room for parts.

@@ -113,7 +113,7 @@ class OnednnEngine final : public Engine {
  public:
   OnednnEngine(Found found, PackedWeights& weights, std::int64_t dst_elements, int threads)
       : found_(std::move(found)),
-        weights_(weights.packed(found_.role, found_.weights)),
+        weights_(weights.packed(found_.role, found_.weights, threads)),
         bias_(&weights.bias()),
         dst_elements_(dst_elements),
         threads_(threads) {
@@ -131,6 +131,7 @@ class OnednnEngine final : public Engine {
         std::copy(r.residual + begin, r.residual + end, r.dst + begin);
       });
     }
+    const core::TeamSize team(threads_);
     std::unique_ptr<Arguments> a = acquire();
     a->src.set_data_handle(const_cast<void*>(r.src));
     a->dst.set_data_handle(r.dst);
@@ -140,7 +141,6 @@ class OnednnEngine final : public Engine {
                                                     {DNNL_ARG_DST, a->dst.get()},
                                                     {DNNL_ARG_SCRATCHPAD, a->scratchpad.get()},
                                                     {DNNL_ARG_BIAS, a->bias ? a->bias.get() : nullptr}}};
-    const core::TeamSize team(threads_);
     const dnnl_status_t status =
         dnnl_primitive_execute(found_.primitive.get(), a->stream.get(), a->bias ? 5 : 4, arguments.data());
     release(std::move(a));
@@ -220,7 +220,7 @@ std::unique_ptr<Engine> make(const Layer& layer, PackedWeights& weights, const s
   pick.wanted = choice;
   walk(layer, pick);
   if (!pick.found) return nullptr;
-  return std::make_unique<OnednnEngine>(std::move(*pick.found), weights, dst_elements, threads);
+  return std::make_unique<OnednnEngine>(std::move(*pick.found), weights, dst_elements, team.size());
 }
 
 /// Holds oneDNN to a set of features. Before the first primitive; a refusal is no error: less than the

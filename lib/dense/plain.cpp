@@ -50,7 +50,11 @@ float activate(float x, Activation activation) {
 class PlainEngine final : public Engine {
  public:
   PlainEngine(const Convolution& c, PackedWeights& weights, int threads)
-      : c_(c), weights_(weights.plain()), bias_(&weights.bias()), zeros_(c.inputs, true), threads_(threads) {}
+      : c_(c),
+        weights_(weights.plain(threads)),
+        bias_(&weights.bias()),
+        zeros_(c.inputs, true),
+        threads_(threads) {}
 
   std::string implementation() const override { return "plain"; }
   std::size_t scratch_bytes() const override { return 0; }

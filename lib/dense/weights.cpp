@@ -11,7 +11,9 @@ namespace {
 using Buffer = core::Buffer<float>;
 using dnnl::memory;
 
-void reorder(const memory::desc& from, const Buffer& source, const memory::desc& to, Buffer& target) {
+void reorder(const memory::desc& from, const Buffer& source, const memory::desc& to, Buffer& target,
+             int threads) {
+  const core::TeamSize team(threads);
   dnnl::stream stream(onednn_engine());
   memory src(from, onednn_engine(), const_cast<float*>(source.data()));
   memory dst(to, onednn_engine(), target.data());
@@ -48,37 +50,37 @@ memory::desc PackedWeights::plain_desc(Role role) const {
   }
 }
 
-PackedWeights::Form PackedWeights::plain() {
+PackedWeights::Form PackedWeights::plain(int threads) {
   std::lock_guard lock(mutex_);
-  Form form = plain_locked();
+  Form form = plain_locked(threads);
   keep(form);
   return form;
 }
 
-PackedWeights::Form PackedWeights::packed(Role role, const memory::desc& wanted) {
+PackedWeights::Form PackedWeights::packed(Role role, const memory::desc& wanted, int threads) {
   std::lock_guard lock(mutex_);
   for (const Entry& e : entries_)
     if (e.role == role && e.desc == wanted)
       if (Form form = e.data.lock()) return keep(form), form;
-  Form source = plain_locked();
+  Form source = plain_locked(threads);
   if (wanted == plain_desc(role)) return keep(source), source;
   // Zeroed: a primitive may read the padding of a packed form as weights.
   auto form = std::make_shared<Buffer>(wanted.get_size() / sizeof(float), true);
-  reorder(plain_desc(role), *source, wanted, *form);
+  reorder(plain_desc(role), *source, wanted, *form, threads);
   source.reset();
   enter(role, wanted, 0, form);
   return form;
 }
 
-PackedWeights::Form PackedWeights::panels(int width) {
+PackedWeights::Form PackedWeights::panels(int width, int threads) {
   std::lock_guard lock(mutex_);
   for (const Entry& e : entries_)
     if (e.width == width)
       if (Form form = e.data.lock()) return keep(form), form;
-  Form source = plain_locked();
+  Form source = plain_locked(threads);
   const std::size_t count = (outputs_ + width - 1) / width;
   auto form = std::make_shared<Buffer>(count * width * inputs_, true);
-  core::parallel_for(std::int64_t(count), 0, [&](std::int64_t panel, int) {
+  core::parallel_for(std::int64_t(count), threads, [&](std::int64_t panel, int) {
     const int first = int(panel) * width, last = std::min(outputs_, first + width);
     float* to = form->data() + std::size_t(first) * inputs_;
     // Row by row of the source, block by block of its columns: whole cache lines on both sides.
@@ -92,23 +94,23 @@ PackedWeights::Form PackedWeights::panels(int width) {
   return form;
 }
 
-PackedWeights::Form PackedWeights::plain_locked() {
+PackedWeights::Form PackedWeights::plain_locked(int threads) {
   for (const Entry& e : entries_)
     if (e.desc.is_zero() && e.width == 0)
       if (Form form = e.data.lock()) return form;
   for (const Entry& e : entries_)
     if (Form source = e.data.lock()) {
-      Form form = unpack(e, source);
+      Form form = unpack(e, source, threads);
       entries_.push_back({Role::convolution, {}, 0, form});
       return form;
     }
   core::fail(core::Status::internal, "the weights of a dense layer have no form left");
 }
 
-PackedWeights::Form PackedWeights::unpack(const Entry& entry, const Form& data) const {
+PackedWeights::Form PackedWeights::unpack(const Entry& entry, const Form& data, int threads) const {
   auto form = std::make_shared<Buffer>(std::size_t(outputs_) * kernel_h_ * kernel_w_ * inputs_);
   if (entry.width == 0) {
-    reorder(entry.desc, *data, plain_desc(entry.role), *form);
+    reorder(entry.desc, *data, plain_desc(entry.role), *form, threads);
     return form;
   }
   const std::size_t width = entry.width;

@@ -34,10 +34,11 @@ class PackedWeights {
   int kernel_w() const { return kernel_w_; }
   const core::Buffer<float>& bias() const { return bias_; }  // empty where there is none
 
-  Form plain();
-  Form packed(Role role, const dnnl::memory::desc& wanted);
+  // Forms are made on at most `threads` threads (0: all).
+  Form plain(int threads);
+  Form packed(Role role, const dnnl::memory::desc& wanted, int threads);
   /// Of a 1x1 kernel: [panel][inputs][width], `width` outputs side by side, zeros behind the last output.
-  Form panels(int width);
+  Form panels(int width, int threads);
   /// The plain form as a primitive with this role describes it.
   dnnl::memory::desc plain_desc(Role role) const;
   std::size_t bytes() const;
@@ -49,8 +50,8 @@ class PackedWeights {
     int width;                // of panels, otherwise 0
     std::weak_ptr<const core::Buffer<float>> data;
   };
-  Form plain_locked();
-  Form unpack(const Entry& entry, const Form& data) const;
+  Form plain_locked(int threads);
+  Form unpack(const Entry& entry, const Form& data, int threads) const;
   /// Takes a new form into the entries.
   void enter(Role role, const dnnl::memory::desc& desc, int width, const Form& form);
   void keep(const Form& form);

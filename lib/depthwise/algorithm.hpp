@@ -83,8 +83,10 @@ class Algorithm {
   /// problem.
   std::vector<Candidate> candidates(const Problem&, const Kernel& geometry, Isa, int threads,
                                     std::size_t most = 24) const;
-  /// Packs weights and gets code; the slow part. Precondition: legal().
-  virtual std::unique_ptr<Executor> prepare(const Problem&, const Kernel&, const Tiling&, Isa) const = 0;
+  /// Packs weights, on at most `threads` threads (0: all), and gets code; the slow part. Precondition:
+  /// legal().
+  virtual std::unique_ptr<Executor> prepare(const Problem&, const Kernel&, const Tiling&, Isa,
+                                            int threads) const = 0;
 
  protected:
   /// All that candidates() picks from, in any order that is always the same.

@@ -173,7 +173,7 @@ class DirectAlgorithm final : public Algorithm {
   }
 
   std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling& tiling,
-                                    Isa isa) const override {
+                                    Isa isa, int) const override {
     return std::make_unique<DirectExecutor>(problem, kernel, DirectParameters::read(tiling).value(), isa);
   }
 

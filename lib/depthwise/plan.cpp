@@ -16,7 +16,7 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
   const Kernel kernel = merge(problem, weights, bias);  // validates
   const Isa isa = plan_isa(options);
   Choice choice = choose(problem, kernel, options, isa, threads_);
-  executor_ = choice.algorithm->prepare(problem, kernel, choice.tiling, isa);
+  executor_ = choice.algorithm->prepare(problem, kernel, choice.tiling, isa, threads_);
   tiling_ = choice.spelled(threads_);
   threads_ = choice.threads;
   source_ = std::move(choice.source);

@@ -215,8 +215,8 @@ class PortableAlgorithm final : public Algorithm {
     const double rate = core::cpu().isa >= Isa::avx2 ? 3e9 : 2e8;
     return {{Tiling{"portable", {}}, static_cast<double>(meeting_taps(problem, geometry)) / rate / threads}};
   }
-  std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling&,
-                                    Isa) const override {
+  std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling&, Isa,
+                                    int) const override {
     return std::make_unique<Portable>(problem, kernel);
   }
 };

@@ -223,9 +223,9 @@ class RowSpectral final : public Algorithm {
   }
 
   std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling& tiling,
-                                    Isa isa) const override {
+                                    Isa isa, int threads) const override {
     return std::make_unique<RowSpectralExecutor>(
-        RowSpectralGeometry(problem, kernel, *RowSpectralParameters::parse(tiling), isa), kernel);
+        RowSpectralGeometry(problem, kernel, *RowSpectralParameters::parse(tiling), isa), kernel, threads);
   }
 
  private:

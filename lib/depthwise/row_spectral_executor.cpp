@@ -27,7 +27,8 @@ Function RowSpectralExecutor::code(const std::string& spec,
   return code_.back()->entry<Function>();
 }
 
-RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel)
+RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel,
+                                         int threads)
     : geometry_(geometry), window_in_(geometry.window(false)), window_out_(geometry.window(true)) {
   const RowSpectralGeometry& g = geometry_;
   const bool direct = !g.buffered() && g.whole_blocks() > 0, buffered = g.buffered() || g.tail_channels() > 0;
@@ -50,12 +51,15 @@ RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, co
   }
   for (const auto& [s, begin, count] : g.across_segments.runs()) {
     const jit::ToeplitzSpec spec = g.toeplitz(s);
+    column_scratch_ = std::max(column_scratch_, jit::scratch_bytes(spec));
     columns_.push_back(code<jit::Toeplitz>(spec.text(), [&] { return jit::generate(spec); }));
     if (!g.parameters.two_dimensional()) continue;
     const jit::ColumnFftSpec fft = g.column_fft(s);
+    column_scratch_ = std::max(column_scratch_, jit::scratch_bytes(fft));
     transforms_.push_back(code<jit::ColumnFft>(fft.text(), [&] { return jit::generate(fft); }));
   }
-  spectra_ = pack_spectra(g, kernel, signs);
+  column_scratch_ = core::round_up(column_scratch_, core::alignment);
+  spectra_ = pack_spectra(g, kernel, signs, threads);
 }
 
 std::int64_t RowSpectralExecutor::tasks() const {
@@ -159,8 +163,8 @@ void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int beg
 
 /// Frequencies begin..end-1 of one block, counted in pairs of planes; the planes that are their own pair go
 /// with the first.
-void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end, const char* in,
-                                   char* out) const {
+void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end, const char* in, char* out,
+                                   char* scratch) const {
   const RowSpectralGeometry& g = geometry_;
   const int reals = begin == 0 ? g.parameters.transform.reals() : 0;
   const float* weights = spectra_.weights.data() + spectra_.block * (group(t.group).block + block);
@@ -173,11 +177,11 @@ void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end,
     weights += g.parameters.transform.reals() * spectra_.real + spectra_.pair * begin;
   }
   const int run = g.across_segments.run_of(t.across);
-  if (!g.parameters.two_dimensional()) return columns_[run](in, out, weights, reals, end - begin);
-  columns_[run](in, out, weights, reals, 0);
+  if (!g.parameters.two_dimensional()) return columns_[run](in, out, weights, reals, end - begin, scratch);
+  columns_[run](in, out, weights, reals, 0, scratch);
   if (end > begin)
     transforms_[run](in + reals * g.plane_stride, out + reals * g.plane_stride,
-                     weights + reals * spectra_.real, end - begin);
+                     weights + reals * spectra_.real, end - begin, scratch);
 }
 
 /// Rows begin..end-1 of the segment's outputs.
@@ -220,12 +224,17 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
   }
 }
 
+std::size_t RowSpectralExecutor::private_bytes() const {
+  return std::max(core::round_up(geometry_.buffer_bytes(), core::alignment), column_scratch_);
+}
+
 std::size_t RowSpectralExecutor::workspace_bytes(int threads) const {
-  const std::size_t planes = core::round_up(geometry_.planes_bytes(), 64), buffer = geometry_.buffer_bytes();
+  const std::size_t planes = core::round_up(geometry_.planes_bytes(), core::alignment);
   if (by_phases(threads))
-    return static_cast<std::size_t>(tasks()) * 2 * planes + static_cast<std::size_t>(threads) * buffer;
+    return static_cast<std::size_t>(tasks()) * 2 * planes +
+           static_cast<std::size_t>(threads) * private_bytes();
   return static_cast<std::size_t>(std::min<std::int64_t>(threads, tasks())) *
-         (planes + buffer + core::scratch_gap);
+         (planes + private_bytes() + core::scratch_gap);
 }
 
 void RowSpectralExecutor::run(const Tensors& tensors, void* workspace, int threads) const {
@@ -248,22 +257,24 @@ void RowSpectralExecutor::run_task(const Tensors& tensors, void* workspace, std:
   const RowSpectralGeometry& g = geometry_;
   const Task t = task(index);
   char* const planes = static_cast<char*>(workspace);
-  auto* const buffer = reinterpret_cast<float*>(planes + core::round_up(g.planes_bytes(), 64));
+  char* const own = planes + core::round_up(g.planes_bytes(), core::alignment);
+  auto* const buffer = reinterpret_cast<float*>(own);
   char* const shifted = planes + 2 * g.plane_stride;  // where results overwrite what has been read
   forward(t, tensors, 0, g.across_segments[t.across].ins, shifted, buffer);
   for (int b = 0; b < group(t.group).blocks; b++)
-    multiply(t, b, 0, g.parameters.transform.pairs(), shifted, planes);
+    multiply(t, b, 0, g.parameters.transform.pairs(), shifted, planes, own);
   inverse(t, tensors, 0, g.across_segments[t.across].outs, planes, buffer);
 }
 
 void RowSpectralExecutor::run_by_phases(const Tensors& tensors, char* workspace, int threads) const {
   const RowSpectralGeometry& g = geometry_;
-  const std::size_t planes_bytes = core::round_up(g.planes_bytes(), 64);
+  const std::size_t planes_bytes = core::round_up(g.planes_bytes(), core::alignment);
   const auto in = [&](std::int64_t index) { return workspace + 2 * planes_bytes * index; };
   const auto out = [&](std::int64_t index) { return in(index) + planes_bytes; };
-  const auto buffer = [&](int thread) {
-    return reinterpret_cast<float*>(in(tasks()) + g.buffer_bytes() * static_cast<std::size_t>(thread));
+  const auto own = [&](int thread) {
+    return in(tasks()) + private_bytes() * static_cast<std::size_t>(thread);
   };
+  const auto buffer = [&](int thread) { return reinterpret_cast<float*>(own(thread)); };
   const int in_shares = shares(g.across_segments.most_ins(), rows_a_share),
             out_shares = shares(g.across_segments.most_outs(), rows_a_share);
   const int pairs = g.parameters.transform.pairs(), pair_shares = shares(std::max(pairs, 1), pairs_a_share);
@@ -275,13 +286,13 @@ void RowSpectralExecutor::run_by_phases(const Tensors& tensors, char* workspace,
             in(i / in_shares), buffer(thread));
   };
   core::parallel_for(tasks() * in_shares, threads, std::ref(rows));
-  const auto planes = [&](std::int64_t i, int) {
+  const auto planes = [&](std::int64_t i, int thread) {
     const std::int64_t index = i / (pair_shares * g.parameters.blocks);
     const int block = static_cast<int>(i / pair_shares % g.parameters.blocks);
     const int begin = static_cast<int>(i % pair_shares) * pairs_a_share;
     const Task t = task(index);
     if (block < group(t.group).blocks)
-      multiply(t, block, begin, std::min(begin + pairs_a_share, pairs), in(index), out(index));
+      multiply(t, block, begin, std::min(begin + pairs_a_share, pairs), in(index), out(index), own(thread));
   };
   core::parallel_for(tasks() * g.parameters.blocks * pair_shares, threads, std::ref(planes));
   const auto back = [&](std::int64_t i, int thread) {

@@ -20,7 +20,8 @@ namespace replk::depthwise {
 /// by rows or by planes.
 class RowSpectralExecutor final : public Executor {
  public:
-  RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel);
+  /// Weights are packed on at most `threads` threads.
+  RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel, int threads);
 
   std::size_t workspace_bytes(int threads) const override;
   void run(const Tensors& tensors, void* workspace, int threads) const override;
@@ -53,12 +54,16 @@ class RowSpectralExecutor final : public Executor {
 
   std::int64_t tasks() const;
   bool by_phases(int threads) const;
+  /// What a thread has for itself beside planes: packed rows while it transforms these, and what the column
+  /// pass hands on in between.
+  std::size_t private_bytes() const;
   Task task(std::int64_t index) const;
   Group group(int index) const;
 
   void forward(const Task& task, const Tensors& tensors, int begin, int end, char* planes,
                float* buffer) const;
-  void multiply(const Task& task, int block, int begin, int end, const char* in, char* out) const;
+  void multiply(const Task& task, int block, int begin, int end, const char* in, char* out,
+                char* scratch) const;
   void inverse(const Task& task, const Tensors& tensors, int begin, int end, const char* planes,
                float* buffer) const;
   void run_by_phases(const Tensors& tensors, char* workspace, int threads) const;
@@ -71,6 +76,7 @@ class RowSpectralExecutor final : public Executor {
   std::vector<jit::Toeplitz> columns_;      // for each run of the other one's
   std::vector<jit::ColumnFft> transforms_;  // the same, where the second axis is transformed too
   std::vector<std::shared_ptr<const jit::Code>> code_;
+  std::size_t column_scratch_ = 0;  // bytes that the column pass wants besides planes
 };
 
 }  // namespace replk::depthwise

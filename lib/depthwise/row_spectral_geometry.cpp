@@ -10,8 +10,9 @@ namespace {
 
 constexpr int max_length = 320;  // of a transform: its code grows with it
 constexpr int max_column_length = 160;
-constexpr int window_bytes = 8 << 10;                         // of packed rows, which stay in the L1
-constexpr std::int64_t max_products = 24000;                  // multiply-adds of one column plane's code
+constexpr int window_bytes = 8 << 10;         // of packed rows, which stay in the L1
+constexpr std::int64_t max_products = 24000;  // multiply-adds of one column plane's code
+constexpr int max_split = 256;  // outputs with Karatsuba's splitting, which spills some two vectors each
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 
 Axis vertical(const Problem& p, const Kernel& k) {
@@ -192,6 +193,9 @@ bool RowSpectralGeometry::feasible() const {
   if (parameters.transform.n < along_segments.least_length()) return false;
   if (parameters.two_dimensional() && parameters.columns < across_segments.least_length()) return false;
   if (parameters.karatsuba > 0 && across.stride != 1) return false;
+  // What keeps spilled values within the stack of a small thread.
+  if (parameters.karatsuba > 0 && (!parameters.gauss || across_segments.most_outs() > max_split))
+    return false;
   if (parameters.packed && needs_buffer()) return false;  // says nothing
   if (parameters.ahead && buffered()) return false;       // nor does this
   if (parameters.rows > (isa == Isa::avx512 ? 28 : 14)) return false;

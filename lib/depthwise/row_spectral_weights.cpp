@@ -136,8 +136,8 @@ class Packer {
 
 }  // namespace
 
-PackedSpectra pack_spectra(const RowSpectralGeometry& g, const Kernel& kernel,
-                           const std::vector<int>& signs) {
+PackedSpectra pack_spectra(const RowSpectralGeometry& g, const Kernel& kernel, const std::vector<int>& signs,
+                           int threads) {
   const Packer packer(g, signs);
   PackedSpectra packed;
   packed.real = g.real_floats();
@@ -147,7 +147,7 @@ PackedSpectra pack_spectra(const RowSpectralGeometry& g, const Kernel& kernel,
   packed.bias = core::Buffer<float>(static_cast<std::size_t>(g.all_blocks()) * g.lanes, true);
   std::copy(kernel.bias.begin(), kernel.bias.end(), packed.bias.begin());
   constexpr int together = 8;  // blocks a task, for one set of tables
-  core::parallel_for((g.all_blocks() + together - 1) / together, 0, [&](std::int64_t task, int) {
+  core::parallel_for((g.all_blocks() + together - 1) / together, threads, [&](std::int64_t task, int) {
     BlockSpectra spectra(g, kernel);
     for (int b = static_cast<int>(task) * together;
          b < std::min<std::int64_t>((task + 1) * together, g.all_blocks()); b++) {

@@ -16,8 +16,8 @@ struct PackedSpectra {
 };
 
 /// Transforms every line of taps in double and rounds once. signs: how the row codelets store planes. Runs on
-/// all threads.
+/// at most `threads` threads (0: all).
 PackedSpectra pack_spectra(const RowSpectralGeometry& geometry, const Kernel& kernel,
-                           const std::vector<int>& signs);
+                           const std::vector<int>& signs, int threads);
 
 }  // namespace replk::depthwise

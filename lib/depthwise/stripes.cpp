@@ -170,10 +170,10 @@ class StripesAlgorithm final : public Algorithm {
   }
 
   std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling& tiling,
-                                    Isa isa) const override {
+                                    Isa isa, int threads) const override {
     const auto stripes = split_stripes(kernel);
     const auto prepare_stripe = [&](const Problem& p, const Kernel& stripe, const Tiling& t) {
-      return find_algorithm(t.algorithm)->prepare(p, stripe, t, isa);
+      return find_algorithm(t.algorithm)->prepare(p, stripe, t, isa, threads);
     };
     return std::make_unique<StripesExecutor>(
         prepare_stripe(problem, stripes->vertical, inner(tiling, "v")),

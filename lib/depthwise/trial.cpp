@@ -90,7 +90,7 @@ Tensors Trial::tensors() {
 
 void Trial::prepare(Prepared& prepared, const Choice& choice) {
   // What was there before is freed when the new one has its memory, which is therefore another.
-  prepared.executor = choice.algorithm->prepare(problem_, kernel_, choice.tiling, isa_);
+  prepared.executor = choice.algorithm->prepare(problem_, kernel_, choice.tiling, isa_, threads_);
   prepared.threads = choice.threads;
 }
 

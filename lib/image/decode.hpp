@@ -15,7 +15,8 @@ constexpr int max_jpeg_scans = 100;  // a progressive file may hold any number, 
 /// Reads a file; what it holds is told by its first bytes, not by its name. Grey is spread over the three
 /// channels, alpha is dropped, CMYK is converted; EXIF orientation is not applied. Throws not_found or
 /// bad_file, naming the file, the field, its value and its range. The limits are checked before memory is
-/// allocated. Thread-safe.
+/// allocated. A PNG whose pixels are whole is read as Pillow reads it, whatever is wrong or missing behind
+/// them. Thread-safe.
 Image read_image(const std::string& path);
 
 /// The same from memory; `name` stands for the file in messages.

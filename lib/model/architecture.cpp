@@ -121,8 +121,7 @@ std::vector<int> parse_kernels(std::string_view text, std::size_t stages, std::s
 }  // namespace
 
 Architecture find_architecture(std::string_view name) {
-  const std::size_t colon = name.find(':');
-  const std::string_view base = name.substr(0, colon);
+  const std::string_view base = base_name(name);
   const auto found =
       std::find_if(rows().begin(), rows().end(), [&](const auto& row) { return row.name == base; });
   if (found == rows().end()) {
@@ -131,14 +130,18 @@ Architecture find_architecture(std::string_view name) {
     fail(Status::not_found, "model {}: unknown; there are {}", base.substr(0, 64), known);
   }
   Architecture architecture = *found;
-  if (colon == std::string_view::npos) return architecture;
-  const std::string_view override = name.substr(colon + 1);
+  if (base.size() == name.size()) return architecture;
+  const std::string_view override = name.substr(base.size() + 1);
   if (!override.starts_with("k="))
     fail(Status::invalid_argument, "model {}: '{}' after the colon; k=N or k=N,N,... is known", base,
          override.substr(0, 64));
   architecture.kernels = parse_kernels(override.substr(2, 64), architecture.depths.size(), base);
   architecture.name = name;
   return architecture;
+}
+
+std::string_view base_name(std::string_view name) {
+  return name.substr(0, name.find(':'));
 }
 
 std::vector<std::string> architecture_names() {

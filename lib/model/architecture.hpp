@@ -48,6 +48,9 @@ struct Architecture {
 /// even or outside 1..63, or a wrong number of them).
 Architecture find_architecture(std::string_view name);
 
+/// A name without its kernels: `replknet-31b` of `replknet-31b:k=3`.
+std::string_view base_name(std::string_view name);
+
 /// All names, in the order of design.md.
 std::vector<std::string> architecture_names();
 

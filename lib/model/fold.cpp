@@ -92,11 +92,11 @@ Buffer<float> TensorReader::read(const std::string& name, const Shape& shape) {
   return tensor;
 }
 
-std::vector<std::string> TensorReader::unknown() const {
-  std::vector<std::string> unknown;
+std::vector<std::string> TensorReader::unread() const {
+  std::vector<std::string> unread;
   for (const std::string& name : source_.names())
-    if (!used_.contains(name) && !name.ends_with(".num_batches_tracked")) unknown.push_back(name);
-  return unknown;
+    if (!used_.contains(name) && !name.ends_with(".num_batches_tracked")) unread.push_back(name);
+  return unread;
 }
 
 Affine fold_batch_norm(const std::string& prefix, int channels, double epsilon, TensorReader& reader) {
@@ -121,8 +121,10 @@ FoldedDense fold_dense(const Layer& layer, TensorReader& reader, int threads) {
   FoldedDense folded{reader.read(tensors.weight, tensors.shape), Buffer<float>(outputs)};
   Affine out = output_affine(tensors, outputs, reader);
   const bool fused = !tensors.batch_norm.empty() && !reader.has(tensors.batch_norm + ".weight");
-  const bool may_lack = fused && layer.fused_form_lacks_affine;
-  if (!layer.output_scale.empty() && !(may_lack && !reader.has(layer.output_scale))) {
+  // Both or neither: one alone is a file that has lost the other.
+  const bool lacks_affine = fused && layer.fused_form_lacks_affine && !reader.has(layer.output_scale) &&
+                            !reader.has(layer.input_offset);
+  if (!layer.output_scale.empty() && !lacks_affine) {
     const Buffer<float> scale = reader.read(layer.output_scale, {outputs});
     for (int o = 0; o < outputs; ++o) {
       out.scale[o] *= scale[o];
@@ -132,7 +134,7 @@ FoldedDense fold_dense(const Layer& layer, TensorReader& reader, int threads) {
   Affine in;  // of the input; empty where there is none
   if (!layer.input_batch_norm.empty()) {
     in = fold_batch_norm(layer.input_batch_norm, inputs, tensors.bn_epsilon, reader);
-  } else if (!layer.input_offset.empty() && !(may_lack && !reader.has(layer.input_offset))) {
+  } else if (!layer.input_offset.empty() && !lacks_affine) {
     const Buffer<float> offset = reader.read(layer.input_offset, {1, 1, 1, inputs});
     in = {std::vector<double>(inputs, 1.0), std::vector<double>(offset.begin(), offset.end())};
   }
@@ -165,7 +167,9 @@ FoldedDepthwise fold_depthwise(const Layer& layer, TensorReader& reader, int thr
   const int channels = layer.outputs;
   std::vector<DoubleBranch> branches;
   std::vector<double> bias(channels, 0.0);
-  const bool is_merged = reader.has(layer.merged.weight) && reader.has(layer.merged.bias);
+  // Either tells, so that the other is missed by name; UniRepLKNet's weight has one name in both forms.
+  const bool is_merged = reader.has(layer.merged.bias) ||
+                         (layer.merged.weight != layer.tensors[0].weight && reader.has(layer.merged.weight));
   if (is_merged) {
     const Affine affine = output_affine(layer.merged, channels, reader);
     branches.push_back(

@@ -12,7 +12,7 @@
 
 namespace replk::model {
 
-/// Reads tensors by name and remembers which, so that the rest can be reported.
+/// Reads tensors by name and remembers which, so that the rest can be judged.
 class TensorReader {
  public:
   explicit TensorReader(const WeightSource& source) : source_(source) {}
@@ -22,9 +22,8 @@ class TensorReader {
   /// Throws bad_file where it is missing, or its shape differs (sides of 1 at the end apart: a linear layer's
   /// [n, m] is a convolution's [n, m, 1, 1]).
   core::Buffer<float> read(const std::string& name, const Shape& shape);
-  void ignore(const std::string& name) { used_.insert(name); }
-  /// Names in the source that nothing asked for, BN's counters apart.
-  std::vector<std::string> unknown() const;
+  /// Names in the source that were not read, BN's counters apart.
+  std::vector<std::string> unread() const;
 
  private:
   const WeightSource& source_;

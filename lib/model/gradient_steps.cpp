@@ -162,7 +162,7 @@ class LinearGradient : public AffineStep {
       : AffineStep(layer, parameters, in, options),
         accumulates_(accumulates),
         plan_({in.pixels(), layer.outputs, layer.inputs, false, Activation::none, accumulates},
-              dense::transposed(*parameters.linear), {.threads = options.threads}) {}
+              dense::transposed(*parameters.linear, options.threads), {.threads = options.threads}) {}
 
  private:
   std::size_t backward_scratch_bytes() const override { return plan_.scratch_bytes(); }
@@ -183,7 +183,7 @@ class ConvolutionGradient : public AffineStep {
         convolution_(convolution_layer(layer, in)),
         out_(output_size(layer, in)),
         plan_({out_.pixels(), layer.outputs, columns(), false, Activation::none, false},
-              dense::transposed(*parameters.convolution), {.threads = options.threads}) {}
+              dense::transposed(*parameters.convolution, options.threads), {.threads = options.threads}) {}
 
  private:
   int columns() const { return convolution_.kernel_h * convolution_.kernel_w * convolution_.inputs; }
@@ -295,10 +295,10 @@ class SqueezeExciteGradient : public MapGradient {
         down_({in.batch, layer.inputs, layer.hidden, true, Activation::relu}, parameters.linear,
               {.threads = options.threads}),
         up_({in.batch, layer.hidden, layer.inputs, true}, parameters.up, {.threads = options.threads}),
-        from_up_({in.batch, layer.inputs, layer.hidden, false}, dense::transposed(*parameters.up),
-                 {.threads = options.threads}),
-        from_down_({in.batch, layer.hidden, layer.inputs, false}, dense::transposed(*parameters.linear),
-                   {.threads = options.threads}) {}
+        from_up_({in.batch, layer.inputs, layer.hidden, false},
+                 dense::transposed(*parameters.up, options.threads), {.threads = options.threads}),
+        from_down_({in.batch, layer.hidden, layer.inputs, false},
+                   dense::transposed(*parameters.linear, options.threads), {.threads = options.threads}) {}
 
  private:
   std::size_t wide_bytes() const {

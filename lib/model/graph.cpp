@@ -147,7 +147,7 @@ class RepLKNet : Builder {
     const std::string name = prefix + ".large_kernel";
     y = depthwise(name, y, 1, Activation::relu);
     branch(conv_bn(name + ".lkb_origin", depthwise_shape(kernel, kernel)));
-    if (row.small_kernel > 0 && row.small_kernel < kernel)
+    if (row.small_kernel > 0 && row.small_kernel <= kernel)  // beside one of its own size too
       branch(conv_bn(name + ".small_conv", depthwise_shape(row.small_kernel, row.small_kernel)));
     last().merged = plain(name + ".lkb_reparam", depthwise_shape(kernel, kernel));
     return linear(prefix + ".pw2", y, conv_bn(prefix + ".pw2", {c, d, 1, 1}), Activation::none, x);

@@ -4,8 +4,8 @@
 #include <mutex>
 
 #include "core/error.hpp"
-#include "core/log.hpp"
 #include "core/threads.hpp"
+#include "model/identity.hpp"
 #include "model/size_plan.hpp"
 
 namespace replk::model {
@@ -47,17 +47,6 @@ int classes_of(const Architecture& architecture, const WeightSource& weights) {
     fail(Status::bad_file, "{}: '{}': shape {} found, [1..{}, {}] wanted", weights.describe(), name,
          to_string(*shape), largest_classes, architecture.channels.back());
   return static_cast<int>((*shape)[0]);
-}
-
-void warn_of_unknown(const TensorReader& reader) {
-  const std::vector<std::string> unknown = reader.unknown();
-  if (unknown.empty()) return;
-  std::string list;
-  constexpr std::size_t shown = 8;
-  for (std::size_t i = 0; i < std::min(unknown.size(), shown); ++i) list += (i ? ", " : "") + unknown[i];
-  if (unknown.size() > shown) list += ", ...";
-  core::log(core::LogLevel::warning, "{}: {} tensors are not the model's and were left out: {}",
-            reader.source().describe(), unknown.size(), list);
 }
 
 }  // namespace
@@ -127,6 +116,7 @@ struct Network::State {
 Network::Network(const Architecture& architecture, const WeightSource& weights, const NetworkOptions& options)
     : state_(std::make_unique<State>()) {
   State& state = *state_;
+  check_model_name(architecture, weights);
   state.architecture = architecture;
   state.architecture.classes = classes_of(architecture, weights);
   state.graph = build_graph(architecture, state.architecture.classes);
@@ -147,14 +137,8 @@ Network::Network(const Architecture& architecture, const WeightSource& weights, 
            architecture.name);
     if (options.norm_intermediate_features)
       state.norms[s] = fold_batch_norm(norm, architecture.channels[s], 1e-5, reader);
-    else if (!norm.empty())
-      for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
-        reader.ignore(norm + field);
   }
-  if (state.graph.logits < 0)
-    for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
-      reader.ignore(std::string("norm") + field);
-  warn_of_unknown(reader);
+  check_leftovers(state.architecture, reader);
   if (options.progress) options.progress(1.0);
 }
 

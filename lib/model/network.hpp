@@ -83,8 +83,9 @@ struct Parameters;
 class Network {
  public:
   /// Reads, folds (in double) and packs. Accepts train, merged and fused checkpoints. Throws bad_file naming
-  /// the key, the shape found and the shape wanted; unknown keys are warned of. The number of classes is the
-  /// file's.
+  /// the key, the shape found and the shape wanted; also where the file names another model, or holds tensors
+  /// that are this network's by name and would not be used (identity.hpp). Others are warned of. The number
+  /// of classes is the file's.
   Network(const Architecture& architecture, const WeightSource& weights, const NetworkOptions& options = {});
   ~Network();
   Network(Network&&) noexcept;

@@ -25,7 +25,7 @@ struct SafetensorsLimits {
 };
 
 struct TensorInfo {
-  std::string dtype;  // F32, F16 and BF16 can be read; other known types are only measured
+  std::string dtype;  // F64, F32, F16 and BF16 can be read; of others the size is checked where it is known
   Shape shape;
   std::uint64_t begin = 0, end = 0;  // bytes, from the start of the data
 };
@@ -42,11 +42,12 @@ class SafetensorsFile {
   const std::string& path() const { return path_; }
   const std::map<std::string, TensorInfo, std::less<>>& tensors() const { return tensors_; }
   const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
-  /// Reads a tensor as fp32. Throws not_found, or bad_file where its type is not F32, F16 or BF16 or the file
-  /// has become shorter.
+  /// Reads a tensor as fp32. Throws not_found, or bad_file where its type is not F64, F32, F16 or BF16, a
+  /// value is beyond fp32's range or the file has become shorter.
   void read(std::string_view name, std::span<float> destination) const;
 
  private:
+  void read_doubles(const std::string& name, std::uint64_t offset, std::span<float> destination) const;
   void parse_header(const std::string& header, std::uint64_t data_bytes);
 
   std::string path_;

@@ -292,7 +292,7 @@ TEST(Hostile, TheLargestProblemsOverflowNoAlgorithm) {
     for (const Algorithm* algorithm : algorithms()) {
       const auto candidates = algorithm->candidates(p, geometry, isa, 2);
       if (candidates.empty()) continue;
-      const auto executor = algorithm->prepare(p, kernel, candidates.front().tiling, isa);
+      const auto executor = algorithm->prepare(p, kernel, candidates.front().tiling, isa, 1);
       EXPECT_LE(executor->workspace_bytes(2), std::size_t{2} << 30)
           << shape << ": " << candidates.front().tiling.to_string();
     }
@@ -309,7 +309,7 @@ void plan_square(int side, const std::string& kernel_text) {
   for (const Algorithm* algorithm : algorithms()) {
     const auto candidates = algorithm->candidates(p, kernel, plan_isa({}), 2);
     if (candidates.empty()) continue;
-    EXPECT_NE(algorithm->prepare(p, kernel, candidates.front().tiling, plan_isa({})), nullptr);
+    EXPECT_NE(algorithm->prepare(p, kernel, candidates.front().tiling, plan_isa({}), 1), nullptr);
   }
 }
 

@@ -17,6 +17,7 @@
 #include "../tuner/scratch.hpp"
 #include "replk/replk.hpp"
 #include "tuner/cache.hpp"
+#include "tuner/race.hpp"
 
 namespace {
 
@@ -76,6 +77,18 @@ TEST(Tuning, IsSetAndTold) {
   EXPECT_EQ(replk_get_tuning(nullptr), REPLK_INVALID_ARGUMENT);
   EXPECT_EQ(replk::tuning().mode, REPLK_TUNING_CACHED) << "what was refused changed nothing";
   replk::set_tuning(before);
+}
+
+// C, C++ and a process that sets nothing go by one budget.
+TEST(Tuning, HasOneDefault) {
+  const replk_tuning c = replk_tuning_default();
+  const replk::Tuning cpp, fresh = replk::tuning();
+  EXPECT_EQ(c.mode, REPLK_TUNING_CACHED);
+  EXPECT_EQ(cpp.mode, c.mode);
+  EXPECT_EQ(fresh.mode, c.mode);
+  EXPECT_EQ(c.budget_seconds, replk::tuner::kBudgetSeconds);
+  EXPECT_EQ(cpp.budget_seconds, c.budget_seconds);
+  EXPECT_EQ(fresh.budget_seconds, c.budget_seconds);
 }
 
 TEST(Tuning, IsChangedAsAWholeWhileOthersRead) {

@@ -57,6 +57,34 @@ class Suites(unittest.TestCase):
         self.assertIn("nonsense", done.stderr)
 
 
+class WithoutTorch(unittest.TestCase):
+    """What needs it says how to get it."""
+
+    def test_a_bench_without_other_runtimes(self):
+        with tempfile.TemporaryDirectory() as build:
+            measured = os.path.join(build, "measured.json")  # what the benchmarks would write
+            with open(measured, "w") as file:
+                json.dump(run()[1], file)
+            for name, does in (("replk_bench", f'for a; do case $a in --out=*) cp "{measured}" "${{a#--out=}}" ;; esac; done'),
+                               ("replk", f'exec "{os.path.join(os.path.dirname(PROGRAM), "replk")}" "$@"')):
+                with open(os.path.join(build, name), "w") as file:
+                    file.write(f"#!/bin/sh\n{does}\n")
+                os.chmod(file.name, 0o755)
+            done = subprocess.run([sys.executable, os.path.join(ROOT, "bench", "run.py"), "--quick", "--no-networks", "--build", build,
+                                   "--out", os.path.join(build, "out")], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("pip install -r bench/peers/requirements.txt", done.stderr)
+
+    def test_a_test_that_is_skipped(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "torch.py"), "w") as file:
+                file.write("raise ImportError")
+            done = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "model", "convert_test.py")], capture_output=True,
+                                  text=True, env={**os.environ, "PYTHONPATH": folder})
+            self.assertEqual(done.returncode, 77, done.stderr)
+            self.assertIn("pip install torch numpy", done.stdout)
+
+
 class Compare(unittest.TestCase):
     def test_finds_what_became_slower(self):
         self.assertEqual(compare.report(made_up(1.0), made_up(1.2), 0.05), 1)

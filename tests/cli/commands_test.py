@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """What the commands do when all is well: results, JSON and files."""
+import json
 import math
+import os
 import shutil
 import struct
+import subprocess
 import unittest
 
-from replk import (IMAGE, MODEL, FolderTest, gradient, gradient_png, nano_shapes, normalised, passing_network,
+from replk import (IMAGE, MODEL, PROGRAM, FolderTest, gradient, gradient_png, nano_shapes, normalised, passing_network,
                    read_safetensors, run, safetensors)
 
 
@@ -16,6 +19,16 @@ class Commands(FolderTest):
         self.assertGreaterEqual(info["cpu"]["cores"], 1)
         self.assertRegex(info["onednn"], r"^[3-9]\.\d+\.\d+$")
         self.assertIn("instruction set", self.succeed("info"))
+
+    def test_caches_are_known_without_sys(self):
+        hide = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--mount", "sh", "-c",
+                'mount -t tmpfs none /sys && test ! -e /sys/devices && exec "$@"', "-"]
+        try:
+            subprocess.run([*hide, "true"], check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.skipTest(f"/sys cannot be hidden here: {getattr(error, 'stderr', '') or error}")
+        hidden = json.loads(subprocess.run([*hide, PROGRAM, "info", "--json"], check=True, capture_output=True).stdout)
+        self.assertEqual(hidden["cpu"], self.json("info")["cpu"])
 
     def test_classify(self):
         result = self.json("classify", IMAGE, IMAGE, "--model", MODEL, "--size", "64", "--top", "3")
@@ -150,13 +163,17 @@ class Commands(FolderTest):
         for name in ("b.png", "deep/a.png", "deep/deeper/c.png"):
             shutil.copy(IMAGE, self.folder / name)
         (self.folder / "deep" / "bad.jpg").write_bytes(b"no image")
+        (self.folder / "deep" / "notes.txt").write_bytes(b"no image")
+        (self.folder / ".hidden").mkdir()
+        shutil.copy(IMAGE, self.folder / ".hidden" / "a.png")
+        (self.folder / "deep" / "round").symlink_to(self.folder)
         base = ("erf", "--model", MODEL, "--size", "64", "--images", self.folder, "--out", self.folder / "erf.out")
         done = run(*base)
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         self.assertIn("bad.jpg", done.stderr)
         result = self.json(*base, code=1)
-        self.assertEqual((result["images"], result["failed"]), (3, 1))
+        self.assertEqual((result["images"], result["failed"], result["passed_over"]), (3, 1, 2), "notes.txt and erf.out")
 
     def test_bench_model(self):
         row = self.json("bench", "model", MODEL, "--size", "64", "--rounds", "3", "--profile", "--layers")

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import math
+import os
 import shutil
 import struct
 import unittest
@@ -38,6 +39,60 @@ class Datasets(FolderTest):
         self.assertGreaterEqual(whole["top5"], whole["top1"])
         done = [run(*base, "--shard", f"{i}/2", "--json") for i in (1, 2)]
         self.assertEqual(sorted(d.returncode for d in done), [0, 1])
+
+    def class_folders(self):
+        """The 200 clothes that ship, a folder a class, and the arguments that evaluate them."""
+        with gzip.open(CLOTHES / "first200-images-idx3-ubyte.gz") as images, gzip.open(CLOTHES / "first200-labels-idx1-ubyte.gz") as labels:
+            pixels, classes = images.read()[16:], labels.read()[8:]
+        folder = self.folder / "clothes"
+        for i, label in enumerate(classes):
+            (folder / str(label)).mkdir(parents=True, exist_ok=True)
+            rows = [bytes(v for v in pixels[784 * i + 28 * y :][:28] for _ in range(3)) for y in range(28)]
+            (folder / str(label) / f"{i:03}.png").write_bytes(png(28, 28, rows))
+        return folder, ("eval", *NANO, "--images", folder)
+
+    def test_what_lies_beside_the_classes_changes_nothing(self):
+        folder, base = self.class_folders()
+        plain = self.json(*base)
+        self.assertEqual((plain["images"], plain["passed_over"]), (200, 0))
+        self.assertGreater(plain["top1"], 0.85)
+        # As editors, file managers and people leave it.
+        for hidden in (".ipynb_checkpoints", ".git/objects"):
+            (folder / hidden).mkdir(parents=True)
+            shutil.copy(IMAGE, folder / hidden / "x.png")
+        for name in (".DS_Store", "readme.txt", "0/Thumbs.db", "1/._001.png", "2/photo.webp"):
+            (folder / name).write_bytes(b"no image")
+        (folder / "3" / ".cache").mkdir()
+        shutil.copy(IMAGE, folder / "3" / ".cache" / "x.png")
+        os.mkfifo(folder / "4" / "pipe.png")
+        self.assertEqual({**self.json(*base), "images_per_second": 0}, {**plain, "images_per_second": 0, "passed_over": 6})
+        self.assertIn("6 other files were passed over", self.succeed(*base))
+
+    def test_a_class_without_images(self):
+        folder, base = self.class_folders()
+        (folder / "0a").mkdir()
+        self.refuse(*base, names=[folder / "0a", "class", ".png"])
+        (folder / "0a" / "notes.txt").write_bytes(b"no image")
+        self.refuse(*base, names=[folder / "0a"])
+
+    def test_links(self):
+        folder, base = self.class_folders()
+        plain = self.json(*base)
+        (self.folder / "elsewhere").mkdir()
+        (folder / "5").rename(self.folder / "elsewhere" / "five")
+        (folder / "5").symlink_to("../elsewhere/five")                         # a class that is kept elsewhere
+        (folder / "6" / "more").mkdir()
+        for path in sorted((folder / "6").glob("*.png"))[:5]:
+            path.rename(folder / "6" / "more" / path.name)
+        (folder / "6" / "round").symlink_to(folder / "6")                      # a circle
+        (folder / "6" / "more" / "back").symlink_to(folder / "6" / "more")     # and another
+        again = self.json(*base)
+        for key in ("images", "top1", "top5", "failed", "passed_over"):
+            self.assertEqual(again[key], plain[key], key)
+        (folder / "7" / "gone.png").symlink_to("nowhere.png")
+        done = run(*base)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+        self.assertIn("gone.png", done.stderr)
 
     def test_one_broken_image_of_a_thousand(self):
         (self.folder / "shirts").mkdir()

@@ -2,9 +2,11 @@
 """tune, explain and cache: what is measured is remembered, carried elsewhere, checked, and trusted in nothing."""
 import json
 import os
+import pty
+import subprocess
 import unittest
 
-from replk import MODEL, FolderTest
+from replk import MODEL, PROGRAM, FolderTest
 
 SHAPES = ("n1c16h8w8k5", "n1c24h9w7k7+relu")
 
@@ -22,6 +24,7 @@ class Tuning(FolderTest):
     def setUp(self):
         super().setUp()
         os.environ["REPLK_CACHE_DIR"] = str(self.folder / "cache")
+        self.addCleanup(os.environ.pop, "REPLK_TUNING", None)
         self.cache = self.folder / "cache" / "tune.jsonl"
 
     def tune(self, *arguments):
@@ -57,6 +60,49 @@ class Tuning(FolderTest):
         again = self.json("explain", SHAPES[0], "--threads", "1")
         self.assertEqual((again["pick"], again["source"]), (told["pick"], "cache"))
         self.assertIn(told["pick"], self.succeed("explain", SHAPES[0], "--threads", "1"))
+
+    def test_explain_measures_nothing_where_tuning_is_off_or_cached(self):
+        os.environ["REPLK_TUNING"] = "off"
+        told = self.json("explain", SHAPES[0], "--threads", "1")
+        self.assertEqual((told["source"], told["candidates"][0]["candidate"]), ("analytic", told["pick"]))
+        self.assertTrue(all(c["measured_ms"] is None and "predicted" in c["why"] for c in told["candidates"]))
+        self.assertIn("nothing was measured", self.succeed("explain", SHAPES[0], "--threads", "1"))
+        self.assertFalse(self.cache.parent.exists(), "nothing is remembered, nor is there a place for it")
+        self.refuse("explain", SHAPES[0], "--again", names=["--again", "REPLK_TUNING=off"])
+        # What is remembered is not looked at.
+        self.tune(SHAPES[0])
+        before = self.cache.read_bytes()
+        self.assertEqual(self.json("explain", SHAPES[0], "--threads", "1")["source"], "analytic")
+        os.environ["REPLK_TUNING"] = "cached"
+        self.assertEqual(self.json("explain", SHAPES[0], "--threads", "1")["source"], "cache")
+        near = self.json("explain", "n1c24h8w8k5", "--threads", "1")
+        self.assertEqual((near["source"], near["candidates"][0]["candidate"]), ("near(n1c16h8w8k5)", near["pick"]))
+        self.assertTrue(all(c["measured_ms"] is None for c in near["candidates"]))
+        self.assertEqual(self.cache.read_bytes(), before)
+
+    def test_an_empty_variable_says_nothing(self):
+        os.environ["REPLK_TUNING"] = ""
+        explained = self.json("explain", SHAPES[0], "--threads", "1", "--budget", "0.1")
+        self.assertEqual(explained["source"], "measured")
+        # On a terminal, bench shows that it measures first.
+        terminal, its_side = pty.openpty()
+        with open(terminal, "rb", buffering=0) as shown, open(its_side, "wb", buffering=0) as error:
+            subprocess.run([PROGRAM, "bench", "depthwise", SHAPES[1], "--threads", "1", "--json"], check=True, timeout=200,
+                           stdout=subprocess.DEVNULL, stderr=error)
+            os.set_blocking(terminal, False)
+            self.assertIn(f"tuning {SHAPES[1]}", (shown.read(4096) or b"").decode())
+        self.assertEqual({r["shape"] for r in self.json("cache", "list")["records"]}, set(SHAPES))
+
+    def test_a_cache_that_is_a_link(self):
+        (self.folder / "dotfiles").mkdir()
+        kept = self.folder / "dotfiles" / "replk.jsonl"
+        self.cache.parent.mkdir()
+        self.cache.symlink_to(kept)
+        self.tune(*SHAPES)
+        self.assertEqual(self.json("cache", "prune")["dropped"], 0)
+        self.assertTrue(self.cache.is_symlink())
+        self.assertEqual(len(kept.read_text().splitlines()), 3)
+        self.assertEqual({row["source"] for row in self.tune(*SHAPES)["rows"]}, {"cache"})
 
     def test_export_import_merge(self):
         self.tune(*SHAPES)

@@ -1,5 +1,6 @@
 // A problem with seeded weights and tensors, and what tests ask of its results.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -113,6 +114,19 @@ inline std::int64_t differing(const Storage& a, const Storage& b) {
                  : std::isnan(y) || std::bit_cast<std::uint32_t>(x) != std::bit_cast<std::uint32_t>(y);
   }
   return count;
+}
+
+/// Whether one of the candidates has independent tasks for so many threads in every phase. (Which candidate
+/// is predicted to be the best depends on the machine's caches: that is no test's business.)
+inline bool some_candidate_has_work(const Algorithm& algorithm, const Problem& problem, const Kernel& kernel,
+                                    const std::vector<Candidate>& candidates, int threads,
+                                    Isa isa = core::cpu().isa) {
+  return std::any_of(candidates.begin(), candidates.end(), [&](const Candidate& each) {
+    const std::vector<Phase> phases =
+        algorithm.prepare(problem, kernel, each.tiling, isa, 1)->phases(threads);
+    return !phases.empty() && std::all_of(phases.begin(), phases.end(),
+                                          [&](const Phase& phase) { return phase.tasks >= threads; });
+  });
 }
 
 inline PlanOptions portable_options(int threads = 1) {

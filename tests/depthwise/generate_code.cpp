@@ -27,7 +27,7 @@ void add_depthwise(std::vector<std::function<void()>>& all, const char* shape, I
           weights.emplace_back(static_cast<std::size_t>(problem.channels) * b.taps(), 1.0f);
         const std::vector<std::span<const float>> spans(weights.begin(), weights.end());
         const std::vector<float> bias(problem.epilogue.bias ? problem.channels : 0, 1.0f);
-        algorithm->prepare(problem, depthwise::merge(problem, spans, bias), tiling, isa);
+        algorithm->prepare(problem, depthwise::merge(problem, spans, bias), tiling, isa, 1);
       });
 }
 

@@ -40,7 +40,7 @@ MAY_INCLUDE = {
 RESERVED = [
     (re.compile(r"\s*#\s*include\s*[<\"]xbyak"), "xbyak", ["jit/"]),
     (re.compile(r"\s*#\s*include\s*[<\"](dnnl|oneapi/)"), "oneDNN", ["lib/dense/", "bench/peers_onednn/"]),
-    (re.compile(r"\s*#\s*(include\s*[<\"]omp\.h|pragma\s+omp)"), "OpenMP", ["lib/core/threads."]),
+    (re.compile(r"\s*#\s*(include\s*[<\"]omp\.h|pragma\s+omp)"), "OpenMP", ["lib/core/openmp."]),
 ]
 INCLUDE = re.compile(r'\s*#\s*include\s*(?:"([^"]+)"|<(replk/[^>]+)>)')
 SOURCES = {".c", ".cpp", ".h", ".hpp"}

@@ -42,7 +42,9 @@ PLANTED = [
     ("bench/peers_onednn/peer.cpp", "#include <dnnl.hpp>", False),
     ("cli/info.cpp", "#include <dnnl.h>", True),
     ("lib/model/network.cpp", "#include <oneapi/dnnl/dnnl.hpp>", True),
-    ("lib/core/threads.cpp", "#include <omp.h>", False),
+    ("lib/core/openmp.hpp", "#include <omp.h>", False),
+    ("lib/core/threads.cpp", "#include <omp.h>", True),
+    ("lib/core/threads.cpp", "#pragma omp parallel", True),
     ("lib/core/cpu.cpp", "#include <omp.h>", True),
     ("lib/elementwise/norm.cpp", "  #pragma omp parallel for", True),
 ]

@@ -1,5 +1,5 @@
 // For make_goldens.py: reads lines `FILE HEIGHT WIDTH` and prints the CRC-32 of each picture's bytes at that
-// size.
+// size (0 0: its own), or `refused` and the reason.
 #include <zlib.h>
 
 #include <cstdio>
@@ -7,6 +7,7 @@
 #include <iostream>
 #include <string>
 
+#include "core/error.hpp"
 #include "image/decode.hpp"
 #include "image/resize.hpp"
 
@@ -14,8 +15,13 @@ int main() try {
   std::string path;
   int height, width;
   while (std::cin >> path >> height >> width) {
-    const replk::image::Image image = resize_bicubic(replk::image::read_image(path), height, width);
-    std::cout << crc32(0, image.pixels.data(), static_cast<uInt>(image.pixels.size())) << '\n';
+    try {
+      replk::image::Image image = replk::image::read_image(path);
+      if (height > 0) image = resize_bicubic(image, height, width);
+      std::cout << crc32(0, image.pixels.data(), static_cast<uInt>(image.pixels.size())) << '\n';
+    } catch (const replk::core::Error& error) {
+      std::cout << "refused " << error.what() << '\n';
+    }
   }
   return 0;
 } catch (const std::exception& error) {

@@ -5,10 +5,10 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
-#include <map>
 #include <thread>
 
 #include "allocations.hpp"
+#include "changed_source.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "goldens.hpp"
@@ -36,38 +36,6 @@ std::vector<float> logits_of(Network& network, std::int64_t batch, int height, i
   network.run({pixels.data(), batch, height, width}, {logits.data(), {}});
   return logits;
 }
-
-/// A golden's tensors, with some taken away or put in their place.
-class ChangedSource : public WeightSource {
- public:
-  explicit ChangedSource(const std::string& name) : file_(open_safetensors(golden(name))) {
-    for (const std::string& tensor : file_->names()) {
-      tensors_[tensor].first = *file_->shape(tensor);
-      tensors_[tensor].second.resize(static_cast<std::size_t>(elements(*file_->shape(tensor))));
-      if (!tensor.ends_with("num_batches_tracked")) file_->read(tensor, tensors_[tensor].second);
-    }
-  }
-  std::map<std::string, std::pair<Shape, std::vector<float>>, std::less<>> tensors_;
-
-  std::string describe() const override { return "changed.safetensors"; }
-  std::vector<std::string> names() const override {
-    std::vector<std::string> names;
-    for (const auto& [name, tensor] : tensors_) names.push_back(name);
-    return names;
-  }
-  const Shape* shape(std::string_view name) const override {
-    const auto found = tensors_.find(name);
-    return found == tensors_.end() ? nullptr : &found->second.first;
-  }
-  void read(std::string_view name, std::span<float> destination) const override {
-    const auto& values = tensors_.find(name)->second.second;
-    std::copy(values.begin(), values.end(), destination.begin());
-  }
-  std::string metadata(std::string_view) const override { return ""; }
-
- private:
-  std::unique_ptr<WeightSource> file_;
-};
 
 std::string message_of(const WeightSource& source) {
   try {
@@ -232,35 +200,35 @@ TEST(Network, CancelStopsARunAndALoad) {
 TEST(Network, MissingAndMisshapenTensorsAreNamed) {
   const std::string key = "stages.1.blocks.0.pw1.conv.weight";
   ChangedSource source("replknet");
-  source.tensors_.erase(key);
+  source.tensors.erase(key);
   std::string message = message_of(source);
   EXPECT_NE(message.find(key), std::string::npos) << message;
   EXPECT_NE(message.find("missing"), std::string::npos) << message;
 
   ChangedSource misshapen("replknet");
-  misshapen.tensors_[key] = {{12, 13, 1, 1}, std::vector<float>(156)};
+  misshapen.tensors[key] = {{12, 13, 1, 1}, std::vector<float>(156)};
   message = message_of(misshapen);
   EXPECT_NE(message.find("[12, 13, 1, 1] found"), std::string::npos) << message;
   EXPECT_NE(message.find("[12, 12, 1, 1] wanted"), std::string::npos) << message;
 
   ChangedSource no_bn("replknet");
   for (const char* field : {"weight", "bias", "running_mean", "running_var"})
-    no_bn.tensors_.erase(std::string("stem.0.bn.") + field);
+    no_bn.tensors.erase(std::string("stem.0.bn.") + field);
   EXPECT_NE(message_of(no_bn).find("stem.0.bn.weight"), std::string::npos);
 
   ChangedSource negative("replknet");
-  negative.tensors_["stem.0.bn.running_var"].second[3] = -1;
+  negative.tensors["stem.0.bn.running_var"].second[3] = -1;
   EXPECT_NE(message_of(negative).find("running_var'[3]"), std::string::npos);
 
   ChangedSource half_a_head("replknet");
-  half_a_head.tensors_.erase("head.weight");
+  half_a_head.tensors.erase("head.weight");
   EXPECT_NE(message_of(half_a_head).find("head.weight"), std::string::npos);
 }
 
 TEST(Network, WithoutAHeadThereAreFeaturesOnly) {
   ChangedSource source("replknet");
-  source.tensors_.erase("head.weight");
-  source.tensors_.erase("head.bias");
+  source.tensors.erase("head.weight");
+  source.tensors.erase("head.bias");
   Network network(golden_architecture("replknet"), source);
   EXPECT_EQ(network.classes(), 0);
   const std::vector<float> pixels = image(1, 32, 32);
@@ -273,19 +241,19 @@ TEST(Network, WithoutAHeadThereAreFeaturesOnly) {
 TEST(Network, FusedFormHasBiasesInThePlaceOfBatchNorms) {
   ChangedSource train("replknet"), fused("replknet");
   // stem.0 by hand, as deep_fuse_BN does.
-  auto& weight = fused.tensors_["stem.0.conv.weight"].second;
+  auto& weight = fused.tensors["stem.0.conv.weight"].second;
   std::vector<float> bias(8);
   for (int c = 0; c < 8; ++c) {
     const auto of = [&](const char* field) {
-      return double(train.tensors_[std::string("stem.0.bn.") + field].second[c]);
+      return double(train.tensors[std::string("stem.0.bn.") + field].second[c]);
     };
     const double scale = of("weight") / std::sqrt(of("running_var") + 1e-5);
     for (int i = 0; i < 27; ++i) weight[c * 27 + i] = static_cast<float>(weight[c * 27 + i] * scale);
     bias[c] = static_cast<float>(of("bias") - of("running_mean") * scale);
   }
   for (const char* field : {"weight", "bias", "running_mean", "running_var"})
-    fused.tensors_.erase(std::string("stem.0.bn.") + field);
-  fused.tensors_["stem.0.conv.bias"] = {{8}, bias};
+    fused.tensors.erase(std::string("stem.0.bn.") + field);
+  fused.tensors["stem.0.conv.bias"] = {{8}, bias};
   const Architecture architecture = golden_architecture("replknet");
   Network a(architecture, train), b(architecture, fused);
   const std::vector<float> pixels = image(1, 32, 32);
@@ -294,7 +262,7 @@ TEST(Network, FusedFormHasBiasesInThePlaceOfBatchNorms) {
 
 TEST(Network, UnknownTensorsAreWarnedOf) {
   ChangedSource source("replknet");
-  source.tensors_["a.stranger"] = {{1}, {0.0f}};
+  source.tensors["a.stranger"] = {{1}, {0.0f}};
   std::string log;
   core::set_log_callback(
       [](core::LogLevel, const char* message, void* user) { *static_cast<std::string*>(user) += message; },

@@ -89,11 +89,50 @@ TEST_F(Safetensors, HalvesAndBrainFloatsAreExact) {
   EXPECT_EQ(brains, (std::vector<float>{1, -3.140625f}));
 }
 
-TEST_F(Safetensors, IntegersAreCarriedButNotRead) {
-  write_with_header(R"({"n":{"dtype":"I64","shape":[],"data_offsets":[0,8]}})", 8);
-  const SafetensorsFile file(path_.string());
-  std::vector<float> value(1);
-  EXPECT_THROW(file.read("n", value), core::Error);
+TEST_F(Safetensors, DoublesAreRoundedAndRefusedBeyondFp32) {
+  const std::vector<double> values{1, -0.1, 1e-300, 3.4028234e38, INFINITY};
+  std::string header = R"({"d":{"dtype":"F64","shape":[5],"data_offsets":[0,40]}})";
+  write(length(header.size()) + header + std::string(reinterpret_cast<const char*>(values.data()), 40));
+  std::vector<float> read(5);
+  SafetensorsFile(path_.string()).read("d", read);
+  EXPECT_EQ(read, (std::vector<float>{1, -0.1f, 0, 3.4028234e38f, INFINITY}));
+
+  const std::size_t many = 10'000;  // more than are read at a time
+  std::vector<double> large(many);
+  for (std::size_t i = 0; i < many; ++i) large[i] = static_cast<double>(i) / 3;
+  header = R"({"d":{"dtype":"F64","shape":[10000],"data_offsets":[0,80000]}})";
+  write(length(header.size()) + header + std::string(reinterpret_cast<const char*>(large.data()), 8 * many));
+  read.resize(many);
+  SafetensorsFile(path_.string()).read("d", read);
+  for (std::size_t i = 0; i < many; ++i) ASSERT_EQ(read[i], static_cast<float>(large[i]));
+  large[9'999] = 1e39;
+  write(length(header.size()) + header + std::string(reinterpret_cast<const char*>(large.data()), 8 * many));
+  const std::string message = refusal();
+  EXPECT_NE(message.find("'d'[9999] is 1e+39"), std::string::npos) << message;
+}
+
+TEST_F(Safetensors, OtherTypesAreCarriedButNotRead) {
+  struct Type {
+    const char* dtype;
+    int bytes;  // of the three elements
+  };
+  for (const auto& [dtype, bytes] : {Type{"I64", 24}, Type{"BOOL", 3}, Type{"F8_E4M3", 3}, Type{"F8_E8M0", 3},
+                                     Type{"C64", 24}, Type{"F4", 2}, Type{"F6_E2M3", 3}, Type{"F99", 5}}) {
+    const std::string header = fmt::format(
+        R"({{"a":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}},"n":{{"dtype":"{}","shape":[3],"data_offsets":[4,{}]}}}})",
+        dtype, 4 + bytes);
+    write_with_header(header, 4 + static_cast<std::size_t>(bytes));
+    const SafetensorsFile file(path_.string());
+    std::vector<float> value(1), others(3);
+    file.read("a", value);
+    try {
+      file.read("n", others);
+      ADD_FAILURE() << dtype << " was read";
+    } catch (const core::Error& error) {
+      EXPECT_EQ(error.status(), core::Status::bad_file);
+      EXPECT_NE(std::string(error.what()).find(std::string("'n': dtype ") + dtype), std::string::npos);
+    }
+  }
 }
 
 TEST_F(Safetensors, AMissingFileIsNotFound) {
@@ -132,6 +171,8 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{R"({"a":{"dtype":"F32","dtype":"F16","shape":[1],"data_offsets":[0,4]}})", 4, "twice"},
         Hostile{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":"y"}})", 4, "unknown field"},
         Hostile{R"({"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}})", 4, "dtype"},
+        Hostile{R"({"a":{"dtype":"F99","shape":[4611686018427387904],"data_offsets":[0,4]}})", 4, "2^48"},
+        Hostile{R"({"a":{"dtype":"F99","shape":[281474976710656,4096],"data_offsets":[0,4]}})", 4, "needs"},
         Hostile{R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4, "needs 8"},
         Hostile{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}})", 4, "outside 0..4"},
         Hostile{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4, "outside"},

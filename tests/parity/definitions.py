@@ -34,7 +34,7 @@ class LargeKernel(nn.Module):
             self.lkb_reparam = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
             return
         self.lkb_origin = conv_bn(channels, channels, kernel, padding=kernel // 2, groups=channels)
-        if small and small < kernel:
+        if small and small <= kernel:
             self.small_conv = conv_bn(channels, channels, small, padding=small // 2, groups=channels)
 
     def forward(self, x):

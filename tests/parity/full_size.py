@@ -42,6 +42,7 @@ MODELS = {
     'replknet-31b:k=3,3,3,3': lambda **form: d.RepLKNet(REPLK[0], REPLK[1], (3, 3, 3, 3), 5, **form),
     'replknet-nano': lambda **form: d.RepLKNet((1, 2, 1, 1), (24, 48, 96, 128), (13, 13, 7, 3), 5, **NANO, **form),
     'replknet-nano:k=3': lambda **form: d.RepLKNet((1, 2, 1, 1), (24, 48, 96, 128), (3, 3, 3, 3), 5, **NANO, **form),
+    'replknet-nano:k=5': lambda **form: d.RepLKNet((1, 2, 1, 1), (24, 48, 96, 128), (5, 5, 5, 5), 5, **NANO, **form),
     'replknet-31l': lambda **form: d.RepLKNet(REPLK[0], widths(192), *REPLK[2:], **form),
     'replknet-xl': lambda **form: d.RepLKNet(REPLK[0], widths(256), (27, 27, 27, 13), 0, 1.5, **form),
     'slak-t': convnext(T, (124, 249, 499, 998), (51, 49, 47, 13), 5),

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <random>
 #include <set>
@@ -319,12 +320,50 @@ TEST(Faults, AFileInPlaceOfTheDirectory) {
   expect_one_warning(scratch.path("f/tune.jsonl"));
 }
 
-TEST(Faults, ASymbolicLinkIsNotFollowed) {
+/// What a link names, or nothing where the path is no link.
+std::string link_target(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::read_symlink(path, error).string();
+}
+
+// As dotfile managers leave it: a link into a directory that is kept elsewhere.
+TEST(Links, AreFollowedAndStayWhenTheFileIsReplaced) {
+  Scratch scratch;
+  ::mkdir(scratch.path("dotfiles").c_str(), 0700);
+  ::mkdir(scratch.path("cache").c_str(), 0700);
+  const std::string file = scratch.path("dotfiles/replk.jsonl"), link = scratch.path("cache/tune.jsonl");
+  ASSERT_EQ(::symlink("../dotfiles/replk.jsonl", link.c_str()), 0);
+  Cache cache(link, {}), direct(file, {});
+  EXPECT_TRUE(cache.find(key(1)).empty());
+  EXPECT_TRUE(cache.store(record(1))) << "through a link to nothing, the file is made";
+  EXPECT_TRUE(cache.store(record(1, "x a=2")));
+  EXPECT_EQ(direct.find(key(1)).at(0).pick, "x a=2");
+  EXPECT_EQ(cache.prune([](const Record&) { return false; }).replaced, 1) << "by a file renamed over it";
+  EXPECT_EQ(link_target(link), "../dotfiles/replk.jsonl");
+  EXPECT_TRUE(direct.store(record(2)));
+  EXPECT_EQ(cache.find(key(2)).size(), 1u) << "what is written to the file is seen through the link";
+  EXPECT_TRUE(cache.faults().empty());
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(scratch.path("cache")), {}), 1);
+}
+
+TEST(Links, ALinkToALinkIsFollowedAndALoopIsAFault) {
+  Scratch scratch;
+  ASSERT_EQ(::symlink("b", scratch.path("a").c_str()), 0);
+  ASSERT_EQ(::symlink(scratch.path("t").c_str(), scratch.path("b").c_str()), 0);
+  EXPECT_TRUE(Cache(scratch.path("a"), {}).store(record(1)));
+  EXPECT_EQ(Cache(scratch.path("t"), {}).find(key(1)).size(), 1u);
+  ASSERT_EQ(::symlink("d", scratch.path("c").c_str()), 0);
+  ASSERT_EQ(::symlink("c", scratch.path("d").c_str()), 0);
+  expect_one_warning(scratch.path("c"));
+}
+
+TEST(Links, OfAnotherUserAreNotFollowed) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can make another user's link";
   Scratch scratch;
   spill(scratch.path("target"), "precious\n");
   ASSERT_EQ(::symlink(scratch.path("target").c_str(), scratch.path("t").c_str()), 0);
-  Cache cache(scratch.path("t"), {});
-  EXPECT_FALSE(cache.store(record(1)));
+  ASSERT_EQ(::lchown(scratch.path("t").c_str(), 65534, 65534), 0);
+  expect_one_warning(scratch.path("t"));
   EXPECT_EQ(slurp(scratch.path("target")), "precious\n");
 }
 

@@ -60,7 +60,15 @@ typedef void (*replk_log_callback)(replk_log_level level, const char* message, v
  * silent again. Thread-safe; the callback may be called from any thread. */
 REPLK_API replk_status replk_set_log_callback(replk_log_callback callback, void* user);
 
-/* Threads that a call uses when it asks for 0: CPUs that this process may use (affinity and cgroup quota). */
+/* Threads that a call uses when it asks for 0: what OMP_NUM_THREADS says, else the CPUs that this process may
+ * use (affinity, and the CPU quotas of its control groups, rounded up); no more than OMP_THREAD_LIMIT. Found
+ * out once.
+ *
+ * A number of threads that is asked for is the largest that planning and running use. Where the system
+ * refuses threads (limits of processes, of memory, of a control group), a call runs on fewer, with the same
+ * results; a warning says so once. OpenMP's runtime would end the process there, so the threads that it is
+ * about to make are made and ended on trial before: what remains is that something else takes the last ones
+ * in the moment between. */
 REPLK_API int replk_default_threads(void);
 
 /* A process that was forked may use the library, and what its parent made with it, on the thread that it has:
@@ -96,7 +104,7 @@ typedef struct replk_cpu_info {
   size_t struct_size;
   char vendor[16], brand[64];
   int32_t family, model, stepping;
-  int32_t cores;           /* logical CPUs that this process may use */
+  int32_t cores;           /* logical CPUs that this process may use (affinity and quotas, rounded up) */
   replk_isa hardware;      /* the best that CPU and operating system can run */
   replk_isa isa;           /* the one in use: hardware, lowered by REPLK_MAX_ISA */
   int32_t code_generation; /* 0 where the system forbids executable memory */
@@ -125,9 +133,9 @@ typedef struct replk_tuning {
   double budget_seconds; /* of measuring one problem; at least 0 (one run of one candidate), at most 86400 */
 } replk_tuning;
 
-/* CACHED and 2 seconds. */
+/* CACHED and 4 seconds. */
 static inline replk_tuning replk_tuning_default(void) {
-  replk_tuning t = {sizeof(replk_tuning), REPLK_TUNING_CACHED, 2.0};
+  replk_tuning t = {sizeof(replk_tuning), REPLK_TUNING_CACHED, 4.0};
   return t;
 }
 
@@ -214,14 +222,15 @@ REPLK_API replk_status replk_depthwise_output_size(const replk_depthwise* plan, 
 /* Bytes of scratch memory that one run needs; may be 0. */
 REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* plan, size_t* bytes);
 
-/* Runs, allocating nothing. src, dst and residual in the problem's layout and type, at any multiple of that
- * type's size; the memory around them is neither read nor written. The caller's floating-point modes (MXCSR)
- * are used and left as they are: what is promised of results holds for the usual ones, round to nearest with
- * denormals; threads of the pool have the modes that they began with. A NaN or an infinity reaches, in class
- * EXACT, the outputs that its input meets and no others; in class FAST these and perhaps more of its channel
- * of its image. residual is NULL where the problem has none, and may be dst; neither may overlap src.
- * workspace: 64-byte aligned, of workspace_bytes >= replk_depthwise_workspace_bytes(), used by one run at a
- * time; or NULL for one that the library keeps for each thread. */
+/* Runs, allocating nothing, with at most 64 KiB of the stack. src, dst and residual in the problem's layout
+ * and type, at any multiple of that type's size; the memory around them is neither read nor written. The
+ * caller's floating-point modes (MXCSR) are used and left as they are: what is promised of results holds for
+ * the usual ones, round to nearest with denormals; threads of the pool have the modes that they began with. A
+ * NaN or an infinity reaches, in class EXACT, the outputs that its input meets and no others; in class FAST
+ * these and perhaps more of its channel of its image. residual is NULL where the problem has none, and may be
+ * dst; neither may overlap src. workspace: 64-byte aligned, of workspace_bytes >=
+ * replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the library keeps for
+ * each thread. */
 REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst,
                                            const void* residual, void* workspace, size_t workspace_bytes);
 
@@ -257,8 +266,8 @@ static inline replk_model_options replk_model_options_default(void) {
 }
 
 /* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
- * merged or fused form; NULL: random weights of options->seed, for measurements. options may be NULL. On
- * failure *model is NULL. */
+ * merged or fused form, refused (REPLK_BAD_FILE) where it is not this whole network or holds more of one;
+ * NULL: random weights of options->seed, for measurements. options may be NULL. On failure *model is NULL. */
 REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
                                         const replk_model_options* options, replk_model** model);
 /* NULL is allowed. */

@@ -36,8 +36,8 @@ inline replk_cpu_info cpu_info() {
 }
 
 struct Tuning {
-  replk_tuning_mode mode = REPLK_TUNING_CACHED;
-  double budget_seconds = 4;  // of measuring one problem
+  replk_tuning_mode mode = replk_tuning_default().mode;
+  double budget_seconds = replk_tuning_default().budget_seconds;  // of measuring one problem
 };
 
 /// How this process tunes: plans made from now on. Thread-safe.
