@@ -55,8 +55,10 @@ constexpr Shape shapes[] = {{"n2c40h14w14k13+relu", "row-spectral", 40, 14, 169}
 
 /// On all its threads: small work would be given to fewer.
 replk::Depthwise plan_of(const Shape& s, const std::vector<float>& weights, int threads) {
-  const replk::Depthwise best(s.text, {weights.data()}, nullptr, {.threads = 1, .algorithm = s.algorithm});
-  return replk::Depthwise(s.text, {weights.data()}, nullptr, {.threads = threads, .tiling = best.tiling()});
+  const replk::Depthwise best(s.text, {weights.data()}, nullptr,
+                              {.threads = 1, .algorithm = s.algorithm, .tiling = {}});
+  return replk::Depthwise(s.text, {weights.data()}, nullptr,
+                          {.threads = threads, .algorithm = {}, .tiling = best.tiling()});
 }
 
 TEST(RunWith, APoolOfOneRunMayRunTasksInAnyOrder) {
