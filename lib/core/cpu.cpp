@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <optional>
 
 #include "core/caches.hpp"
@@ -78,13 +77,6 @@ void read_isa(Cpu& c) {
     c.hardware = Isa::avx512;
     c.avx512_bf16 = bit(leaf(7, 1).a, 5);
   }
-}
-
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
 }
 
 void describe_caches(Cpu& c) {
