@@ -15,6 +15,7 @@ Exit codes: 0 done, 2 wrong use or input.
 import argparse
 import json
 import os
+import re
 import sys
 
 from checkpoint import Refused, load
