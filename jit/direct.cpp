@@ -66,10 +66,30 @@ void cut_into_blocks(DirectSpec& spec) {
   spec.block_taps = parts(taps, parts(taps, spec.block_taps));  // as many blocks, alike
 }
 
-int direct_blocks(const DirectSpec& spec, int input_rows) {
-  if (spec.block_rows == 0) return 1;
+namespace {
+
+int input_rows(const DirectSpec& spec) {
+  return static_cast<int>(spec.support.size()) + (spec.rows - 1) * spec.stride_h;
+}
+
+/// Whether blocks end in straight-line code, each output row's when it must: where there are so few input
+/// rows that each may have code of its own. Elsewhere all end together, in a routine.
+bool blocks_end_apart(const DirectSpec& spec) {
+  constexpr int most_rows = 16;
+  return spec.block_rows > 0 && spec.block_taps == 0 && input_rows(spec) <= most_rows;
+}
+
+/// How many blocks so many input rows make.
+int blocks_of(const DirectSpec& spec, int rows) {
   const int in_row = spec.block_taps > 0 ? parts(static_cast<int>(spec.taps.size()), spec.block_taps) : 1;
-  return parts(input_rows, spec.block_rows) * in_row;
+  return parts(rows, spec.block_rows) * in_row;
+}
+
+}  // namespace
+
+int direct_blocks(const DirectSpec& spec) {
+  if (spec.block_rows == 0) return 1;
+  return blocks_of(spec, blocks_end_apart(spec) ? static_cast<int>(spec.support.size()) : input_rows(spec));
 }
 
 DirectPhases direct_phases(const DirectSpec& spec) {
@@ -86,7 +106,16 @@ DirectPhases direct_phases(const DirectSpec& spec) {
       kind[r] = support;
       any = true;
     }
-    if (any && (phases.kinds.empty() || phases.kinds.back() != kind)) phases.kinds.push_back(std::move(kind));
+    std::vector<bool> ends(spec.rows);
+    for (int r = 0; blocks_end_apart(spec) && r < spec.rows; r++) {
+      const int row = j - r * spec.stride_h;
+      ends[r] = row > 0 && row < kernel_rows && row % spec.block_rows == 0;
+    }
+    const bool end = std::find(ends.begin(), ends.end(), true) != ends.end();
+    if (end || (any && (phases.kinds.empty() || phases.kinds.back() != kind))) {
+      phases.kinds.push_back(std::move(kind));
+      phases.ends.push_back(std::move(ends));
+    }
     phases.of_row.push_back(any ? static_cast<int>(phases.kinds.size()) - 1 : -1);
   }
   return phases;
@@ -233,19 +262,22 @@ class DirectGenerator final : public Assembler {
     for (int r = 0; r < spec_.rows; r++)
       for (int t = 0; t < tile.width; t++)
         if (r + t > 0) vmovaps(sum(r, t), sum(0, 0));
-    if (cut()) {
+    if (counted()) {
       xor_(blocks_done_, blocks_done_);
       mov(dword[rsp + rows_until], spec_.block_rows);
     }
+    std::vector<int> ended(spec_.rows);  // blocks, where each output row's end apart
     mov(steps_, argument(offsetof(DirectArguments, steps)));
     for (std::size_t phase = 0; phase < phases_.kinds.size(); phase++) {
       Label again, done;
+      for (int r = 0; r < spec_.rows; r++)
+        if (phases_.ends[phase][r]) end_block_of(r, tile.width, ended[r]++);
       mov(rows_left_, dword[counts_ + 4 * phase]);
       test(rows_left_, rows_left_);
       jz(done, T_NEAR);
       align(16);
       L(again);
-      if (cut()) before_row(tile);
+      if (counted()) before_row(tile);
       mov(row_, qword[steps_ + offsetof(DirectStep, x)]);
       mov(row_weights_, qword[steps_ + offsetof(DirectStep, weights)]);
       add(row_, x_);
@@ -256,7 +288,30 @@ class DirectGenerator final : public Assembler {
       jnz(again, T_NEAR);
       L(done);
     }
-    if (cut()) add_blocks(tile.width);
+    if (counted()) add_blocks(tile.width);
+    for (int r = 0; r < spec_.rows; r++)
+      for (int level = 0; ended[r] >> level > 0; level++)
+        if (ended[r] >> level & 1) add_level(r, tile.width, level);
+  }
+
+  // Sums of blocks lie in the frame: level i has the sum of 2^i blocks or nothing, as bit i of their number
+  // says. A block that ends takes what is there into its sum, level by level, as a binary counter carries,
+  // and is put where nothing is.
+
+  /// Of one output row, after so many others.
+  void end_block_of(int r, int width, int ended) {
+    int level = 0;
+    for (; ended >> level & 1; level++) add_level(r, width, level);
+    for (int t = 0; t < width; t++) {
+      store(in_frame(r, t, level), sum(r, t));
+      zero(sum(r, t));
+    }
+  }
+  void add_level(int r, int width, int level) {
+    for (int t = 0; t < width; t++) vaddps(sum(r, t), sum(r, t), in_frame(r, t, level));
+  }
+  Xbyak::Address in_frame(int r, int t, int level) {
+    return ptr[rsp + sums_at + level * level_bytes() + (r * spec_.columns + t) * vector_bytes()];
   }
 
   void before_row(const DirectTile& tile) {
@@ -268,8 +323,7 @@ class DirectGenerator final : public Assembler {
     L(inside);
   }
 
-  /// Puts a block's sums away and begins a new one. Level i holds sums of 2^i blocks or nothing, as bit i of
-  /// the blocks done says: what is there goes into the new sum, level by level, as a binary counter carries.
+  /// Of all output rows.
   void end_of_block(int width, Label& label) {
     Label carry, free;
     align(16);
@@ -393,11 +447,8 @@ class DirectGenerator final : public Assembler {
 
   bool cut() const { return spec_.block_rows > 0; }
   int level_bytes() const { return spec_.rows * spec_.columns * vector_bytes(); }
-  /// As many as the longest sum can have, its rows beginning behind one another.
-  int levels() const {
-    const int input_rows = static_cast<int>(spec_.support.size()) + (spec_.rows - 1) * spec_.stride_h;
-    return std::bit_width(static_cast<unsigned>(direct_blocks(spec_, input_rows)));
-  }
+  bool counted() const { return cut() && !blocks_end_apart(spec_); }
+  int levels() const { return std::bit_width(static_cast<unsigned>(blocks_of(spec_, input_rows(spec_)))); }
   Xbyak::Address in_level(int r, int t) { return ptr[level_ + (r * spec_.columns + t) * vector_bytes()]; }
 
   Xmm sum(int r, int t) const { return vec(r * spec_.columns + t); }

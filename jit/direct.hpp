@@ -54,14 +54,16 @@ struct DirectSpec {
 /// Cuts the sums of a spec so that no product passes through more than about 17 roundings, each at most 2^-24
 /// of a partial sum: what class fast allows, whatever the data. Sums that are short enough stay as they are.
 void cut_into_blocks(DirectSpec& spec);
-/// How many blocks so many input rows make.
-int direct_blocks(const DirectSpec& spec, int input_rows);
+/// How many blocks end in a sum, that of the last one included.
+int direct_blocks(const DirectSpec& spec);
 
 /// Which of the output rows an input row serves, and through which tap columns: consecutive input rows of the
 /// same kind share one loop in the code.
 struct DirectPhases {
   /// [phase][output row]: the kernel row's support, or empty where the output row does not meet it.
   std::vector<std::vector<std::vector<bool>>> kinds;
+  /// [phase][output row]: whether a block of its sums ends before.
+  std::vector<std::vector<bool>> ends;
   /// Phase of the j-th input row from the first that output row 0 can meet; -1 where no tap meets it.
   std::vector<int> of_row;
 };

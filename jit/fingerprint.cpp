@@ -84,6 +84,12 @@ std::uint64_t computed(Isa isa) {
   const std::int64_t vector = 4 * lanes;
   hash.add(generate(direct_spec(isa, 1, 6, lanes - 1)));
   hash.add(generate(direct_spec(isa, 3, 3, lanes)));
+  DirectSpec cut = direct_spec(isa, 2, 3, lanes);
+  cut.block_rows = 1;
+  for (const int taps : {0, 2}) {  // both ways to end a block
+    cut.block_taps = taps;
+    hash.add(generate(cut));
+  }
 
   const RowTransform transform{12, {3, 4}};
   const RowStrides strides{256, 7 * 256, 16 * vector, vector, 12 * 16 * vector};

@@ -91,7 +91,7 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   row.tiling = plan.tiling().to_string();
   row.source = plan.source();
   row.workspace_bytes = plan.workspace_bytes();
-  row.prepared_bytes = plan.executor().prepared_bytes();
+  row.prepared_bytes = plan.prepared_bytes();
   core::Buffer<std::byte> workspace = tensor_memory(row.workspace_bytes);
 
   const auto samples = sampled_outputs(p, options.checked_outputs, options.seed);
@@ -99,7 +99,7 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   plan.run(tensors, workspace.data());
   if (options.spoil)
     options.spoil({data.dst.data(), static_cast<std::size_t>(p.output_elements()) * size_of(p.type)});
-  const auto accuracy = compare(p, weights, tensors, samples,
+  const auto accuracy = compare(p, weights, data.bias_span(), tensors, samples,
                                 reference(p, weights, data.bias_span(), tensors, samples, data.scale_span()),
                                 data.scale_span());
   row.max_relative_error = accuracy.max_relative_error;

@@ -155,7 +155,7 @@ PeerGroup checked_group(const Part& part, Data& data, int threads, const Depthwi
     first_ms.back() =
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     peer->result(data.dst.data());
-    const double error = compare(p, all, tensors, samples, expected).max_relative_error;
+    const double error = compare(p, all, bias, tensors, samples, expected).max_relative_error;
     if (!(error <= peer_tolerance(p.type)))
       core::fail(core::Status::internal,
                  "{}: the result of {} ({}) is off by {:.2g} of its channel's largest output", to_string(p),

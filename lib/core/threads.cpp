@@ -19,6 +19,7 @@
 #include "core/log.hpp"
 #include "core/openmp.hpp"
 #include "core/thread_trial.hpp"
+#include "core/overflow.hpp"
 
 namespace replk::core {
 namespace {
@@ -189,8 +190,10 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
   }
   std::exception_ptr error;
   std::mutex mutex;
+  std::atomic<bool> overflow{false};
   auto share = [&](int thread) {
     const bool outer = std::exchange(inside, true);
+    const OverflowWatch watch;
     try {
       for (std::int64_t i = count * thread / used, end = count * (thread + 1) / used; i < end; i++)
         body(i, thread);
@@ -198,6 +201,7 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
       std::lock_guard lock(mutex);
       if (!error) error = std::current_exception();
     }
+    if (watch.seen()) overflow = true;
     inside = outer;
   };
   // By reference: a function object that holds the capture itself would be allocated.
@@ -206,6 +210,7 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
     given(used, std::ref(share));
   else
     run_threads(used, std::ref(share));
+  if (overflow) note_overflow(true);
   if (error) std::rethrow_exception(error);
 }
 

@@ -16,7 +16,8 @@ int effective_threads(int requested);
 
 /// Runs body(index, thread) for every index in [0, count), on at most `threads` threads (see
 /// effective_threads), and waits. Indices are dealt in contiguous equal shares, so an index goes to the same
-/// thread from call to call. The first exception of any body is thrown here after all have ended. Allocates
+/// thread from call to call. Where an operation of any body overflowed, this thread has noted it afterwards
+/// (overflow.hpp). The first exception of any body is thrown here after all have ended. Allocates
 /// nothing.
 ///
 /// Where the system refuses threads (limits of processes, of a control group, of memory), fewer run all

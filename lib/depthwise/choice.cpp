@@ -23,7 +23,7 @@ using core::Status;
 // Part of every key, beside the fingerprint of the code generator. To be raised when what is not generated
 // changes: what a tiling's fields mean, or how an executor walks through its passes. What was measured before
 // is then a miss.
-constexpr const char* kVersion = "6";
+constexpr const char* kVersion = "7";
 
 // Work below this, on all threads, may be faster on fewer: waking a team costs some microseconds a phase.
 constexpr double kSmallSeconds = 500e-6;

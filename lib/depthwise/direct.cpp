@@ -48,7 +48,7 @@ double tile_cycles(const jit::DirectSpec& spec) {
       }
     }
     const double sums = spec.rows * tile.width, chain = 4 * fmas / sums;
-    const double added = sums * (jit::direct_blocks(spec, static_cast<int>(steps)) - 1);
+    const double added = sums * (jit::direct_blocks(spec) - 1);
     fmas += added, loads += added;
     const double started =
         wide ? std::max({fmas / 2, loads / 1.45, 0.4 * chain}) : std::max({fmas / 2, loads / 1.55, chain});

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "depthwise/algorithm.hpp"
+#include "depthwise/rescue.hpp"
 
 namespace replk::depthwise {
 
@@ -43,6 +44,8 @@ class Plan {
   /// size is wrong, and the old ones stay.
   void set_weights(std::span<const std::span<const float>> weights, std::span<const float> bias);
 
+  /// Bytes that this plan holds: packed weights, generated code, and what a rescue would need.
+  std::size_t prepared_bytes() const;
   /// Of any batch.
   std::size_t workspace_bytes() const { return workspace_bytes_; }
   /// Allocates nothing, once a thread that brings no workspace has one.
@@ -50,13 +53,19 @@ class Plan {
   void run(const Tensors& tensors, void* workspace) const { run(tensors, {.workspace = workspace}); }
 
  private:
+  void pack(std::span<const std::span<const float>> weights, std::span<const float> bias);
+  void run_rescued(const Tensors& tensors, const Run& run) const;
+  Tensors image(const Tensors& tensors, std::int64_t index) const;
+  void keep_residual(const Tensors& tensors, void* copy) const;
+
   Problem problem_;
   std::vector<float> scale_;
   Tiling tiling_;
   std::string source_;
   int threads_ = 1;
-  std::size_t workspace_bytes_ = 0;
+  std::size_t workspace_bytes_ = 0, residual_offset_ = 0;
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<Rescue> rescue_;  // of class fast
 };
 
 }  // namespace replk::depthwise

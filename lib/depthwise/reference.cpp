@@ -157,9 +157,9 @@ std::vector<double> reference(const Problem& p, std::span<const std::span<const 
   return results;
 }
 
-Accuracy compare(const Problem& p, std::span<const std::span<const float>> weights, const Tensors& tensors,
-                 std::span<const Sample> samples, std::span<const double> expected,
-                 std::span<const float> factors) {
+Accuracy compare(const Problem& p, std::span<const std::span<const float>> weights,
+                 std::span<const float> bias, const Tensors& tensors, std::span<const Sample> samples,
+                 std::span<const double> expected, std::span<const float> factors) {
   using Plane = std::pair<std::int64_t, int>;
   const Reader source(p.type, p.input_strides(), tensors.src);
   const Reader result(p.type, p.output_strides(), tensors.dst);
@@ -167,17 +167,22 @@ Accuracy compare(const Problem& p, std::span<const std::span<const float>> weigh
     double largest = 0, largest_sum = 0, norms = 0;
   };
   std::map<Plane, Scale> scales;
-  // ReLU may drop all but a trifle of a channel, and a bias or residual may cancel most of it: the sums
-  // themselves count.
+  // ReLU may drop all but a trifle of a channel, a bias or residual may cancel most of it, and GELU turns
+  // what a bias has made large and negative into next to nothing: the sums count, without and with the bias.
   Problem bare = p;
   bare.epilogue = {.bias = false};
   const std::vector<double> sums = bare.epilogue == p.epilogue
                                        ? std::vector<double>(expected.begin(), expected.end())
                                        : reference(bare, weights, {}, tensors, samples);
+  const auto bias_of = [&](int channel) {
+    return p.epilogue.bias && !bias.empty() ? double{bias[channel]} : 0;
+  };
   for (std::size_t i = 0; i < samples.size(); i++) {
     Scale& scale = scales[{samples[i].image, samples[i].channel}];
     if (std::isfinite(expected[i])) scale.largest = std::max(scale.largest, std::fabs(expected[i]));
-    if (std::isfinite(sums[i])) scale.largest_sum = std::max(scale.largest_sum, std::fabs(sums[i]));
+    if (std::isfinite(sums[i]))
+      scale.largest_sum =
+          std::max({scale.largest_sum, std::fabs(sums[i]), std::fabs(sums[i] + bias_of(samples[i].channel))});
   }
   for (auto& [plane, scale] : scales) {
     double w2 = 0, x2 = 0;

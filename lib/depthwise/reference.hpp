@@ -32,13 +32,14 @@ struct Accuracy {
   /// Largest error over the largest reference output of its image's channel (among the samples); infinite
   /// where one side is a NaN or an infinity and the other is not.
   double max_relative_error = 0;
-  /// Largest error over what class fast allows: 1e-6 of the channel's largest value, before the epilogue or
-  /// behind it, or 2^-24 * |w| * |x| of the channel, whichever is larger, plus half a unit in the last place
-  /// of the storage type; times the channel's scale where there is one. At most 1 is within the bound.
+  /// Largest error over what class fast allows: 1e-6 of the channel's largest value, before the epilogue,
+  /// with the bias or behind it all, or 2^-24 * |w| * |x| of the channel, whichever is larger, plus half a
+  /// unit in the last place of the storage type; times the channel's scale where there is one. At most 1 is
+  /// within the bound.
   double max_of_allowed = 0;
 };
 Accuracy compare(const Problem& problem, std::span<const std::span<const float>> weights,
-                 const Tensors& tensors, std::span<const Sample> samples, std::span<const double> expected,
-                 std::span<const float> scale = {});
+                 std::span<const float> bias, const Tensors& tensors, std::span<const Sample> samples,
+                 std::span<const double> expected, std::span<const float> scale = {});
 
 }  // namespace replk::depthwise

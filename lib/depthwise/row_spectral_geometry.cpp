@@ -13,6 +13,9 @@ constexpr int max_column_length = 160;
 constexpr int window_bytes = 8 << 10;         // of packed rows, which stay in the L1
 constexpr std::int64_t max_products = 24000;  // multiply-adds of one column plane's code
 constexpr int max_split = 256;  // outputs with Karatsuba's splitting, which spills some two vectors each
+/// A transform's error goes by the norm of all it has transformed, and so does the largest of several
+/// outputs; a few may all be small by chance, and direct is faster there.
+constexpr std::int64_t least_outputs = 8;
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 
 }  // namespace
@@ -204,6 +207,7 @@ jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const
 }
 
 bool RowSpectralGeometry::feasible() const {
+  if (along.output * static_cast<std::int64_t>(across.output) < least_outputs) return false;
   if (along.output < 1 || across.output < 1 || across_taps.empty()) return false;
   if (parameters.transform.n < std::max(along_segments.least_length(), along.taps)) return false;
   if (parameters.two_dimensional() &&

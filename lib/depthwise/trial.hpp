@@ -13,8 +13,9 @@ namespace replk::depthwise {
 
 struct Choice;
 
-/// Makes nothing before the first candidate is verified. Weights and activations are seeded random numbers of
-/// ordinary size: zeros and denormals take other times than real data do. One thread at a time.
+/// Makes nothing before the first candidate is verified. Weights and activations are seeded and of ordinary
+/// size, since zeros and denormals take other times than real data do, and all products of a channel have one
+/// mantissa, so that rounding errors show that random numbers hide. One thread at a time.
 class Trial {
  public:
   Trial(const Problem& problem, Isa isa, int threads);
@@ -25,6 +26,9 @@ class Trial {
   /// Prepares a candidate (if need be) and compares sampled outputs with the double reference, within the
   /// bound of its class.
   bool verify(const std::string& line);
+  /// The largest error of these outputs, of what class fast allows; infinite for a line that cannot compute
+  /// the problem.
+  double error_of_bound(const std::string& line);
   void run(const std::string& line);
   void release(const std::string& line);
   /// Puts data, workspace and every candidate that is prepared into other memory.

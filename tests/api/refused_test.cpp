@@ -76,7 +76,7 @@ TEST_F(Refused, DepthwiseIsPortableAndRight) {
     replk_depthwise_destroy(plan);
     const std::vector<Sample> samples = all_outputs(c.problem);
     const std::vector<double> expected = reference(c.problem, c.weights, c.bias, tensors, samples);
-    EXPECT_LE(compare(c.problem, c.weights, tensors, samples, expected).max_relative_error,
+    EXPECT_LE(compare(c.problem, c.weights, c.bias, tensors, samples, expected).max_relative_error,
               c.problem.type == DataType::f32 ? 2e-6 : 1e-2)
         << shape;
   }

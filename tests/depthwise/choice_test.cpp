@@ -152,6 +152,17 @@ TEST(Trial, AcceptsRightResultsAndTheTunerRemembersThePick) {
   std::filesystem::remove_all(name);
 }
 
+/// The chain of class exact is what an algorithm of class fast must not do: on the data of the race it shows.
+TEST(Trial, ShowsTheErrorOfALongChain) {
+  for (const char* shape : {"n1c8h31w31k31", "n1c1h63w63k63p0nobias", "n1c8h31w31k31p0+relu"}) {
+    Problem problem = parse(shape);
+    EXPECT_LE(Trial(problem, isa, 1).error_of_bound("portable"), 1) << shape;
+    problem.numerics = Numerics::exact;
+    EXPECT_GT(Trial(problem, isa, 1).error_of_bound("portable"), 1) << shape;
+    EXPECT_TRUE(Trial(problem, isa, 1).verify("portable")) << shape;
+  }
+}
+
 TEST(Trial, RefusesLinesThatCannotComputeTheProblem) {
   const Problem problem = parse("n1c8h8w8k3");
   Trial trial(problem, isa, 1);

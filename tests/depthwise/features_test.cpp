@@ -71,7 +71,7 @@ TEST_P(Features, EveryAlgorithmIsRight) {
         ASSERT_EQ(differing(exact, got), 0);
       }
       const double of_allowed =
-          compare(p, c.weights, c.tensors(got), samples, expected, c.scale).max_of_allowed;
+          compare(p, c.weights, c.bias, c.tensors(got), samples, expected, c.scale).max_of_allowed;
       ASSERT_LE(of_allowed, same_bits ? 2 : 1);
       if (!same_bits && p.type == DataType::f32) worst = std::max(worst, of_allowed);
       for (std::int64_t i = 0; i < got.elements(); i++) {

@@ -82,7 +82,7 @@ TEST(OnednnShapes, AllRunWithinTheirBound) {
     Storage got = c.run(options);
     const auto samples = sampled_outputs(p, 2000, i);
     const auto expected = reference(p, c.weights, c.bias, c.tensors(got), samples);
-    const double of_allowed = compare(p, c.weights, c.tensors(got), samples, expected).max_of_allowed;
+    const double of_allowed = compare(p, c.weights, c.bias, c.tensors(got), samples, expected).max_of_allowed;
     // Class exact sums in one order, whose error grows with the taps; class fast may pick its algorithms.
     ASSERT_LE(of_allowed, 2);
     worst = std::max(worst, of_allowed);

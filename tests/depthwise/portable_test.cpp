@@ -136,7 +136,7 @@ TEST(Portable, IsWithinTheDerivedBoundOfTheDoubleReference) {
                                   : ((s.image * channels + s.channel) * height + s.row) * width + s.column;
       ASSERT_LE(std::fabs(dst.get(at) - expected[i]), allowed[i]) << "output " << i << " is " << dst.get(at);
     }
-    EXPECT_LE(compare(c.problem, c.weights, c.tensors(dst), samples, expected).max_of_allowed, 1.5);
+    EXPECT_LE(compare(c.problem, c.weights, c.bias, c.tensors(dst), samples, expected).max_of_allowed, 1.5);
   }
 }
 

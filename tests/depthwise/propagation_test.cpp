@@ -270,7 +270,7 @@ TEST(Modes, StayTheCallersWhateverTheyAre) {
           }
           // Other modes cost accuracy, no more: each operation errs by twice as much, and all in one
           // direction.
-          EXPECT_LE(compare(p, c.weights, c.tensors(got), samples, expected).max_of_allowed,
+          EXPECT_LE(compare(p, c.weights, c.bias, c.tensors(got), samples, expected).max_of_allowed,
                     modes == 0 ? 1.13 : 16)
               << shape << ": " << tiling.to_string() << " modes " << modes;
         }

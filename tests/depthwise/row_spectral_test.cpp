@@ -31,7 +31,7 @@ double worst_of_allowed(const Case& c, const PlanOptions& options) {
   const auto samples = sampled_outputs(c.problem, 3000, 7);
   const Tensors tensors = c.tensors(dst);
   const auto expected = reference(c.problem, c.weights, c.bias, tensors, samples);
-  return compare(c.problem, c.weights, tensors, samples, expected).max_of_allowed;
+  return compare(c.problem, c.weights, c.bias, tensors, samples, expected).max_of_allowed;
 }
 
 PlanOptions with(const Tiling& tiling, int threads = 1) {

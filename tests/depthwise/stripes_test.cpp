@@ -55,7 +55,8 @@ TEST(Stripes, ComputeTheSum) {
     Storage dst = c.run(options);
     const auto samples = all_outputs(c.problem);
     const auto expected = reference(c.problem, c.weights, c.bias, c.tensors(dst), samples);
-    EXPECT_LE(compare(c.problem, c.weights, c.tensors(dst), samples, expected).max_of_allowed, 1) << shape;
+    EXPECT_LE(compare(c.problem, c.weights, c.bias, c.tensors(dst), samples, expected).max_of_allowed, 1)
+        << shape;
   }
 }
 

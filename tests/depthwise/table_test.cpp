@@ -45,7 +45,7 @@ TEST_P(Table, IsWithinTheBound) {
         const auto samples = sampled_outputs(c.problem, 4000, 7);
         const Tensors tensors = c.tensors(dst);
         const auto expected = reference(c.problem, c.weights, c.bias, tensors, samples);
-        EXPECT_LE(compare(c.problem, c.weights, tensors, samples, expected).max_of_allowed, 1)
+        EXPECT_LE(compare(c.problem, c.weights, c.bias, tensors, samples, expected).max_of_allowed, 1)
             << to_string(c.problem) << " mean " << mean << " " << found.front().tiling.to_string();
       }
       EXPECT_GT(tried, 0);

@@ -2,7 +2,7 @@
 """Breaks the code generator in one place at a time and runs the tests: run.py [--build DIR] [--jobs N] [--only N,N...]
 
 The mutants are a table (table.py). All are built into one copy of the tree, each behind a switch that the environment
-throws (REPLK_MUTANT=N), so that sixty need one build. A mutant is caught where a test fails, crashes or does not end. Exit
+throws (REPLK_MUTANT=N), so that all need one build. A mutant is caught where a test fails, crashes or does not end. Exit
 code 0: the tests pass without a mutant, and at least 95 of 100 mutants are caught.
 """
 import argparse
@@ -37,6 +37,8 @@ PROGRAMS = [
     ("amx_test", "*FewShapes*:*EdgeShapes*", {}),
     ("stripes_test", "*", {}),
     ("propagation_test", "Propagation.*", {}),
+    ("overflow_test", "*", {}),
+    ("bound_test", "Bound.HoldsBesideALargeBias", {}),
     ("direct_test", "*", {}),
     ("guard_test", "Guard.SeededShapes", {}),
     ("guard_test", "Guard.SeededShapes", AVX2),

@@ -35,6 +35,12 @@ MUTANTS = [
      "a tail is written as a whole vector"),
     ("jit/direct.cpp", "phases.kinds.empty() || phases.kinds.back() != kind", "phases.kinds.empty()",
      "all rows are thought to meet the same outputs"),
+    ("jit/direct.cpp", "row > 0 && row < kernel_rows && row % spec.block_rows == 0", "false",
+     "blocks of sums are said to end and never do"),
+    ("jit/direct.cpp", "for (; ended >> level & 1; level++) add_level(r, width, level);",
+     "for (; ended >> level & 1; level++) {}", "a block takes no earlier blocks into its sum"),
+    ("jit/direct.cpp", "if (counted()) add_blocks(tile.width);", "{}", "only the last of many blocks counts"),
+    ("jit/direct.cpp", "inc(blocks_done_);", "{}", "every block is thought the first"),
     ("jit/direct.cpp", "static_cast<int>(residual)", "0", "code with and without residual has one name in the cache"),
 
     # The codelets' numbers
@@ -130,6 +136,9 @@ MUTANTS = [
     ("jit/row_transform.cpp", "vector_registers(isa) - relu", "vector_registers(isa)", "the register that holds zero is given to a value"),
 
     # Orchestration
+    ("lib/depthwise/plan.cpp", "watch.seen() || rescue_->always()", "rescue_->always()", "nobody looks for an overflow"),
+    ("lib/core/threads.cpp", "if (watch.seen()) overflow = true;", "{}", "an overflow on a thread of the pool is forgotten"),
+    ("lib/depthwise/rescue.cpp", "most[c] >= limits_[first + c]", "most[c] >= limits_[first]", "every channel has the first one's limit"),
     ("lib/depthwise/direct_geometry.cpp", "std::min(p.height, k.height + (t.rows - 1) * p.stride_h)",
      "std::min(p.height, k.height + (t.rows - 1) * p.stride_h - 1)", "the ring holds a row too few"),
     ("lib/depthwise/direct_executor.cpp", "arguments.bias += whole * l.lanes;", "{}", "left-over channels have the first ones' bias"),

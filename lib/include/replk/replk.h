@@ -158,8 +158,12 @@ typedef enum replk_activation REPLK_INT {
   REPLK_SILU = 3,      /* x / (1 + exp(-x)) */
   REPLK_HARD_SWISH = 4 /* x * min(max(x / 6 + 1/2, 0), 1) */
 } replk_activation;
-/* FAST: error at most 1e-6 of the channel's largest value, before the epilogue or behind it
- * (docs/algorithms.md). EXACT: fp32 in one fixed order, the same bits everywhere. */
+/* FAST: in every algorithm, error at most 1e-6 of the largest value of the channel of its image, before the
+ * epilogue, with the bias or behind it all, or 2^-24 times the norms of the channel's weights and inputs where
+ * that is larger. So one large value costs the whole channel accuracy: a pixel of 1e30 leaves the other outputs
+ * an error of up to 6e-8 * |w| * 1e30. Finite numbers give finite results wherever the exact result is finite
+ * in fp32; where sums overflow on the way, that channel takes some hundred times longer (docs/algorithms.md).
+ * EXACT: fp32 in one fixed order, the same bits everywhere; what overflows in this order is infinite. */
 typedef enum replk_numerics REPLK_INT { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
 
 /* One linear branch; the branches of a problem are summed. Kernel sides 1 to 63, or to 127 where the other is
@@ -265,7 +269,7 @@ REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* pl
  * the usual ones, round to nearest with denormals; threads of the pool have the modes that they began with. A
  * NaN or an infinity reaches, in class EXACT, the outputs that its input meets and no others; in class FAST
  * these and perhaps more of its channel of its image. residual is NULL where the problem has none, and may be
- * dst; neither may overlap src. workspace: 64-byte aligned, of workspace_bytes >=
+ * dst (class FAST then looks through src first); neither may overlap src. workspace: 64-byte aligned, of workspace_bytes >=
  * replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the library keeps for
  * each thread. */
 REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst,

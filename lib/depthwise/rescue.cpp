@@ -1,0 +1,155 @@
+#include "depthwise/rescue.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+
+#include "core/half.hpp"
+#include "core/memory.hpp"
+#include "core/threads.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+/// How far a value within an algorithm may exceed the largest input times the sum of |w|, or either alone: a
+/// transform adds up 320 x 160 values, Gauss's and three of Karatsuba's products double both factors four
+/// times, and the way back adds up as many again as the weights have been divided by.
+constexpr double growth = 0x1p24, largest = 0x1p128 / growth;
+
+double activate(double x, Activation activation) {
+  switch (activation) {
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::gelu:
+      return 0.5 * x * std::erfc(-x * std::sqrt(0.5));
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::hard_swish:
+      return x * std::clamp(x / 6 + 0.5, 0.0, 1.0);
+  }
+  return x;
+}
+
+template <class Function>
+void with_type(DataType type, const Function& function) {
+  switch (type) {
+    case DataType::f32:
+      return function(float{});
+    case DataType::bf16:
+      return function(core::Bf16{});
+    case DataType::f16:
+      return function(core::F16{});
+  }
+}
+
+}  // namespace
+
+Rescue::Rescue(const Problem& problem) : problem_(problem) {
+  std::size_t count = 0;
+  for (const Branch& branch : problem.branches)
+    count += static_cast<std::size_t>(problem.channels) * static_cast<std::size_t>(branch.taps());
+  weights_.resize(count);
+  core::keep_pages_small(weights_.data(), weights_.size() * sizeof(float));
+  bias_.resize(static_cast<std::size_t>(problem.channels));
+  scale_.resize(problem.epilogue.scale ? static_cast<std::size_t>(problem.channels) : 0);
+}
+
+void Rescue::set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
+                         std::span<const float> scale, bool packing_overflowed) {
+  float* to = weights_.data();
+  for (const std::span<const float> branch : branches) to = std::copy(branch.begin(), branch.end(), to);
+  std::fill(bias_.begin(), bias_.end(), 0.0f);
+  if (problem_.epilogue.bias) std::copy(bias.begin(), bias.end(), bias_.begin());
+  std::copy_n(scale.begin(), scale_.size(), scale_.begin());
+  always_ = packing_overflowed;
+}
+
+double Rescue::sum_of_weights(int channel) const {
+  double sum = 0;
+  const float* branch = weights_.data();
+  for (const Branch& b : problem_.branches) {
+    const float* w = branch + std::int64_t{channel} * b.taps();
+    for (int t = 0; t < b.taps(); t++) sum += std::fabs(double{w[t]});
+    branch += std::int64_t{problem_.channels} * b.taps();
+  }
+  return sum;
+}
+
+/// Whether an output channel may overflow on the way, and its inputs, weights and bias are all finite.
+template <class T>
+bool Rescue::large(const T* image, int channel) const {
+  const Strides at = problem_.input_strides();
+  const T* src = image + channel / problem_.multiplier * at.channel;
+  float most = 0, invalid = 0;  // the second stays 0 but for a NaN or an infinity
+  for (int y = 0; y < problem_.height; y++)
+    for (int x = 0; x < problem_.width; x++) {
+      const float value = std::fabs(core::to_float(src[y * at.row + x * at.pixel]));
+      most = value > most ? value : most;
+      invalid += value * 0.0f;
+    }
+  if (invalid != 0) return false;
+  const double norm = sum_of_weights(channel),
+               bias = std::fabs(double{bias_[static_cast<std::size_t>(channel)]});
+  if (!std::isfinite(norm + bias)) return false;
+  return norm > largest || bias > largest || most >= largest / std::max(norm, 1.0);
+}
+
+bool Rescue::may_be_needed(const void* src, int threads) const {
+  std::atomic<bool> found{false};
+  with_type(problem_.type, [&](auto type) {
+    using T = decltype(type);
+    const auto body = [&](std::int64_t channel, int) {
+      if (large(static_cast<const T*>(src), static_cast<int>(channel))) found = true;
+    };
+    core::parallel_for(problem_.channels, threads, std::ref(body));
+  });
+  return found;
+}
+
+template <class T>
+void Rescue::compute(const Tensors& tensors, std::int64_t image, int channel) const {
+  const Problem& p = problem_;
+  const Strides in = p.input_strides(), out = p.output_strides();
+  const auto c = static_cast<std::size_t>(channel);
+  const T* src = static_cast<const T*>(tensors.src) + image * in.image + channel / p.multiplier * in.channel;
+  for (int row = 0; row < p.out_height(); row++)
+    for (int column = 0; column < p.out_width(); column++) {
+      double sum = bias_[c];
+      const float* branch = weights_.data();
+      for (const Branch& b : p.branches) {
+        const Axis vertical = p.vertical(b), horizontal = p.horizontal(b);
+        const Range rows = vertical.taps_of(row), columns = horizontal.taps_of(column);
+        const float* w = branch + std::int64_t{channel} * b.taps();
+        for (int i = rows.first; i < rows.end; i++)
+          for (int j = columns.first; j < columns.end; j++) {
+            const int y = vertical.origin(row) + i * b.dilation_h,
+                      x = horizontal.origin(column) + j * b.dilation_w;
+            sum += double{w[i * b.kernel_w + j]} * core::to_float(src[y * in.row + x * in.pixel]);
+          }
+        branch += std::int64_t{p.channels} * b.taps();
+      }
+      double value = activate(sum, p.epilogue.activation);
+      if (p.epilogue.scale) value *= scale_[c];
+      const std::int64_t at = image * out.image + row * out.row + column * out.pixel + channel * out.channel;
+      if (p.epilogue.residual) value += core::to_float(static_cast<const T*>(tensors.residual)[at]);
+      static_cast<T*>(tensors.dst)[at] = core::from_float<T>(static_cast<float>(value));
+    }
+}
+
+void Rescue::run(const Tensors& tensors, std::int64_t batch, int threads) const {
+  with_type(problem_.type, [&](auto type) {
+    using T = decltype(type);
+    const std::int64_t images = problem_.input_strides().image;
+    const auto body = [&](std::int64_t task, int) {
+      const std::int64_t image = task / problem_.channels;
+      const int channel = static_cast<int>(task % problem_.channels);
+      if (large(static_cast<const T*>(tensors.src) + image * images, channel))
+        compute<T>(tensors, image, channel);
+    };
+    core::parallel_for(batch * problem_.channels, threads, std::ref(body));
+  });
+}
+
+}  // namespace replk::depthwise

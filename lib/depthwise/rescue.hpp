@@ -1,0 +1,43 @@
+// What class fast does where numbers near the largest float overflow within a sum or a transform whose result
+// does not: such channels are computed anew.
+#pragma once
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "depthwise/algorithm.hpp"
+
+namespace replk::depthwise {
+
+/// Thread-safe but for set_weights.
+class Rescue {
+ public:
+  explicit Rescue(const Problem& problem);
+
+  /// Copies them; allocates nothing. packing_overflowed: whether what an algorithm derives from them
+  /// overflowed: then no run says that it has, and each must be taken for one.
+  void set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
+                   std::span<const float> scale, bool packing_overflowed);
+  bool always() const { return always_; }
+  /// Whether some channel of an image (its first value is src) has numbers so large that sums may overflow.
+  /// Reads the whole image.
+  bool may_be_needed(const void* src, int threads) const;
+  /// Computes these channels of each image from the definition in double and writes them; the others stay. A
+  /// channel that holds a NaN or an infinity stays too. residual must not be dst. Allocates nothing.
+  void run(const Tensors& tensors, std::int64_t batch, int threads) const;
+  std::size_t bytes() const { return sizeof(float) * (weights_.size() + bias_.size() + scale_.size()); }
+
+ private:
+  template <class T>
+  bool large(const T* image, int channel) const;
+  template <class T>
+  void compute(const Tensors& tensors, std::int64_t image, int channel) const;
+  double sum_of_weights(int channel) const;
+
+  Problem problem_;
+  std::vector<float> weights_;  // branch after branch: [channels][kernel_h][kernel_w]
+  std::vector<float> bias_, scale_;
+  bool always_ = false;
+};
+
+}  // namespace replk::depthwise
