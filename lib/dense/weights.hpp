@@ -16,6 +16,7 @@ enum class Role {
   matmul,         // {inputs, outputs}
   inner_product,  // {outputs, inputs}
   panels,         // not oneDNN's: see PackedWeights::panels
+  plain,          // not oneDNN's either: [outputs][kernel_h][kernel_w][inputs]
 };
 
 /// Weights in every form that a living plan holds, at least one. A form is made from whichever form is there,
@@ -46,7 +47,7 @@ class PackedWeights {
  private:
   struct Entry {
     Role role;
-    dnnl::memory::desc desc;  // zero: the plain form, or panels
+    dnnl::memory::desc desc;  // of oneDNN's roles; asked of them alone, for oneDNN need not be there
     int width;                // of panels, otherwise 0
     std::weak_ptr<const core::Buffer<float>> data;
   };

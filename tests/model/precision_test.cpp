@@ -214,8 +214,12 @@ TEST(Precision, HiddenTensorsAreNarrowOnly) {
       EXPECT_EQ(flow[i].copy, Element::u8) << layer.name;
       ++hidden;
     }
-    if (layer.operation == Operation::depthwise) EXPECT_EQ(flow[i].src, Element::f32) << layer.name;
-    if (layer.residual >= 0) EXPECT_TRUE(flow[i].result) << layer.name;
+    if (layer.operation == Operation::depthwise) {
+      EXPECT_EQ(flow[i].src, Element::f32) << layer.name;
+    }
+    if (layer.residual >= 0) {
+      EXPECT_TRUE(flow[i].result) << layer.name;
+    }
   }
   EXPECT_EQ(hidden, 5);
 }
@@ -271,7 +275,9 @@ TEST(Int8, CalibrationKnowsWhatTheNormsDoNot) {
   options.seen = calibration.result();
   const QuantisedNetwork made = quantise_network(with_classes(name), *source, options);
   for (const LayerPrecision& layer : made.layers)
-    if (layer.reason != "the head is fp32") EXPECT_EQ(layer.precision, Precision::int8) << layer.layer;
+    if (layer.reason != "the head is fp32") {
+      EXPECT_EQ(layer.precision, Precision::int8) << layer.layer;
+    }
   Network int8(golden_architecture(name), made.tensors);
   EXPECT_LE(difference_from_golden(int8, "replknet"), 5e-2);
 }
