@@ -47,16 +47,21 @@ void Spectra::set_block(const Weights& weights, int block) {
   if (columns_) transform_columns(to + real_planes_floats_);
 }
 
-/// Every line of taps along the transformed axis to its values on all planes.
+/// Every line of taps along the transformed axis to its values on all planes, a few lines at once.
 void Spectra::transform_rows(const Weights& weights, int block, float* to) {
-  alignas(64) float line[most_taps * most_lanes];
+  alignas(64) float lines[most_taps * most_lanes];
   const auto transform = rows_->entry<jit::WeightTransform>();
-  for (std::size_t i = 0; i < across_taps_.size(); i++) {
-    if (along_h_)
-      weights.column(kernel_, across_taps_[i], block * lanes_, lanes_, line);
-    else
-      weights.row(kernel_, across_taps_[i], block * lanes_, lanes_, line);
-    transform(line, to + i * lanes_, to + real_planes_floats_ + 2 * i * lanes_, 1);
+  const int count = static_cast<int>(across_taps_.size()), channel = block * lanes_,
+            line = (along_h_ ? kernel_.height : kernel_.width) * lanes_;
+  const int together = std::max(1, most_taps * most_lanes / line);
+  for (int begin = 0; begin < count; begin += together) {
+    const int end = std::min(count, begin + together);
+    for (int i = begin; i < end; i++)
+      if (along_h_)
+        weights.column(kernel_, across_taps_[i], channel, lanes_, lines + (i - begin) * line);
+      else
+        weights.row(kernel_, across_taps_[i], channel, lanes_, lines + (i - begin) * line);
+    transform(lines, to + begin * lanes_, to + real_planes_floats_ + 2 * begin * lanes_, end - begin);
   }
 }
 

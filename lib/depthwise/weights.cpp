@@ -12,6 +12,7 @@ namespace {
 /// The tap of a branch's axis that lies at `offset` from the output; -1 where there is none.
 int tap_at(const Axis& branch, int offset) {
   const int distance = offset - branch.offset;
+  if (branch.dilation == 1) return distance >= 0 && distance < branch.taps ? distance : -1;
   if (distance < 0 || distance % branch.dilation != 0) return -1;
   return distance / branch.dilation < branch.taps ? distance / branch.dilation : -1;
 }

@@ -83,9 +83,13 @@ TEST(OnednnShapes, AllRunWithinTheirBound) {
     const auto samples = sampled_outputs(p, 2000, i);
     const auto expected = reference(p, c.weights, c.bias, c.tensors(got), samples);
     const double of_allowed = compare(p, c.weights, c.bias, c.tensors(got), samples, expected).max_of_allowed;
-    // Class exact sums in one order, whose error grows with the taps; class fast may pick its algorithms.
-    ASSERT_LE(of_allowed, 2);
-    worst = std::max(worst, of_allowed);
+    // Class exact sums in one order: an error that grows with the taps, as Trial allows it.
+    if (p.numerics == Numerics::exact) {
+      ASSERT_LE(of_allowed, p.branches[0].taps() + 2);
+    } else {
+      ASSERT_LE(of_allowed, 1);
+      worst = std::max(worst, of_allowed);
+    }
     run++;
   }
   std::printf(
