@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 
 #include "core/half.hpp"
 #include "core/memory.hpp"
@@ -59,11 +61,21 @@ Rescue::Rescue(const Problem& problem) : problem_(problem) {
 void Rescue::set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
                          std::span<const float> scale, bool packing_overflowed) {
   float* to = weights_.data();
-  for (const std::span<const float> branch : branches) to = std::copy(branch.begin(), branch.end(), to);
+  std::int32_t most = 0;  // of the bits without the sign, which are ordered as the numbers are
+  for (const std::span<const float> branch : branches)
+    for (const float weight : branch) {
+      most = std::max(most, std::bit_cast<std::int32_t>(weight) & INT32_MAX);
+      *to++ = weight;
+    }
   std::fill(bias_.begin(), bias_.end(), 0.0f);
   if (problem_.epilogue.bias) std::copy(bias.begin(), bias.end(), bias_.begin());
   std::copy_n(scale.begin(), scale_.size(), scale_.begin());
   always_ = packing_overflowed;
+  const double norm = std::bit_cast<float>(most) * static_cast<double>(weights_.size()) / problem_.channels;
+  double bias_norm = 0;
+  for (const float each : bias_) bias_norm = std::max(bias_norm, std::fabs(double{each}));
+  // Whatever is not finite or beyond the limits is looked into channel by channel.
+  limit_ = norm <= largest && bias_norm <= largest ? static_cast<float>(largest / std::max(norm, 1.0)) : 0.0f;
 }
 
 double Rescue::sum_of_weights(int channel) const {
@@ -96,14 +108,35 @@ bool Rescue::large(const T* image, int channel) const {
   return norm > largest || bias > largest || most >= largest / std::max(norm, 1.0);
 }
 
+/// Whether any of `count` numbers `step` apart is at least this large; NaNs count as large.
+template <class T>
+bool Rescue::any_from(const T* row, std::int64_t step, int count, float limit) const {
+  // The bits of floats without their signs are ordered as the floats are.
+  const std::int32_t least = std::bit_cast<std::int32_t>(limit);
+  int large = 0;
+  for (int i = 0; i < count; i++)
+    large |= (std::bit_cast<std::int32_t>(core::to_float(row[i * step])) & INT32_MAX) >= least;
+  return large != 0;
+}
+
 bool Rescue::may_be_needed(const void* src, int threads) const {
   std::atomic<bool> found{false};
   with_type(problem_.type, [&](auto type) {
     using T = decltype(type);
-    const auto body = [&](std::int64_t channel, int) {
-      if (large(static_cast<const T*>(src), static_cast<int>(channel))) found = true;
+    const Strides at = problem_.input_strides();
+    const int channels = problem_.input_channels();
+    const bool planes = problem_.layout == Layout::nchw;
+    const auto body = [&](std::int64_t task, int) {
+      const T* row =
+          static_cast<const T*>(src) + task % problem_.height * at.row + task / problem_.height * at.channel;
+      if (planes) {
+        if (any_from(row, 1, problem_.width, limit_)) found = true;
+        return;
+      }
+      for (int x = 0; x < problem_.width; x++)
+        if (any_from(row + x * at.pixel, 1, channels, limit_)) found = true;
     };
-    core::parallel_for(problem_.channels, threads, std::ref(body));
+    core::parallel_for(std::int64_t{problem_.height} * (planes ? channels : 1), threads, std::ref(body));
   });
   return found;
 }

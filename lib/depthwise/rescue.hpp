@@ -19,8 +19,8 @@ class Rescue {
   void set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
                    std::span<const float> scale, bool packing_overflowed);
   bool always() const { return always_; }
-  /// Whether some channel of an image (its first value is src) has numbers so large that sums may overflow.
-  /// Reads the whole image.
+  /// Whether an image (its first value is src) has a number so large that sums of some channel may overflow.
+  /// Reads all of it, along memory.
   bool may_be_needed(const void* src, int threads) const;
   /// Computes these channels of each image from the definition in double and writes them; the others stay. A
   /// channel that holds a NaN or an infinity stays too. residual must not be dst. Allocates nothing.
@@ -33,10 +33,13 @@ class Rescue {
   template <class T>
   void compute(const Tensors& tensors, std::int64_t image, int channel) const;
   double sum_of_weights(int channel) const;
+  template <class T>
+  bool any_from(const T* row, std::int64_t step, int count, float limit) const;
 
   Problem problem_;
   std::vector<float> weights_;  // branch after branch: [channels][kernel_h][kernel_w]
   std::vector<float> bias_, scale_;
+  float limit_ = 0;  // numbers below it overflow in no channel
   bool always_ = false;
 };
 
