@@ -13,6 +13,7 @@
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
 #include "cli/dataset.hpp"
+#include "cli/image_files.hpp"
 #include "cli/network.hpp"
 #include "cli/precisions.hpp"
 #include "core/error.hpp"
@@ -36,7 +37,7 @@ class Pictures {
  public:
   Pictures(const std::string& path, int count) {
     if (std::filesystem::is_directory(path))
-      files_ = image_files(path);
+      files_ = image_files(path).paths;
     else
       dataset_ = open_dataset(path);
     all_ = dataset_ ? dataset_->size() : std::ssize(files_);

@@ -287,7 +287,7 @@ void SafetensorsFile::read(std::string_view name, std::span<float> destination) 
     return;
   }
   if (tensor.dtype == "F64") {
-    read_doubles(found->first, offset, destination);
+    read_doubles(std::string(name), offset, destination);
     return;
   }
   if (tensor.dtype != "F16" && tensor.dtype != "BF16")
