@@ -13,6 +13,9 @@ namespace {
 
 /// Rows kept of each layer: 170 MB of RepLKNet-31B.
 constexpr int kept_rows = 512;
+/// How many deviations from its mean a channel is taken to reach at least.
+constexpr double seen_reach = 4;
+constexpr double lowest_gelu = -0.1701;
 
 }  // namespace
 
@@ -90,6 +93,12 @@ std::map<int, InputKnowledge> Calibration::result() const {
     }
     knowledge.channels.low = seen.low;
     knowledge.channels.high = seen.high;
+    for (std::size_t c = 0; c < seen.sum.size(); ++c) {
+      // A few rows do not show how far a channel goes; but nothing passes an activation's lower end.
+      const double mean = knowledge.channels.mean[c], spread = seen_reach * knowledge.channels.deviation[c];
+      if (seen.low[c] < lowest_gelu) knowledge.channels.low[c] = std::min(seen.low[c], mean - spread);
+      knowledge.channels.high[c] = std::max(seen.high[c], mean + spread);
+    }
     knowledge.samples = seen.samples;
   }
   return all;

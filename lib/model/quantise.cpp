@@ -11,6 +11,7 @@ namespace {
 constexpr double steps = 255;
 /// A channel is never quantised finer than the widest one over this: a dead one has no range at all.
 constexpr double finest = 1024;
+constexpr std::size_t rows_to_cut = 256;
 
 /// How a channel is quantised: q = round(x / step + zero) in 0..255; and what that does to what is seen of
 /// it.
@@ -69,7 +70,9 @@ class InputGrid {
   ChannelGrid channel(std::size_t c, double share) const {
     const ChannelStatistics& channels = knowledge_.channels;
     if (knowledge_.samples.empty()) return on_range(channels.low[c], channels.high[c], share);
-    // Rare values may be cut off where that makes the others better.
+    // Rare values may be cut off where that makes the others better; a few rows do not show which are rare.
+    if (knowledge_.samples.size() < rows_to_cut * inputs_)
+      return seen(c, on_range(channels.low[c], channels.high[c], share));
     ChannelGrid best;
     bool first = true;
     for (double kept : {1.0, 0.9, 0.8, 0.7, 0.6, 0.5}) {
