@@ -133,6 +133,14 @@ TEST_F(Bound, HoldsWhereItDidNot) {
       }
 }
 
+/// Where the largest of a channel's outputs may be small by chance, and so the bound.
+TEST_F(Bound, HoldsForAFewOutputs) {
+  for (const char* shape :
+       {"n1c32h5w1k7x1s2x1p1x0nobias", "n1c4h4w1k5x1s2x1p1x0nobias", "n1c64h4w1k4x1p0nobias",
+        "n1c64h1w7k1x7p0nobias", "n1c64h6w6k6p0nobias", "n1c64h4w5k7x2s2x1nobias"})
+    for (std::uint64_t seed = 0; seed < 30; seed++) every_algorithm(Case(shape, seed), seed);
+}
+
 /// Constant steps beside a bias a thousand times as large: each of them is rounded alike.
 TEST_F(Bound, HoldsBesideALargeBias) {
   for (const char* shape :
