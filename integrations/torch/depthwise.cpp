@@ -1,5 +1,5 @@
-// replk::depthwise for PyTorch, over its stable ABI (2.9 and later) and the C API alone: no Python, and of torch
-// only what the ABI promises for years.
+// replk::depthwise for PyTorch, over its stable ABI (2.9 and later) and the C API alone: no Python, and of
+// torch only what the ABI promises for years.
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -10,6 +10,9 @@
 #include <span>
 
 #include "plans.hpp"
+
+// Of libgomp, which a process has once (docs/python.md).
+extern "C" int omp_get_max_threads(void);
 
 namespace replk_torch {
 namespace {
@@ -34,7 +37,8 @@ std::int64_t storage(ScalarType type) {
   }
 }
 
-/// PyTorch's own rule (suggest_memory_format), ambiguous cases included: conv2d's result has its input's format.
+/// PyTorch's own rule (suggest_memory_format), ambiguous cases included: conv2d's result has its input's
+/// format.
 bool channels_last(const Tensor& t) {
   std::int64_t least = 0;
   if (t.stride(1) == 0) return false;
@@ -60,7 +64,8 @@ std::vector<float> widened(const Tensor& t) {
     // Half: exponent and mantissa moved into place, then scaled by 2^112, which normalises denormals as well.
     const float scaled = std::bit_cast<float>((bits & 0x7fffu) << 13) * 0x1p112f;
     const std::uint32_t special = (bits & 0x7c00u) == 0x7c00u ? 0x7f800000u | (bits & 0x3ffu) << 13 : 0;
-    values[i] = std::bit_cast<float>((special ? special : std::bit_cast<std::uint32_t>(scaled)) | (bits & 0x8000u) << 16);
+    values[i] = std::bit_cast<float>((special ? special : std::bit_cast<std::uint32_t>(scaled)) |
+                                     (bits & 0x8000u) << 16);
   }
   return values;
 }
@@ -100,14 +105,18 @@ Tensor contiguous(const Tensor& t) {
 std::optional<replk_strides> strides_of(const Tensor& t, bool last) {
   const replk_strides s{t.stride(0), t.stride(2), t.stride(3), t.stride(1)};
   const std::int64_t channels = t.size(1), height = t.size(2), width = t.size(3);
-  if (last && s.channel == 1 && s.pixel >= channels && s.row >= s.pixel * width && s.image >= s.row * height) return s;
-  if (!last && s.pixel == 1 && s.row >= width && s.channel >= s.row * height && s.image >= s.channel * channels) return s;
+  if (last && s.channel == 1 && s.pixel >= channels && s.row >= s.pixel * width && s.image >= s.row * height)
+    return s;
+  if (!last && s.pixel == 1 && s.row >= width && s.channel >= s.row * height &&
+      s.image >= s.channel * channels)
+    return s;
   return std::nullopt;
 }
 
 Tensor empty_result(const Tensor& x, std::int64_t height, std::int64_t width, bool last) {
   const std::int64_t n = x.size(0), c = x.size(1), sizes[] = {n, c, height, width};
-  const std::int64_t nhwc[] = {height * width * c, 1, width * c, c}, nchw[] = {c * height * width, height * width, width, 1};
+  const std::int64_t nhwc[] = {height * width * c, 1, width * c, c},
+                     nchw[] = {c * height * width, height * width, width, 1};
   std::int32_t type = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(x.get(), &type));
   AtenTensorHandle handle = nullptr;
@@ -122,18 +131,21 @@ Plans& plans() {
 }
 
 struct Layer {
-  std::int64_t stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w, activation, threads, version;
+  std::int64_t stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w, activation, version;
 };
 
 void check_shapes(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   STD_TORCH_CHECK(x.dim() == 4, "replk: expected a 4-dimensional input, got ", x.dim(), " dimensions");
-  STD_TORCH_CHECK(weight.dim() == 4 && weight.size(1) == 1, "replk: weight must be [channels, 1, kernel_h, kernel_w]");
-  STD_TORCH_CHECK(x.size(1) == weight.size(0), "replk: the input has ", x.size(1), " channels, weight is for ", weight.size(0));
+  STD_TORCH_CHECK(weight.dim() == 4 && weight.size(1) == 1,
+                  "replk: weight must be [channels, 1, kernel_h, kernel_w]");
+  STD_TORCH_CHECK(x.size(1) == weight.size(0), "replk: the input has ", x.size(1),
+                  " channels, weight is for ", weight.size(0));
   if (bias)
     STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == x.size(1), "replk: bias must be [", x.size(1), "]");
 }
 
-replk_depthwise_problem problem_of(const Tensor& x, const Layer& layer, const replk_branch& branch, bool last) {
+replk_depthwise_problem problem_of(const Tensor& x, const Layer& layer, const replk_branch& branch,
+                                   bool last) {
   replk_depthwise_problem p = replk_depthwise_problem_default();
   p.channels = static_cast<std::int32_t>(x.size(1));
   p.height = static_cast<std::int32_t>(x.size(2));
@@ -160,12 +172,16 @@ std::int64_t output_side(std::int64_t input, std::int64_t before, std::int64_t a
   return room / stride + 1;
 }
 
-Tensor depthwise(Tensor x, Tensor weight, std::optional<Tensor> bias, std::int64_t stride_h, std::int64_t stride_w,
-                 std::int64_t top, std::int64_t bottom, std::int64_t left, std::int64_t right, std::int64_t dilation_h,
-                 std::int64_t dilation_w, std::int64_t activation, std::int64_t threads, std::int64_t version) {
-  const Layer layer{stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w, activation, threads, version};
+Tensor depthwise(Tensor x, Tensor weight, std::optional<Tensor> bias, std::int64_t stride_h,
+                 std::int64_t stride_w, std::int64_t top, std::int64_t bottom, std::int64_t left,
+                 std::int64_t right, std::int64_t dilation_h, std::int64_t dilation_w,
+                 std::int64_t activation, std::int64_t version) {
+  const int threads = omp_get_max_threads();  // what torch.get_num_threads() says on this thread
+  const Layer layer{stride_h, stride_w,   top,        bottom,     left,
+                    right,    dilation_h, dilation_w, activation, version};
   check_shapes(x, weight, bias);
-  STD_TORCH_CHECK(stride_h > 0 && stride_w > 0 && dilation_h > 0 && dilation_w > 0, "replk: stride and dilation must be positive");
+  STD_TORCH_CHECK(stride_h > 0 && stride_w > 0 && dilation_h > 0 && dilation_w > 0,
+                  "replk: stride and dilation must be positive");
   const std::int64_t height = output_side(x.size(2), top, bottom, weight.size(2), dilation_h, stride_h);
   const std::int64_t width = output_side(x.size(3), left, right, weight.size(3), dilation_w, stride_w);
   const bool last = channels_last(x);
@@ -180,8 +196,9 @@ Tensor depthwise(Tensor x, Tensor weight, std::optional<Tensor> bias, std::int64
   }
   weight = contiguous(weight);
   if (bias) bias = contiguous(*bias);
-  const replk_branch branch{static_cast<std::int32_t>(weight.size(2)), static_cast<std::int32_t>(weight.size(3)),
-                            static_cast<std::int32_t>(dilation_h), static_cast<std::int32_t>(dilation_w)};
+  const replk_branch branch{static_cast<std::int32_t>(weight.size(2)),
+                            static_cast<std::int32_t>(weight.size(3)), static_cast<std::int32_t>(dilation_h),
+                            static_cast<std::int32_t>(dilation_w)};
   replk_depthwise_problem p = problem_of(x, layer, branch, last);
   p.bias = bias.has_value();
   p.input_strides = *strides;
@@ -189,14 +206,14 @@ Tensor depthwise(Tensor x, Tensor weight, std::optional<Tensor> bias, std::int64
   Key key;
   key.height = p.height;
   key.width = p.width;
-  key.layer = {x.size(1), weight.size(2), weight.size(3), stride_h, stride_w, top, bottom, left, right,
-               dilation_h, dilation_w, activation, p.bias};
+  key.layer = {x.size(1), weight.size(2), weight.size(3), stride_h,   stride_w,   top,   bottom,
+               left,      right,          dilation_h,     dilation_w, activation, p.bias};
   key.strides = {strides->image, strides->row, strides->pixel, strides->channel};
   key.layout = p.layout;
   key.type = p.type;
   key.threads = threads;
-  const Weights weights(weight.data_ptr(), bytes_of(weight), bias ? bias->data_ptr() : nullptr, bias ? bytes_of(*bias) : 0,
-                        version);
+  const Weights weights(weight.data_ptr(), bytes_of(weight), bias ? bias->data_ptr() : nullptr,
+                        bias ? bytes_of(*bias) : 0, version);
   const auto with_values = [&](auto use) {
     const Parameter values(weight);
     const std::optional<Parameter> bias_values = bias ? std::optional<Parameter>(*bias) : std::nullopt;
@@ -209,13 +226,14 @@ Tensor depthwise(Tensor x, Tensor weight, std::optional<Tensor> bias, std::int64
         replk_depthwise* made = nullptr;
         with_values([&](const float* const* w, const float* b) {
           replk_depthwise_options options = replk_depthwise_options_default();
-          options.threads = static_cast<std::int32_t>(threads);
+          options.threads = threads;
           check(replk_depthwise_create(&p, w, b, &options, &made));
         });
         return made;
       },
       [&](replk_depthwise* stale) {
-        with_values([&](const float* const* w, const float* b) { check(replk_depthwise_set_weights(stale, w, b)); });
+        with_values(
+            [&](const float* const* w, const float* b) { check(replk_depthwise_set_weights(stale, w, b)); });
       });
   replk_run_options options = replk_run_options_default();
   options.batch = x.size(0);
@@ -233,19 +251,21 @@ void clear() {
 
 STABLE_TORCH_LIBRARY(replk, m) {
   m.def(
-      "depthwise(Tensor x, Tensor weight, Tensor? bias, int stride_h, int stride_w, int top, int bottom, int left, "
-      "int right, int dilation_h, int dilation_w, int activation, int threads, int version) -> Tensor");
+      "depthwise(Tensor x, Tensor weight, Tensor? bias, int stride_h, int stride_w, int top, int bottom, int "
+      "left, "
+      "int right, int dilation_h, int dilation_w, int activation, int version) -> Tensor");
 }
 
 namespace {
 void boxed_depthwise(StableIValue* stack, std::uint64_t, std::uint64_t) {
   using torch::stable::detail::from;
   using torch::stable::detail::to;
-  std::int64_t n[11];
-  for (int i = 0; i < 11; i++) n[i] = to<std::int64_t>(stack[3 + i]);
-  stack[0] = from(replk_torch::depthwise(to<torch::stable::Tensor>(stack[0]), to<torch::stable::Tensor>(stack[1]),
-                                         to<std::optional<torch::stable::Tensor>>(stack[2]), n[0], n[1], n[2], n[3], n[4],
-                                         n[5], n[6], n[7], n[8], n[9], n[10]));
+  std::int64_t n[10];
+  for (int i = 0; i < 10; i++) n[i] = to<std::int64_t>(stack[3 + i]);
+  stack[0] =
+      from(replk_torch::depthwise(to<torch::stable::Tensor>(stack[0]), to<torch::stable::Tensor>(stack[1]),
+                                  to<std::optional<torch::stable::Tensor>>(stack[2]), n[0], n[1], n[2], n[3],
+                                  n[4], n[5], n[6], n[7], n[8], n[9]));
 }
 }  // namespace
 

@@ -9,7 +9,8 @@ namespace {
 constexpr std::size_t whole = 32 << 10, samples = 64;
 }
 
-Weights::Weights(const void* weight, std::size_t bytes, const void* bias, std::size_t bias_bytes, std::int64_t version)
+Weights::Weights(const void* weight, std::size_t bytes, const void* bias, std::size_t bias_bytes,
+                 std::int64_t version)
     : weight_(weight), bias_(bias), version_(version) {
   take(weight, bytes);
   take(bias, bias_bytes);

@@ -15,18 +15,19 @@ namespace replk_torch {
 /// What a plan depends on besides the weights' values.
 struct Key {
   std::int64_t height = 0, width = 0;
-  std::array<std::int64_t, 13> layer{};  // channels, kernel, strides, padding, dilation, activation, bias
+  std::array<std::int64_t, 13> layer{};   // channels, kernel, strides, padding, dilation, activation, bias
   std::array<std::int64_t, 4> strides{};  // of the input: image, row, pixel, channel
   std::int64_t layout = 0, type = 0, threads = 0;
   bool operator==(const Key&) const = default;
 };
 
-/// Where weights and bias lie and what they hold. A version counts what PyTorch notices; writes through .data it
-/// does not notice, so values are compared as well: all of them up to 32 KiB, beyond that 64 samples, which is a
-/// net and no proof.
+/// Where weights and bias lie and what they hold. A version counts what PyTorch notices; writes through .data
+/// it does not notice, so values are compared as well: all of them up to 32 KiB, beyond that 64 samples,
+/// which is a net and no proof.
 class Weights {
  public:
-  Weights(const void* weight, std::size_t bytes, const void* bias, std::size_t bias_bytes, std::int64_t version);
+  Weights(const void* weight, std::size_t bytes, const void* bias, std::size_t bias_bytes,
+          std::int64_t version);
   bool operator==(const Weights& other) const = default;
   /// Whether these are values of the same parameter, perhaps changed.
   bool same_place(const Weights& other) const { return weight_ == other.weight_ && bias_ == other.bias_; }
@@ -44,8 +45,8 @@ using Plan = std::shared_ptr<const replk_depthwise>;
 /// The plans used last, behind a lock. Thread-safe.
 class Plans {
  public:
-  /// The plan of a key and weights. `make` is called without the lock where there is none, `change` where a plan
-  /// of the key that nobody else uses has other weights.
+  /// The plan of a key and weights. `make` is called without the lock where there is none, `change` where a
+  /// plan of the key that nobody else uses has other weights.
   template <class Make, class Change>
   Plan get(const Key& key, const Weights& weights, Make make, Change change) {
     std::shared_ptr<replk_depthwise> stale;

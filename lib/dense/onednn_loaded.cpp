@@ -2,8 +2,11 @@
 
 #include <dlfcn.h>
 
+#include <string>
+
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "jit/code.hpp"
 
 namespace replk::dense {
 namespace {
@@ -13,8 +16,8 @@ struct Loaded {
   std::string fault;
 };
 
-/// Beside this library first (its RUNPATH), then where the system looks. Its symbols stay its own: another copy
-/// may live in the process (PyTorch's).
+/// Beside this library first (its RUNPATH), then where the system looks. Its symbols stay its own: another
+/// copy may live in the process (PyTorch's).
 Loaded open() {
   if (void* handle = dlopen(REPLK_ONEDNN_SONAME, RTLD_NOW | RTLD_LOCAL)) return {handle, {}};
   const char* error = dlerror();
@@ -30,6 +33,7 @@ const Loaded& loaded() {
 
 bool onednn_available() {
   static const bool available = [] {
+    if (!jit::code_allowed()) return false;  // of which that says enough
     if (loaded().handle) return true;
     core::log(core::LogLevel::warning, "oneDNN cannot be opened, so dense layers use own products: {}",
               loaded().fault);

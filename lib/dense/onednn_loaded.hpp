@@ -1,5 +1,5 @@
-// oneDNN, opened when a dense layer first wants it instead of linked: a process that runs depthwise layers alone
-// never maps its 52 MB, and where there is none our own products serve. Inside the box, and measure.
+// oneDNN, opened when a dense layer first wants it instead of linked: a process that runs depthwise layers
+// alone never maps its 52 MB, and where there is none our own products serve. Inside the box, and measure.
 //
 // To be included in the place of <dnnl.hpp>: the C functions that oneDNN's C++ classes call are looked up by
 // name at their first use. One that is missing in the list below is an undefined symbol when linking.
@@ -11,8 +11,8 @@
 
 namespace replk::dense {
 
-/// Whether oneDNN can be opened on this machine; tried once, and a failure is logged once as a warning.
-/// Thread-safe.
+/// Whether oneDNN can be opened on this machine, and this process may have the code that it generates; tried
+/// once, and a failure is logged once as a warning. Thread-safe.
 bool onednn_available();
 
 /// The address of one of its functions. Throws unsupported, naming what is missing. Thread-safe.
@@ -34,10 +34,12 @@ Function onednn_function() {
 
 // Within its own expansion a macro's name stands for itself: the declaration of <dnnl.h>.
 #define REPLK_ONEDNN(function) ::replk::dense::onednn_function<#function, decltype(&function)>()
-#define dnnl_convolution_forward_primitive_desc_create REPLK_ONEDNN(dnnl_convolution_forward_primitive_desc_create)
+#define dnnl_convolution_forward_primitive_desc_create \
+  REPLK_ONEDNN(dnnl_convolution_forward_primitive_desc_create)
 #define dnnl_engine_create REPLK_ONEDNN(dnnl_engine_create)
 #define dnnl_engine_destroy REPLK_ONEDNN(dnnl_engine_destroy)
-#define dnnl_inner_product_forward_primitive_desc_create REPLK_ONEDNN(dnnl_inner_product_forward_primitive_desc_create)
+#define dnnl_inner_product_forward_primitive_desc_create \
+  REPLK_ONEDNN(dnnl_inner_product_forward_primitive_desc_create)
 #define dnnl_matmul_primitive_desc_create REPLK_ONEDNN(dnnl_matmul_primitive_desc_create)
 #define dnnl_memory_create_v2 REPLK_ONEDNN(dnnl_memory_create_v2)
 #define dnnl_memory_desc_clone REPLK_ONEDNN(dnnl_memory_desc_clone)

@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -47,14 +48,14 @@ class PackedWeights {
  private:
   struct Entry {
     Role role;
-    dnnl::memory::desc desc;  // of oneDNN's roles; asked of them alone, for oneDNN need not be there
+    std::optional<dnnl::memory::desc> desc;  // of oneDNN's roles alone: oneDNN need not be there
     int width;                // of panels, otherwise 0
     std::weak_ptr<const core::Buffer<float>> data;
   };
   Form plain_locked(int threads);
   Form unpack(const Entry& entry, const Form& data, int threads) const;
   /// Takes a new form into the entries.
-  void enter(Role role, const dnnl::memory::desc& desc, int width, const Form& form);
+  void enter(Role role, std::optional<dnnl::memory::desc> desc, int width, const Form& form);
   void keep(const Form& form);
 
   int outputs_, inputs_, kernel_h_, kernel_w_;

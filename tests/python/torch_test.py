@@ -192,7 +192,7 @@ class Stale(unittest.TestCase):
 
 class Tracers(unittest.TestCase):
     def test_opcheck(self):
-        arguments = (torch.randn(1, 8, 9, 9), torch.randn(8, 1, 5, 5), None, 1, 1, 2, 2, 2, 2, 1, 1, 0, 1, 0)
+        arguments = (torch.randn(1, 8, 9, 9), torch.randn(8, 1, 5, 5), None, 1, 1, 2, 2, 2, 2, 1, 1, 0, 0)
         torch.library.opcheck(torch.ops.replk.depthwise.default, arguments)
 
     def test_export(self):

@@ -28,8 +28,10 @@ _depthwise = torch.ops.replk.depthwise.default
 
 
 def _version(tensor):
-    """What PyTorch counts of changes in place. Inference tensors have no count: their values alone tell."""
-    return 0 if tensor is None or tensor.is_inference() else tensor._version
+    """What PyTorch counts of changes in place. Inference tensors and compiled graphs have no count: values alone tell."""
+    if tensor is None or torch.compiler.is_compiling() or tensor.is_inference():
+        return 0
+    return tensor._version
 
 
 def _memory_format(x):
@@ -37,7 +39,7 @@ def _memory_format(x):
 
 
 @torch.library.register_fake("replk::depthwise")
-def _fake(x, weight, bias, stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w, activation, threads, version):
+def _fake(x, weight, bias, stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w, activation, version):
     height = (x.shape[2] + top + bottom - dilation_h * (weight.shape[2] - 1) - 1) // stride_h + 1
     width = (x.shape[3] + left + right - dilation_w * (weight.shape[3] - 1) - 1) // stride_w + 1
     return x.new_empty((x.shape[0], x.shape[1], height, width)).contiguous(memory_format=_memory_format(x))
@@ -45,7 +47,7 @@ def _fake(x, weight, bias, stride_h, stride_w, top, bottom, left, right, dilatio
 
 def forward(x, weight, bias, arguments, activation):
     return _depthwise(
-        x, weight, bias, *arguments, activation, torch.get_num_threads(), _version(weight) + _version(bias)
+        x, weight, bias, *arguments, activation, _version(weight) + _version(bias)
     )
 
 
