@@ -79,7 +79,7 @@ MUTANTS = [
      "a column is thought one row longer"),
     ("jit/toeplitz.cpp", "add(in_, spec_.plane_stride);", "{}", "Gauss by calls: a wrong plane"),
     ("jit/toeplitz.cpp", "address(o, pushed)", "address(o)", "a called routine's spill slots lie over its return address"),
-    ("jit/toeplitz.cpp", "if (!whole_) clear(zeros());", "{}", "products by calls start from what is on the stack"),
+    ("jit/toeplitz.cpp", "if (!whole_) clear(at_.zeros);", "{}", "products by calls start from what is in the scratch"),
     ("jit/toeplitz_programs.cpp", "product.record(outputs, taps.im(), re, at(cross))", "product.record(outputs, taps.re(), re, at(cross))",
      "four products: the wrong weights"),
     ("jit/column_fft.cpp", "wr * z[k1].im + wi * z[k1].re", "wr * z[k1].im - wi * z[k1].re", "the product with the conjugate's imaginary part"),
