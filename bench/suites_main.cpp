@@ -85,6 +85,8 @@ ordered_json row_json(const Suite& suite, const std::string& shape, const Depthw
           {"ratio", or_null(row.ratio)},
           {"max_relative_error", row.max_relative_error},
           {"creation_ms", row.create_ms},
+          {"second_creation_ms", row.create_again_ms},
+          {"set_weights_ms", row.set_weights_ms},
           {"peak_gflops", row.peak_gflops},
           {"useful_gflop", 1e-3 * row.useful_gflops * row.ms},
           {"real_gflop", 1e-9 * (2 * row.fma + row.add)},

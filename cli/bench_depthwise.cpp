@@ -58,6 +58,8 @@ Json to_json(const bench::DepthwiseRow& row) {
           {"percent_of_peak", row.percent_of_peak},
           {"percent_of_limit", row.percent_of_limit},
           {"create_ms", row.create_ms},
+          {"create_again_ms", row.create_again_ms},
+          {"set_weights_ms", row.set_weights_ms},
           {"bytes_moved", row.bytes_moved},
           {"workspace_bytes", row.workspace_bytes},
           {"prepared_bytes", row.prepared_bytes},

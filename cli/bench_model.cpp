@@ -22,6 +22,7 @@
 #include "cli/table.hpp"
 #include "cli/tunable.hpp"
 #include "depthwise/problem.hpp"
+#include "model/precision.hpp"
 #include "tuner/tuner.hpp"
 
 namespace replk::cli {
@@ -95,10 +96,11 @@ struct FeatureMaps {
 void tune(const Arguments& arguments, Size size, const model::Architecture& architecture) {
   const TuneFirst tune_first;
   if (tuner::settings().mode != tuner::Mode::now) return;
-  // A file that is none is told at once.
-  if (!arguments.network.weights.empty()) model::open_safetensors(arguments.network.weights);
-  const model::Workload workload =
-      model::workload(architecture, {arguments.batch, size.height, size.width}, architecture.classes);
+  // A file that is none is told at once, and a precision that cannot be.
+  const Precision precision = model::network_precision(arguments.network.precision,
+                                                       *open_weights(arguments.network, architecture).source);
+  const model::Workload workload = model::workload(architecture, {arguments.batch, size.height, size.width},
+                                                   architecture.classes, precision);
   for (const std::string& shape : shapes_of(workload)) tuner::choose(ask(shape, arguments.network.threads));
 }
 
@@ -288,7 +290,8 @@ ExitCode run(const Arguments& arguments, bool json) {
                  {"size", size.to_string()},
                  {"batch", arguments.batch},
                  {"threads", network.threads()},
-                 {"weights", loaded.weights->describe()},
+                 {"precision", name(network.precision())},
+                 {"weights", loaded.weights.source->describe()},
                  {"rounds", arguments.rounds},
                  {"ms", 1e3 * seconds},
                  {"images_per_second", arguments.batch / seconds},
@@ -333,6 +336,7 @@ void add_bench_model(CLI::App& parent) {
       ->type_name("NAME")
       ->required();
   add_weights_options(command, arguments->network);
+  add_precision_option(command, arguments->network.precision);
   add_size_option(command, arguments->size, "Input size (default: the model's)");
   command.add_option("--batch", arguments->batch, "Images a run")
       ->type_name("N")

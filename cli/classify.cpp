@@ -17,6 +17,8 @@
 #include "cli/network.hpp"
 #include "core/error.hpp"
 #include "image/decode.hpp"
+#include "model/picture.hpp"
+#include "model/precision.hpp"
 
 namespace replk::cli {
 namespace {
@@ -35,8 +37,8 @@ struct Arguments {
 std::vector<std::string> labels_for(const Arguments& arguments, const LoadedNetwork& loaded) {
   const int classes = loaded.network.classes();
   if (!arguments.labels.empty()) return read_labels(arguments.labels, classes);
-  const std::string metadata = loaded.weights->metadata("labels");
-  if (!metadata.empty()) return parse_labels(metadata, loaded.weights->describe(), classes);
+  const std::string metadata = loaded.weights.source->metadata("labels");
+  if (!metadata.empty()) return parse_labels(metadata, loaded.weights.source->describe(), classes);
   std::vector<std::string> numbers;
   for (int i = 0; i < classes; ++i) numbers.push_back(fmt::format("class {}", i));
   return numbers;
@@ -80,7 +82,8 @@ class Classifier {
 
   std::vector<Guess> classify(const std::string& path, int top) {
     const image::Image picture = image::read_image(path);
-    prepare_classification(picture, network_.architecture().preprocessing, size_, pixels_.data());
+    model::prepare_picture(picture, network_.architecture().preprocessing, size_.height, size_.width,
+                           pixels_.data());
     const auto start = std::chrono::steady_clock::now();
     network_.run({pixels_.data(), 1, size_.height, size_.width}, {.logits = logits_.data()});
     milliseconds_ =
@@ -103,14 +106,14 @@ ExitCode run(const Arguments& arguments, bool json) {
   if (loaded.network.classes() == 0) {
     core::fail(core::Status::bad_file,
                "{}: has no head (head.weight), so nothing can be classified; see replk features",
-               loaded.weights->describe());
+               loaded.weights.source->describe());
   }
   const std::vector<std::string> labels = labels_for(arguments, loaded);
   Classifier classifier(arguments, loaded);
   if (!json) {
     fmt::print("{} at {}, weights: {}\n", loaded.network.architecture().name, classifier.size().to_string(),
                loaded.weights_note());
-    if (loaded.random) fmt::print("The weights are random numbers: the labels below mean nothing.\n");
+    if (loaded.weights.random) fmt::print("The weights are random numbers: the labels below mean nothing.\n");
   }
 
   Json rows = Json::array();
@@ -137,8 +140,9 @@ ExitCode run(const Arguments& arguments, bool json) {
   if (json) {
     print_json({{"model", loaded.network.architecture().name},
                 {"size", classifier.size().to_string()},
-                {"weights", loaded.weights->describe()},
-                {"random_weights", loaded.random},
+                {"weights", loaded.weights.source->describe()},
+                {"random_weights", loaded.weights.random},
+                {"precision", name(loaded.network.precision())},
                 {"images", rows}});
   }
   return failed == 0 ? exit_done : failed < arguments.images.size() ? exit_failures : exit_wrong;
@@ -153,6 +157,7 @@ void add_classify(CLI::App& program) {
   command.add_option("image", arguments->images, "Files")->type_name("IMAGE")->required();
   add_model_option(command, arguments->network.model);
   add_weights_options(command, arguments->network);
+  add_precision_option(command, arguments->network.precision);
   add_size_option(
       command, arguments->size,
       "Input size (default: the model's); squares below 384 are cropped from the middle as the models' own "

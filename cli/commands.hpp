@@ -14,6 +14,7 @@ void add_eval(CLI::App& program);
 void add_explain(CLI::App& program);
 void add_features(CLI::App& program);
 void add_info(CLI::App& program);
+void add_quantize(CLI::App& program);
 void add_tune(CLI::App& program);
 
 void add_bench_depthwise(CLI::App& bench);

@@ -23,6 +23,7 @@
 #include "image/decode.hpp"
 #include "image/encode.hpp"
 #include "model/gradient.hpp"
+#include "model/picture.hpp"
 
 namespace replk::cli {
 namespace {
@@ -157,7 +158,8 @@ ExitCode run(const Arguments& arguments, bool json) {
   progress.advance(0);
   for (const Picture& picture : pictures) {
     try {
-      prepare_warped(picture.read(), network.architecture().preprocessing, size, input.data());
+      model::prepare_warped(picture.read(), network.architecture().preprocessing, size.height, size.width,
+                            input.data());
       gradient.of_centre(input.data(), slopes.data());
       if (!std::all_of(slopes.begin(), slopes.end(), [](float slope) { return std::isfinite(slope); }))
         core::fail(core::Status::bad_file, "{}: its gradient is not finite; check the weights", picture.name);
@@ -189,8 +191,8 @@ ExitCode run(const Arguments& arguments, bool json) {
   if (json) {
     print_json({{"model", network.architecture().name},
                 {"size", size.to_string()},
-                {"weights", loaded.weights->describe()},
-                {"random_weights", loaded.random},
+                {"weights", loaded.weights.source->describe()},
+                {"random_weights", loaded.weights.random},
                 {"images", contributions.images},
                 {"failed", failed},
                 {"passed_over", passed_over},

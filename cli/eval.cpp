@@ -18,6 +18,8 @@
 #include "cli/predictions.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
+#include "model/picture.hpp"
+#include "model/precision.hpp"
 
 namespace replk::cli {
 namespace {
@@ -67,8 +69,8 @@ void evaluate(model::Network& network, const Dataset& dataset, const std::vector
     core::parallel_for(static_cast<std::int64_t>(count), network.threads(), [&](std::int64_t i, int) {
       faults[i].clear();
       try {
-        prepare_classification(dataset.read(chosen[begin + i]), network.architecture().preprocessing, size,
-                               &pixels[pixels_of_one * i]);
+        model::prepare_picture(dataset.read(chosen[begin + i]), network.architecture().preprocessing,
+                               size.height, size.width, &pixels[pixels_of_one * i]);
       } catch (const core::Error& error) {
         faults[i] = error.what();
       }
@@ -97,7 +99,7 @@ ExitCode run(const Arguments& arguments, bool json) {
   model::Network& network = loaded.network;
   if (dataset->classes() > network.classes()) {
     core::fail(core::Status::invalid_argument, "{}: {} classes; {} tells {} apart", arguments.images,
-               dataset->classes(), loaded.weights->describe(), network.classes());
+               dataset->classes(), loaded.weights.source->describe(), network.classes());
   }
   const Size size = input_size(arguments.size, network.architecture());
   std::unique_ptr<PredictionsFile> file;
@@ -105,7 +107,7 @@ ExitCode run(const Arguments& arguments, bool json) {
     file = std::make_unique<PredictionsFile>(
         arguments.out,
         fmt::format("replk eval --model {} --size {} --weights {} --images {}", network.architecture().name,
-                    size.to_string(), loaded.weights->describe(), arguments.images),
+                    size.to_string(), loaded.weights.source->describe(), arguments.images),
         *dataset);
   }
   Score score;
@@ -141,6 +143,7 @@ ExitCode run(const Arguments& arguments, bool json) {
                 {"top1", top1},
                 {"top5", top5},
                 {"images_per_second", rate},
+                {"precision", name(network.precision())},
                 {"failed", score.failed},
                 {"passed_over", dataset->passed_over()}});
   } else {
@@ -173,6 +176,7 @@ void add_eval(CLI::App& program) {
                                   [arguments](bool json) { return run(*arguments, json); });
   add_model_option(command, arguments->network.model);
   add_weights_options(command, arguments->network);
+  add_precision_option(command, arguments->network.precision);
   command
       .add_option(
           "--images", arguments->images,

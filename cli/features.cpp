@@ -14,6 +14,8 @@
 #include "cli/table.hpp"
 #include "core/error.hpp"
 #include "image/decode.hpp"
+#include "model/picture.hpp"
+#include "model/precision.hpp"
 #include "model/safetensors.hpp"
 
 namespace replk::cli {
@@ -42,7 +44,8 @@ ExitCode run(const Arguments& arguments, bool json) {
   if (arguments.random) picture = random_picture(size, arguments.network.seed.value_or(1));
 
   std::vector<float> pixels(static_cast<std::size_t>(size.height) * size.width * 3);
-  prepare_warped(picture, network.architecture().preprocessing, size, pixels.data());
+  model::prepare_warped(picture, network.architecture().preprocessing, size.height, size.width,
+                        pixels.data());
   std::array<model::FeatureShape, 4> shapes;
   std::array<std::vector<float>, 4> features;
   model::Output output;
@@ -70,8 +73,9 @@ ExitCode run(const Arguments& arguments, bool json) {
   if (json) {
     print_json({{"model", network.architecture().name},
                 {"size", size.to_string()},
-                {"weights", loaded.weights->describe()},
-                {"random_weights", loaded.random},
+                {"weights", loaded.weights.source->describe()},
+                {"random_weights", loaded.weights.random},
+                {"precision", name(network.precision())},
                 {"out", arguments.out},
                 {"features", rows}});
   } else {
@@ -95,6 +99,7 @@ void add_features(CLI::App& program) {
   command.add_flag("--random", arguments->random)->description("Noise from the seed instead of an image");
   add_model_option(command, arguments->network.model);
   add_weights_options(command, arguments->network);
+  add_precision_option(command, arguments->network.precision);
   command.add_option("--out", arguments->out, "The file to write: stage1 to stage4, N x C x H x W, fp32")
       ->type_name("FILE.safetensors")
       ->required();

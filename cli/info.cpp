@@ -1,12 +1,17 @@
 // replk info: this machine as the library sees it.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
+#include "cli/info_weights.hpp"
 #include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "dense/onednn_version.hpp"
 #include "jit/code.hpp"
 #include "tuner/cache.hpp"
@@ -17,6 +22,13 @@ namespace {
 std::string readable_bytes(std::size_t bytes) {
   if (bytes == 0) return "unknown";
   return bytes % (1 << 20) == 0 ? fmt::format("{} MiB", bytes >> 20) : fmt::format("{} KiB", bytes >> 10);
+}
+
+nlohmann::ordered_json words(Features features) {
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  std::istringstream text(features == Features() ? "" : to_string(features));
+  for (std::string word; text >> word;) all.push_back(word);
+  return all;
 }
 
 ExitCode run(bool json) {
@@ -39,6 +51,7 @@ ExitCode run(bool json) {
            {"l3_bytes", cpu.l3_bytes}}},
          {"isa", name(cpu.isa)},
          {"hardware_isa", name(cpu.hardware)},
+         {"features", words(core::features())},
          {"onednn", onednn},
          {"tune_cache", tune_cache.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(tune_cache)},
          {"code_generation", code_allowed}});
@@ -52,6 +65,7 @@ ExitCode run(bool json) {
              cpu.isa == cpu.hardware
                  ? ""
                  : fmt::format(" (REPLK_MAX_ISA; the hardware has {})", name(cpu.hardware)));
+  fmt::print("features         {}\n", to_string(core::features()));
   fmt::print("caches           L1d {}, L2 {}, L3 {}\n", readable_bytes(cpu.l1d_bytes),
              readable_bytes(cpu.l2_bytes), readable_bytes(cpu.l3_bytes));
   fmt::print("oneDNN           {}\n", onednn);
@@ -64,8 +78,24 @@ ExitCode run(bool json) {
 }  // namespace
 
 void add_info(CLI::App& program) {
-  add_command(program, "info", "Show CPU, instruction set, caches, oneDNN and whether code can be generated",
-              run);
+  struct Arguments {
+    std::string weights, model;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = add_command(program, "info",
+                                  "Show CPU, instruction set, caches, oneDNN and whether code can be "
+                                  "generated; or what a file of weights is",
+                                  [arguments](bool json) {
+                                    return arguments->weights.empty()
+                                               ? run(json)
+                                               : show_weights(arguments->weights, arguments->model, json);
+                                  });
+  CLI::Option* weights =
+      command.add_option("--weights", arguments->weights, "Show what each layer of this file multiplies in")
+          ->type_name("FILE.safetensors");
+  command.add_option("--model", arguments->model, "The file's network (default: the one that it names)")
+      ->type_name("NAME")
+      ->needs(weights);
 }
 
 }  // namespace replk::cli

@@ -8,8 +8,7 @@
 
 #include "cli/shipped.hpp"
 #include "core/error.hpp"
-#include "image/preprocess.hpp"
-#include "image/resize.hpp"
+#include "model/precision.hpp"
 
 namespace replk::cli {
 
@@ -30,28 +29,52 @@ void add_weights_options(CLI::App& command, NetworkOptions& options) {
   add_threads_option(command, options.threads);
 }
 
+void add_precision_option(CLI::App& command, std::optional<Precision>& precision) {
+  command
+      .add_option_function<std::string>(
+          "--precision",
+          [&precision](const std::string& text) {
+            precision = model::parse_precision(text);
+            if (!precision)
+              core::fail(core::Status::invalid_argument,
+                         "--precision: '{}'; allowed are fp32, bf16, bf16x3 and int8", text);
+          },
+          "What pointwise and dense layers multiply in: fp32, bf16, bf16x3 (needs AMX) or int8 (default: as "
+          "the weights are)")
+      ->type_name("P");
+}
+
+std::string Weights::note() const {
+  return random ? fmt::format("random, from {} (no --weights given)", source->describe())
+                : source->describe();
+}
+
+Weights open_weights(const NetworkOptions& options, const model::Architecture& architecture) {
+  std::string file = options.weights;
+  if (file.empty() && !options.seed) file = shipped_weights(architecture);
+  if (file.empty()) return {model::seeded_weights(architecture, options.seed.value_or(1)), true};
+  return {model::open_safetensors(file), false};
+}
+
 std::string LoadedNetwork::weights_note() const {
-  return random ? fmt::format("random, from {} (no --weights given)", weights->describe())
-                : weights->describe();
+  if (network.precision() == Precision::fp32) return weights.note();
+  return fmt::format("{}, in {}", weights.note(), name(network.precision()));
 }
 
 LoadedNetwork load_network(const NetworkOptions& options) {
   const model::Architecture architecture = model::find_architecture(options.model);
-  std::string file = options.weights;
-  if (file.empty() && !options.seed) file = shipped_weights(architecture);
-  const bool random = file.empty();
-  auto weights =
-      random ? model::seeded_weights(architecture, options.seed.value_or(1)) : model::open_safetensors(file);
+  Weights weights = open_weights(options, architecture);
   StatusLine line;
   model::NetworkOptions network_options;
   network_options.threads = options.threads;
+  network_options.precision = options.precision;
   network_options.norm_intermediate_features = options.norm_intermediate_features;
   network_options.progress = [&](double fraction) {
     line.show(fmt::format("loading {}: {:.0f} %", architecture.name, 100 * fraction));
     return true;
   };
-  model::Network network(architecture, *weights, network_options);
-  return {std::move(weights), std::move(network), random};
+  model::Network network(architecture, *weights.source, network_options);
+  return {std::move(weights), std::move(network)};
 }
 
 Size input_size(const std::optional<Size>& size, const model::Architecture& architecture) {
@@ -61,23 +84,6 @@ Size input_size(const std::optional<Size>& size, const model::Architecture& arch
                architecture.name, architecture.smallest_side);
   }
   return chosen;
-}
-
-void prepare_classification(const image::Image& picture, const model::Preprocessing& preprocessing, Size size,
-                            float* destination) {
-  if (size.height != size.width || preprocessing.warps(size.height)) {
-    prepare_warped(picture, preprocessing, size, destination);
-    return;
-  }
-  const int short_side = preprocessing.resized_short_side(size.height);
-  image::normalise(image::resize_and_crop(picture, short_side, size.height, size.width),
-                   {preprocessing.mean, preprocessing.std}, destination);
-}
-
-void prepare_warped(const image::Image& picture, const model::Preprocessing& preprocessing, Size size,
-                    float* destination) {
-  image::normalise(image::resize_bicubic(picture, size.height, size.width),
-                   {preprocessing.mean, preprocessing.std}, destination);
 }
 
 image::Image random_picture(Size size, std::uint64_t seed) {

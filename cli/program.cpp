@@ -39,6 +39,7 @@ void describe(CLI::App& program) {
   add_tune(program);
   add_explain(program);
   add_cache(program);
+  add_quantize(program);
   add_info(program);
   CLI::App* bench = program.add_subcommand("bench", "Time kernels and networks against other libraries");
   bench->require_subcommand(1);

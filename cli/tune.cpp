@@ -12,6 +12,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
+#include "cli/network.hpp"
 #include "cli/table.hpp"
 #include "cli/tunable.hpp"
 #include "core/error.hpp"
@@ -24,6 +25,7 @@ using Json = nlohmann::ordered_json;
 struct Arguments {
   std::vector<std::string> shapes;
   std::string model;
+  std::optional<Precision> precision;
   std::optional<Size> size;
   int batch = 1, threads = 0;
   double budget = 0;  // seconds; 0: so much a shape
@@ -59,11 +61,14 @@ class TuneProgress {
 std::vector<std::string> shapes_asked(const Arguments& a) {
   if (a.shapes.empty() == a.model.empty())
     core::fail(core::Status::invalid_argument, "tune: give either shapes or --model with --size");
+  if (a.model.empty() && a.precision)
+    core::fail(core::Status::invalid_argument, "--precision: goes with --model; a shape has its own (+int8)");
   if (a.model.empty()) return a.shapes;
   const model::Architecture architecture = model::find_architecture(a.model);
   const int side = architecture.preprocessing.size;
   const Size size = a.size.value_or(Size{side, side});
-  return shapes_of(model::workload(architecture, {a.batch, size.height, size.width}, architecture.classes));
+  return shapes_of(model::workload(architecture, {a.batch, size.height, size.width}, architecture.classes,
+                                   a.precision.value_or(Precision::fp32)));
 }
 
 ExitCode run(const Arguments& a, bool json) {
@@ -133,6 +138,7 @@ void add_tune(CLI::App& program) {
                                   [arguments](bool json) { return run(*arguments, json); });
   command.add_option("shape", arguments->shapes, "Shapes, such as n1c128h56w56k31");
   command.add_option("--model", arguments->model, "All layers of this network")->type_name("NAME");
+  add_precision_option(command, arguments->precision);
   add_size_option(command, arguments->size, "Input size of the network (default: the network's own)");
   command.add_option("--batch", arguments->batch, "Images at once")
       ->check(CLI::Range(1, 4096))

@@ -52,6 +52,8 @@ if(NOT dnnl_FOUND)
   find_package(dnnl 3 CONFIG REQUIRED PATHS ${REPLK_ONEDNN_ROOT} NO_DEFAULT_PATH)
 endif()
 message(STATUS "oneDNN ${dnnl_VERSION} from ${dnnl_DIR}")
+# What is built looks there for the libdnnl that it opens; what is installed looks beside itself.
+list(APPEND CMAKE_BUILD_RPATH $<TARGET_FILE_DIR:DNNL::dnnl>)
 
 # Somebody's own oneDNN may run on something else.
 get_target_property(dnnl_library DNNL::dnnl LOCATION)

@@ -33,7 +33,14 @@ class ConvolutionPrograms {
     return lower(program, {});
   }
 
-  Listing product(std::vector<int>* order = nullptr) const {
+  std::vector<int> order() const {
+    std::vector<int> met;
+    for (int k2 = 0; k2 < m_; k2++)
+      for (int k1 = 0; k1 < r_; k1++) met.push_back(frequency(k2, k1));
+    return met;
+  }
+
+  Listing product() const {
     Program program;
     int met = 0;
     for (int k2 = 0; k2 < m_; k2++) {
@@ -42,7 +49,6 @@ class ConvolutionPrograms {
       const Signal z = second_stage(k2, column);
       std::vector<Real> inflow;
       for (int k1 = 0; k1 < r_; k1++, met++) {
-        if (order) order->push_back(frequency(k2, k1));
         const Real wr = program.input(weights, 2 * met), wi = program.input(weights, 2 * met + 1);
         inflow.push_back(wr * z[k1].re - wi * z[k1].im);
         inflow.push_back(wr * z[k1].im + wi * z[k1].re);
@@ -209,9 +215,7 @@ std::size_t scratch_bytes(const ColumnFftSpec& spec) {
 }
 
 std::vector<int> fft_weight_order(const ColumnFftSpec& spec) {
-  std::vector<int> order;
-  ConvolutionPrograms(spec).product(&order);
-  return order;
+  return ConvolutionPrograms(spec).order();
 }
 
 std::vector<std::uint8_t> generate(const ColumnFftSpec& spec) {

@@ -128,6 +128,12 @@ bool meets(const DirectSpec& spec, int column, int tap) {
   return at >= 0 && at < spec.width;
 }
 
+/// Whether a tile's columns lie in the padding with all their taps.
+bool outside(const DirectSpec& spec, int first, int width) {
+  return (first + width - 1) * spec.stride_w + spec.taps.back() < 0 ||
+         first * spec.stride_w + spec.taps.front() >= spec.width;
+}
+
 }  // namespace
 
 std::vector<DirectTile> direct_tiles(const DirectSpec& spec) {
@@ -143,6 +149,10 @@ std::vector<DirectTile> direct_tiles(const DirectSpec& spec) {
     if (interior) {  // and so are all of its width whose last pixel's last tap is still inside
       const int room = spec.width - 1 - (first + width - 1) * spec.stride_w - spec.taps[last];
       repeat += std::min(room / (width * spec.stride_w), (i < wider ? wider : count) - i - 1);
+    } else {
+      while (i + repeat < (i < wider ? wider : count) && outside(spec, first, width) &&
+             outside(spec, first + repeat * width, width))
+        repeat++;
     }
     tiles.push_back({first, width, repeat, interior});
     i += repeat;

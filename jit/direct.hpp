@@ -69,7 +69,7 @@ struct DirectPhases {
 };
 DirectPhases direct_phases(const DirectSpec& spec);
 
-/// One stretch of equal column tiles.
+/// One stretch of equal column tiles: whose taps all meet the map, or none of them, or a single one.
 struct DirectTile {
   int first, width, repeat;
   bool interior;  // every tap of every column meets the map

@@ -7,7 +7,10 @@
 #include "jit/column_fft.hpp"
 #include "jit/direct.hpp"
 #include "jit/gemm.hpp"
+#include "jit/narrow_product.hpp"
 #include "jit/row_transform.hpp"
+#include "jit/tile_operand.hpp"
+#include "jit/tile_product.hpp"
 #include "jit/toeplitz.hpp"
 
 namespace replk::jit {
@@ -52,6 +55,29 @@ GemmSpec gemm_spec(Isa isa, int columns, Activation activation) {
   return spec;
 }
 
+NarrowProductSpec narrow_spec(Isa isa, NarrowDot dot, int columns, Element copy) {
+  NarrowProductSpec spec;
+  spec.isa = isa;
+  spec.dot = dot;
+  spec.rows = gemm_max_rows(isa);
+  spec.columns = columns;
+  spec.first = sums_integers(dot);
+  spec.outputs = {sums_integers(dot), Activation::gelu, true, true, copy};
+  return spec;
+}
+
+void add_tiles(Hash& hash) {
+  TileProductSpec spec;
+  spec.activation = Activation::gelu;
+  spec.residual = true;
+  for (const Precision precision : {Precision::bf16, Precision::bf16x3, Precision::int8}) {
+    spec.precision = precision;
+    spec.copy = precision == Precision::int8 ? Element::u8 : Element::bf16;
+    hash.add(generate(spec));
+    hash.add(generate(TileOperandSpec{precision, true, 70, true}));
+  }
+}
+
 std::uint64_t computed(Isa isa) {
   Hash hash;
   const int lanes = vector_floats(isa);
@@ -93,6 +119,9 @@ std::uint64_t computed(Isa isa) {
 
   hash.add(generate(gemm_spec(isa, gemm_panel(isa), Activation::gelu)));
   hash.add(generate(gemm_spec(isa, 1, Activation::relu)));
+  hash.add(generate(narrow_spec(isa, NarrowDot::vpmaddwd, gemm_panel(isa) - 1, Element::u8)));
+  hash.add(generate(narrow_spec(isa, NarrowDot::fma, gemm_panel(isa), Element::bf16)));
+  if (isa == Isa::avx512) add_tiles(hash);
   return hash.value();
 }
 

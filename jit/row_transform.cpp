@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <map>
+#include <mutex>
+#include <utility>
+
 #include "jit/codelet.hpp"
 
 namespace replk::jit {
@@ -178,7 +182,23 @@ std::string RowInverseSpec::text() const {
 }
 
 std::vector<int> row_signs(const RowForwardSpec& spec) {
-  return forward_listing(spec).signs;
+  // They depend on little of the spec, and a plan that finds its code in the cache asks for them too.
+  struct Known {
+    std::mutex mutex;
+    std::map<std::string, std::vector<int>> signs;
+  };
+  static Known* const known = new Known;
+  RowForwardSpec bare = spec;
+  bare.strides = {};
+  const std::string key = bare.text();
+  {
+    std::lock_guard lock(known->mutex);
+    if (const auto found = known->signs.find(key); found != known->signs.end()) return found->second;
+  }
+  std::vector<int> signs = forward_listing(spec).signs;
+  std::lock_guard lock(known->mutex);
+  if (known->signs.size() > 10000) known->signs.clear();
+  return known->signs[key] = std::move(signs);
 }
 
 std::vector<std::uint8_t> generate(const RowForwardSpec& spec) {

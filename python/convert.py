@@ -15,6 +15,7 @@ Exit codes: 0 done, 2 wrong use or input.
 import argparse
 import json
 import os
+import re
 import sys
 
 from checkpoint import Refused, load
@@ -51,20 +52,19 @@ def plain(name, tensor, dtype):
     return converted
 
 
-def to_bytes(name, tensor, dtype):
-    """The type's name in a .safetensors file, and little-endian bytes."""
+def to_bytes(tensor):
+    """The type's name in a .safetensors file, and little-endian bytes. The tensor is a plain() one."""
     import torch
-    tensor = plain(name, tensor, dtype)
     kind = {torch.float32: 'F32', torch.float16: 'F16', torch.bfloat16: 'BF16', torch.int64: 'I64'}[tensor.dtype]
     if kind == 'BF16':  # numpy has no such type
         tensor = tensor.view(torch.int16)
     return kind, tensor.numpy().astype(tensor.numpy().dtype.newbyteorder('<'), copy=False).tobytes()
 
 
-def save(path, tensors, metadata, dtype):
+def save(path, tensors, metadata):
     header, chunks, offset = {'__metadata__': metadata}, [], 0
     for name, tensor in sorted(tensors.items()):
-        kind, data = to_bytes(name, tensor, dtype)
+        kind, data = to_bytes(tensor)
         header[name] = {'dtype': kind, 'shape': list(tensor.shape), 'data_offsets': [offset, offset + len(data)]}
         offset += len(data)
         chunks.append(data)
@@ -152,7 +152,10 @@ def whole_network(path, tensors):
 def convert(options):
     own, beside = load(options.input, options.ema, options.part)
     family, net, foreign = whole_network(options.input, own)
-    tensors = {name: tensor for name, tensor in own.items() if name in net.known}
+    try:
+        tensors = {name: plain(name, tensor, options.dtype) for name, tensor in own.items() if name in net.known}
+    except Refused as refused:
+        raise Refused(f'{options.input}: {refused}') from refused
     metadata = {'format': 'pt'}
     model = options.model or model_of(family, net)
     if model:
@@ -163,10 +166,7 @@ def convert(options):
         if head is not None and len(labels) != head.shape[0]:
             raise Refused(f'{options.labels}: {len(labels)} labels for {head.shape[0]} classes')
         metadata['labels'] = label_text(labels)
-    try:
-        save(options.output, tensors, metadata, options.dtype)
-    except Refused as refused:
-        raise Refused(f'{options.input}: {refused}') from refused
+    save(options.output, tensors, metadata)
     print(f'{options.output}: {len(tensors)} tensors of {model or family}')
     if left := foreign + sorted(beside):
         print(f'{len(left)} unknown keys, left out: {listed(left)}', file=sys.stderr)

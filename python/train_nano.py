@@ -267,7 +267,7 @@ def main():
     if options.out:
         save(options.out, model.state_dict(), {
             'format': 'pt', 'model': name_of(kernels), 'labels': '\n'.join(LABELS), 'data': 'Fashion-MNIST (MIT)',
-            'seed': str(options.seed), 'epochs': ' + '.join(str(cycle[0]) for cycle in CYCLES), 'top1': f'{top1:.4f}'}, None)
+            'seed': str(options.seed), 'epochs': ' + '.join(str(cycle[0]) for cycle in CYCLES), 'top1': f'{top1:.4f}'})
 
 
 if __name__ == '__main__':

@@ -55,6 +55,7 @@ Data::Data(const Problem& p, std::uint64_t seed)
   bias = random_floats(p.epilogue.bias ? p.channels : 0, random, 0.1f);
   src = random_tensor(p.type, p.input_elements(), random);
   residual = random_tensor(p.type, p.epilogue.residual ? p.output_elements() : 0, random);
+  scale = random_floats(p.epilogue.scale ? p.channels : 0, random, 1);
 }
 
 std::vector<std::span<const float>> Data::weight_spans() const {

@@ -44,6 +44,8 @@ struct DepthwiseRow {
   double percent_of_limit = 0;  // of the peak, in the operations that the algorithm really does
   double fma = 0, add = 0;      // lane operations that a run really does
   double create_ms = 0;         // the plan, choice and packing included
+  double create_again_ms = 0;   // another plan of the same problem
+  double set_weights_ms = 0;    // the best of a few
   double bytes_moved = 0;       // tensors and packed weights
   std::size_t workspace_bytes = 0, prepared_bytes = 0;
   std::string note;                // what a reader must know about this row; often empty

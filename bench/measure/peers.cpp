@@ -48,8 +48,11 @@ Part branch_part(const Problem& p, const core::Buffer<float>& weights, std::size
   Problem& alone = part.problem;
   alone.branches = {b};
   set_default_padding(alone);
-  alone.pad_h += p.pad_h - bounding.pad_h;
-  alone.pad_w += p.pad_w - bounding.pad_w;
+  const auto moved = [](const depthwise::Padding& its, const depthwise::Padding& all, int standard) {
+    return depthwise::Padding{its.before + all.before - standard, its.after + all.after - standard};
+  };
+  alone.pad_h = moved(alone.pad_h, p.pad_h, bounding.pad_h.before);
+  alone.pad_w = moved(alone.pad_w, p.pad_w, bounding.pad_w.before);
   alone.epilogue.bias = p.epilogue.bias && i == 0;
   if (i + 1 < p.branches.size()) {
     alone.epilogue.activation = Activation::none;
@@ -68,7 +71,8 @@ Part merged_part(const Problem& p, const std::vector<core::Buffer<float>>& weigh
     Problem alone = p;
     alone.branches = {b};
     set_default_padding(alone);
-    corners.emplace_back(bounding.pad_h - alone.pad_h, bounding.pad_w - alone.pad_w);
+    corners.emplace_back(bounding.pad_h.before - alone.pad_h.before,
+                         bounding.pad_w.before - alone.pad_w.before);
     whole.kernel_h = std::max(whole.kernel_h, corners.back().first + b.extent_h());
     whole.kernel_w = std::max(whole.kernel_w, corners.back().second + b.extent_w());
   }
@@ -114,11 +118,17 @@ void settle_the_slow(PeerGroup& group, const std::vector<double>& first_ms) {
   }
 }
 
+/// oneDNN crops at the end alone; the rest of these is not asked of it.
+bool onednn_can(const Problem& p) {
+  return p.pad_h.before >= 0 && p.pad_w.before >= 0 && p.multiplier == 1 && !p.src_strides &&
+         !p.dst_strides && !p.out_layout && !p.epilogue.scale && p.epilogue.activation <= Activation::gelu;
+}
+
 PeerGroup checked_group(const Part& part, Data& data, int threads, const DepthwiseOptions& options) {
   const Problem& p = part.problem;
   PeerGroup group;
   group.role = part.role;
-  if (p.pad_h < 0 || p.pad_w < 0) return group;  // oneDNN knows no cropping
+  if (!onednn_can(p)) return group;
   const std::span<const float> weights(part.weights.data(), part.weights.size());
   const std::vector<std::span<const float>> all{weights};
   const std::span<const float> bias = p.epilogue.bias ? data.bias_span() : std::span<const float>{};

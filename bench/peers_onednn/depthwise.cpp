@@ -1,7 +1,6 @@
 #include "bench/peers_onednn/depthwise.hpp"
 
 #include <chrono>
-#include <dnnl.hpp>
 #include <unordered_map>
 #include <utility>
 
@@ -116,7 +115,7 @@ class Peer final : public OnednnDepthwise {
     attr.set_post_ops(ops);
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const memory::dims strides{p.stride_h, p.stride_w}, dilates{b.dilation_h - 1, b.dilation_w - 1};
-    const memory::dims pads{p.pad_h, p.pad_w};
+    const memory::dims before{p.pad_h.before, p.pad_w.before}, after{p.pad_h.after, p.pad_w.after};
     return {dense::onednn_engine(),
             dnnl::prop_kind::forward_inference,
             dnnl::algorithm::convolution_direct,
@@ -126,8 +125,8 @@ class Peer final : public OnednnDepthwise {
             dst,
             strides,
             dilates,
-            pads,
-            pads,
+            before,
+            after,
             attr,
             /*allow_empty=*/true};
   }

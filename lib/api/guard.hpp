@@ -57,14 +57,14 @@ T read(const T* given, T standard, std::size_t first_size, const char* name) {
   return standard;
 }
 
-/// Fills a caller's structure, whose struct_size is set and stays.
+/// Fills a caller's structure, whose struct_size is set and stays: as much of it as an older header had.
 template <class T>
-void write(const T& filled, T* into, const char* name) {
+void write(const T& filled, T* into, std::size_t first_size, const char* name) {
   const std::size_t size = not_null(into, name).struct_size;
-  if (size < sizeof(T) || size > 65536)
+  if (size < first_size || size > 65536)
     core::fail(core::Status::invalid_argument, "{}.struct_size is {}; allowed: {} to 65536 (sizeof)", name,
-               size, sizeof(T));
-  std::memcpy(into, &filled, sizeof(T));
+               size, first_size);
+  std::memcpy(into, &filled, std::min(size, sizeof(T)));
   into->struct_size = size;
 }
 

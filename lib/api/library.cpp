@@ -1,10 +1,13 @@
 // The library as a whole: version, errors, logging, threads, the machine.
+#include <cstddef>
 #include <cstdio>
 #include <forward_list>
 #include <mutex>
 
 #include "api/guard.hpp"
+#include "api/pool.hpp"
 #include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "core/log.hpp"
 #include "core/threads.hpp"
 #include "jit/code.hpp"
@@ -102,15 +105,7 @@ int replk_default_threads() {
 }
 
 replk_status replk_set_thread_pool(replk_pool_run run, void* user) {
-  return guarded([&] {
-    if (!run) return core::set_thread_pool({});
-    core::set_thread_pool([run, user](int count, const std::function<void(int)>& body) {
-      run(
-          count,
-          [](int index, void* context) { (*static_cast<const std::function<void(int)>*>(context))(index); },
-          const_cast<void*>(static_cast<const void*>(&body)), user);
-    });
-  });
+  return guarded([&] { core::set_thread_pool(api::pool_run(run, user)); });
 }
 
 replk_status replk_set_tuning(const replk_tuning* given) {
@@ -136,7 +131,7 @@ replk_status replk_get_tuning(replk_tuning* tuning) {
     replk_tuning filled = replk_tuning_default();
     filled.mode = static_cast<replk_tuning_mode>(settings.mode);
     filled.budget_seconds = settings.budget_seconds;
-    api::write(filled, tuning, "tuning");
+    api::write(filled, tuning, sizeof(filled), "tuning");
   });
 }
 
@@ -156,6 +151,7 @@ replk_status replk_get_cpu_info(replk_cpu_info* info) {
     filled.l1d_bytes = cpu.l1d_bytes;
     filled.l2_bytes = cpu.l2_bytes;
     filled.l3_bytes = cpu.l3_bytes;
-    api::write(filled, info, "info");
+    filled.features = core::features().bits();
+    api::write(filled, info, offsetof(replk_cpu_info, features), "info");
   });
 }

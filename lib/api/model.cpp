@@ -1,19 +1,27 @@
 // Networks behind the C API.
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "api/guard.hpp"
+#include "image/decode.hpp"
 #include "model/network.hpp"
+#include "model/picture.hpp"
 
 using namespace replk;
 using api::guarded;
 using api::not_null;
 using core::fail;
 using core::Status;
+
+static_assert(static_cast<int>(Precision::fp32) + 1 == REPLK_PRECISION_FP32 &&
+              static_cast<int>(Precision::bf16) + 1 == REPLK_PRECISION_BF16 &&
+              static_cast<int>(Precision::bf16x3) + 1 == REPLK_PRECISION_BF16X3 &&
+              static_cast<int>(Precision::int8) + 1 == REPLK_PRECISION_INT8);
 
 struct replk_model {
   model::Network network;
@@ -38,11 +46,15 @@ std::vector<std::string> lines(const std::string& text) {
 
 std::unique_ptr<replk_model> load(const char* name, const char* weights_file,
                                   const replk_model_options* given) {
-  const replk_model_options o =
-      given ? api::read(given, replk_model_options_default(), sizeof(replk_model_options), "options")
-            : replk_model_options_default();
+  const replk_model_options o = given ? api::read(given, replk_model_options_default(),
+                                                  offsetof(replk_model_options, precision), "options")
+                                      : replk_model_options_default();
   if (o.numerics != REPLK_FAST && o.numerics != REPLK_EXACT)
     fail(Status::invalid_argument, "numerics is {}; allowed: 0 to 1", static_cast<int>(o.numerics));
+  const int precision = o.precision;
+  if (precision < REPLK_PRECISION_OF_WEIGHTS || precision > REPLK_PRECISION_INT8)
+    fail(Status::invalid_argument, "precision is {}; allowed: {} to {}", precision,
+         int{REPLK_PRECISION_OF_WEIGHTS}, int{REPLK_PRECISION_INT8});
   if (o.threads < 0) fail(Status::invalid_argument, "threads is {}; allowed: at least 0", o.threads);
   const model::Architecture architecture = model::find_architecture(&not_null(name, "name"));
   const auto weights =
@@ -50,12 +62,25 @@ std::unique_ptr<replk_model> load(const char* name, const char* weights_file,
   model::NetworkOptions options;
   options.threads = o.threads;
   options.numerics = static_cast<depthwise::Numerics>(o.numerics);
+  if (precision != REPLK_PRECISION_OF_WEIGHTS) options.precision = static_cast<Precision>(precision - 1);
   options.norm_intermediate_features = o.norm_intermediate_features != 0;
   if (o.progress)
     options.progress = [&o](double fraction) { return o.progress(fraction, o.progress_user) == 0; };
   model::Network network(architecture, *weights, options);
   return std::unique_ptr<replk_model>(
       new replk_model{std::move(network), lines(weights->metadata("labels"))});
+}
+
+void check_side(const char* field, int32_t side) {
+  if (side < 1 || side > image::max_side)
+    fail(Status::invalid_argument, "{} is {}; allowed: 1 to {}", field, side, image::max_side);
+}
+
+void prepare(const model::Network& network, const image::Image& picture, int32_t height, int32_t width,
+             float* pixels) {
+  check_side("height", height);
+  check_side("width", width);
+  model::prepare_picture(picture, network.architecture().preprocessing, height, width, pixels);
 }
 
 }  // namespace
@@ -85,7 +110,8 @@ replk_status replk_model_get_info(const replk_model* model, replk_model_info* in
     filled.size = preprocessing.size;
     filled.crop_fraction = preprocessing.crop_fraction;
     filled.warp_from = preprocessing.warp_from;
-    api::write(filled, info, "info");
+    filled.precision = static_cast<replk_precision>(static_cast<int>(network.precision()) + 1);
+    api::write(filled, info, offsetof(replk_model_info, precision), "info");
   });
 }
 
@@ -107,6 +133,30 @@ replk_status replk_model_feature_shape(const replk_model* model, int32_t stage, 
 
 replk_status replk_model_prepare(replk_model* model, int64_t batch, int32_t height, int32_t width) {
   return guarded([&] { not_null(model, "model").network.prepare(batch, height, width); });
+}
+
+replk_status replk_model_read_image(const replk_model* model, const char* path, int32_t height, int32_t width,
+                                    float* pixels) {
+  return guarded([&] {
+    prepare(not_null(model, "model").network, image::read_image(&not_null(path, "path")), height, width,
+            &not_null(pixels, "pixels"));
+  });
+}
+
+replk_status replk_model_read_rgb(const replk_model* model, const uint8_t* rgb, int32_t rows, int32_t columns,
+                                  int32_t height, int32_t width, float* pixels) {
+  return guarded([&] {
+    const model::Network& network = not_null(model, "model").network;
+    check_side("rows", rows);
+    check_side("columns", columns);
+    if (std::int64_t{rows} * columns > image::max_pixels)
+      fail(Status::invalid_argument, "rows x columns is {}x{}; allowed: at most {} pixels", rows, columns,
+           image::max_pixels);
+    not_null(rgb, "rgb");
+    image::Image picture(rows, columns);
+    std::copy_n(rgb, picture.pixels.size(), picture.pixels.data());
+    prepare(network, picture, height, width, &not_null(pixels, "pixels"));
+  });
 }
 
 replk_status replk_cancel_create(replk_cancel** cancel) {

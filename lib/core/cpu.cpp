@@ -4,16 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <optional>
 
 #include "core/caches.hpp"
 #include "core/cgroup.hpp"
 #include "core/cpuid.hpp"
-#include "core/log.hpp"
+#include "core/features.hpp"
 
 namespace replk {
 
@@ -32,16 +30,6 @@ std::string_view name(Isa isa) {
 
 namespace replk::core {
 namespace {
-
-std::uint64_t enabled_state() {  // XCR0: which registers the operating system saves
-  unsigned low, high;
-  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return (static_cast<std::uint64_t>(high) << 32) | low;
-}
-
-bool bit(unsigned word, int n) {
-  return (word >> n) & 1;
-}
 
 void read_identity(Cpu& c) {
   const Leaf zero = leaf(0), one = leaf(1);
@@ -67,26 +55,6 @@ void read_identity(Cpu& c) {
   }
 }
 
-void read_isa(Cpu& c) {
-  const Leaf one = leaf(1), seven = leaf(7);
-  if (!bit(one.c, 27) || !bit(one.c, 28)) return;  // OSXSAVE, AVX
-  const std::uint64_t state = enabled_state();
-  if ((state & 6) != 6) return;
-  if (bit(one.c, 12) && bit(one.c, 29) && bit(seven.b, 5)) c.hardware = Isa::avx2;  // FMA, F16C, AVX2
-  const bool f = bit(seven.b, 16), dq = bit(seven.b, 17), bw = bit(seven.b, 30), vl = bit(seven.b, 31);
-  if (c.hardware == Isa::avx2 && f && dq && bw && vl && (state & 0xe6) == 0xe6) {
-    c.hardware = Isa::avx512;
-    c.avx512_bf16 = bit(leaf(7, 1).a, 5);
-  }
-}
-
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
 void describe_caches(Cpu& c) {
   const Caches caches = read_caches(leaf, "/sys/devices/system/cpu/cpu0/cache");
   if (caches.l1d > 0) c.l1d_bytes = caches.l1d;
@@ -104,25 +72,16 @@ int allowed_cpus() {
   return count;
 }
 
-Isa lowered(Isa hardware) {
-  const char* cap = std::getenv("REPLK_MAX_ISA");
-  if (!cap || !*cap) return hardware;
-  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
-    if (name(isa) == cap) return std::min(isa, hardware);
-  log(LogLevel::warning, "REPLK_MAX_ISA is '{}', not one of portable, avx2, avx512: ignored", cap);
-  return hardware;
-}
-
 }  // namespace
 
 const Cpu& cpu() {
   static const Cpu instance = [] {
     Cpu c;
     read_identity(c);
-    read_isa(c);
     describe_caches(c);
     c.cores = allowed_cpus();
-    c.isa = lowered(c.hardware);
+    c.hardware = isa_of(hardware_features());
+    c.isa = isa_of(hardware_features() & allowed_features());
     return c;
   }();
   return instance;

@@ -28,14 +28,12 @@ struct Cpu {
   int family = 0, model = 0, stepping = 0;
   Isa hardware = Isa::portable;  // the best this CPU and operating system can run
   Isa isa = Isa::portable;       // the one in use: hardware, lowered by REPLK_MAX_ISA
-  bool avx512_bf16 = false;
   std::size_t l1d_bytes = 32 << 10, l2_bytes = 256 << 10, l3_bytes = 0;
   int cores =
       1;  // logical CPUs this process may run on (affinity, and quotas of its control groups rounded up)
 };
 
-/// The machine; the same object for the life of the process. An unknown REPLK_MAX_ISA is warned of once and
-/// ignored.
+/// The machine; the same object for the life of the process. What it can do beyond `isa` is in features.hpp.
 const Cpu& cpu();
 
 }  // namespace replk::core

@@ -38,6 +38,25 @@ inline float gelu(float x, Fma fma) {
   return max_second(0.0f, x) - (t * (gelu_limit - t)) * p;
 }
 
+// For layers whose operands are narrow: bump(t) = t * (c1 + c2 t + ... + c7 t^6) up to t = 3.84 and constant
+// from there on (Lawson's iteration, equal weights). The error is at most 1.3e-4, and 2.8e-3 of gelu(x)
+// where |x| < 1: a bf16 rounds by 2e-3 of the value, a u8 by some 1e-2.
+constexpr float narrow_gelu_limit = 0x1.eb851ep+1f;
+constexpr float narrow_gelu_coefficients[] = {
+    0x1.fe9702p-2f,  -0x1.8705b6p-2f, -0x1.d8bfecp-5f,  0x1.36730cp-3f,
+    -0x1.fd76f4p-5f, 0x1.62ef8cp-7f,  -0x1.75dc46p-11f,
+};
+constexpr int narrow_gelu_terms = static_cast<int>(std::size(narrow_gelu_coefficients));
+
+/// NaN gives NaN, +infinity itself, -infinity a value within the error of 0.
+template <class Fma>
+inline float narrow_gelu(float x, Fma fma) {
+  const float t = min_second(narrow_gelu_limit, __builtin_fabsf(x));
+  float p = narrow_gelu_coefficients[narrow_gelu_terms - 1];
+  for (int i = narrow_gelu_terms - 2; i >= 0; i--) p = fma(p, t, narrow_gelu_coefficients[i]);
+  return fma(-t, p, max_second(x, 0.0f));
+}
+
 /// The derivative of gelu(): that of the polynomial, within 1e-6 of gelu's own. At 0 it is 0.5; from 6 on 1
 /// or 0.
 template <class Fma>

@@ -18,8 +18,8 @@
 #include "core/cpu.hpp"
 #include "core/log.hpp"
 #include "core/openmp.hpp"
-#include "core/overflow.hpp"
 #include "core/thread_trial.hpp"
+#include "core/overflow.hpp"
 
 namespace replk::core {
 namespace {
@@ -33,6 +33,8 @@ PoolRun& pool() {
 // ever.
 std::atomic<bool> forked{false};
 [[maybe_unused]] const int watching_forks = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
+thread_local const PoolRun* pool_of_run = nullptr;  // PoolScope's
 
 thread_local bool inside = false;  // this thread is already running a share of a parallel_for
 
@@ -203,12 +205,20 @@ void parallel_for(std::int64_t count, int threads, const std::function<void(std:
     inside = outer;
   };
   // By reference: a function object that holds the capture itself would be allocated.
-  if (pool())
-    pool()(used, std::ref(share));
+  const PoolRun& given = pool_of_run ? *pool_of_run : pool();
+  if (given)
+    given(used, std::ref(share));
   else
     run_threads(used, std::ref(share));
   if (overflow) note_overflow(true);
   if (error) std::rethrow_exception(error);
+}
+
+PoolScope::PoolScope(const PoolRun* pool) : before_(pool_of_run) {
+  if (pool) pool_of_run = pool;
+}
+PoolScope::~PoolScope() {
+  pool_of_run = before_;
 }
 
 TeamSize::TeamSize(int threads)

@@ -49,6 +49,19 @@ requires(!std::is_same_v<std::remove_cvref_t<Body>, ParallelBody>) void parallel
 using PoolRun = std::function<void(int count, const std::function<void(int)>& body)>;
 void set_thread_pool(PoolRun run);
 
+/// While it lives, what this thread gives to parallel_for is run by this pool; null changes nothing. A pool
+/// may run the shares one after another, in any order: none waits for another.
+class PoolScope {
+ public:
+  explicit PoolScope(const PoolRun* pool);
+  ~PoolScope();
+  PoolScope(const PoolScope&) = delete;
+  PoolScope& operator=(const PoolScope&) = delete;
+
+ private:
+  const PoolRun* before_;
+};
+
 /// While it lives, OpenMP teams that this thread starts have effective_threads(threads) members: for
 /// libraries that run OpenMP themselves (oneDNN). They are made here, on trial first as parallel_for's; where
 /// there are fewer than `threads`, a team that asks for its own number of them has one. Other threads are not

@@ -2,13 +2,34 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace replk {
 
 enum class Layout { nhwc, nchw };
 enum class DataType { f32, bf16, f16 };
-enum class Activation { none, relu, gelu };  // gelu is the exact (erf) form
+/// gelu is the exact (erf) form; silu is x / (1 + exp(-x)), hard_swish x * min(max(x / 6 + 1/2, 0), 1). Dense
+/// layers have neither of the last two.
+enum class Activation { none, relu, gelu, silu, hard_swish };
 
+/// What pointwise and dense layers multiply in: fp32; bf16 operands with fp32 sums; three such products a
+/// multiply (AMX alone); u8 times s8 with int32 sums.
+enum class Precision { fp32, bf16, bf16x3, int8 };
+/// Of a tensor between layers.
+enum class Element { f32, bf16, u8 };
+
+constexpr std::string_view name(Precision precision) {
+  constexpr std::string_view names[] = {"fp32", "bf16", "bf16x3", "int8"};
+  return names[static_cast<int>(precision)];
+}
+constexpr std::string_view name(Element element) {
+  constexpr std::string_view names[] = {"f32", "bf16", "u8"};
+  return names[static_cast<int>(element)];
+}
+
+constexpr std::size_t size_of(Element element) {
+  return element == Element::f32 ? 4 : element == Element::bf16 ? 2 : 1;
+}
 constexpr std::size_t size_of(DataType type) {
   return type == DataType::f32 ? 4 : 2;
 }

@@ -11,7 +11,9 @@
 #include <utility>
 
 #include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "core/memory.hpp"
+#include "dense/narrow_trial.hpp"
 #include "dense/onednn_version.hpp"
 #include "dense/plain.hpp"
 #include "jit/fingerprint.hpp"
@@ -32,6 +34,17 @@ std::string suffix(bool bias, Activation activation, bool residual) {
   static const char* const activations[] = {"", "+relu", "+gelu"};
   return fmt::format("{}{}{}", bias ? "+bias" : "", activations[static_cast<int>(activation)],
                      residual ? "+residual" : "");
+}
+
+/// `+int8+from-u8+also-bf16`: in what it multiplies, what it is given, and what it writes beside or instead
+/// of
+/// (`+only-bf16`) fp32. Empty for fp32.
+std::string types(const Linear& l) {
+  std::string text;
+  if (l.precision != Precision::fp32) text += fmt::format("+{}", name(l.precision));
+  if (l.src != Element::f32) text += fmt::format("+from-{}", name(l.src));
+  if (l.copy != Element::f32) text += fmt::format("+{}-{}", l.result ? "also" : "only", name(l.copy));
+  return text;
 }
 
 /// What checks and data are made from (a linear layer: plain.hpp).
@@ -175,12 +188,16 @@ class Trial {
 
 tuner::Key key_of(const Linear& l, int threads) {
   // The best primitive depends on the two channel counts; rows only repeat it.
-  return {
+  tuner::Key key = {
       to_string(l),
       {tuner::word("op", "linear"), tuner::number("rows", l.rows, 0.5), tuner::number("inputs", l.inputs),
        tuner::number("outputs", l.outputs), tuner::word("epilogue", suffix(l.bias, l.activation, l.residual)),
        tuner::word("isa", name(core::cpu().isa)), tuner::word("threads", std::to_string(threads)),
        tuner::word("version", version()), tuner::word("onednn", onednn_version())}};
+  if (l.precision == Precision::fp32) return key;
+  key.fields.push_back(tuner::word("precision", types(l)));
+  key.fields.push_back(tuner::word("features", fmt::format("{:x}", core::features().bits())));
+  return key;
 }
 
 tuner::Key key_of(const Convolution& c, int threads) {
@@ -196,7 +213,7 @@ tuner::Key key_of(const Convolution& c, int threads) {
        tuner::word("version", version()), tuner::word("onednn", onednn_version())}};
 }
 
-template <class Layer>
+template <class Layer, class Judge>
 tuner::Question ask(const Layer& layer, int threads) {
   tuner::Question q;
   q.key = key_of(layer, threads);
@@ -214,7 +231,7 @@ tuner::Question ask(const Layer& layer, int threads) {
   q.legal = [texts](const std::string& text) {
     return std::find(texts.begin(), texts.end(), text) != texts.end();
   };
-  const auto trial = std::make_shared<Trial<Layer>>(layer, threads);
+  const auto trial = std::make_shared<Judge>(layer, threads);
   q.runner = {[trial](const std::string& text) { return trial->verify(text); },
               [trial](const std::string& text) { trial->run(text); },
               [trial](const std::string& text) { trial->release(text); }};
@@ -236,8 +253,8 @@ bool read_epilogue(std::string_view text, Layer& layer) {
 }  // namespace
 
 std::string to_string(const Linear& l) {
-  return fmt::format("linear-r{}i{}o{}{}", l.rows, l.inputs, l.outputs,
-                     suffix(l.bias, l.activation, l.residual));
+  return fmt::format("linear-r{}i{}o{}{}{}", l.rows, l.inputs, l.outputs,
+                     suffix(l.bias, l.activation, l.residual), types(l));
 }
 
 std::string to_string(const Convolution& c) {
@@ -253,10 +270,20 @@ std::optional<Linear> parse_linear(std::string_view text) {
       std::sscanf(std::string(text).c_str(), "linear-r%15lldi%9do%9d", &rows, &l.inputs, &l.outputs) != 3)
     return std::nullopt;
   l.rows = rows;
-  for (bool residual : {false, true}) {
-    l.residual = residual;
-    if (read_epilogue(text, l)) return l;
-  }
+  // A plain layer first: the rest is tried only where there is more to read.
+  for (Precision precision : {Precision::fp32, Precision::bf16, Precision::bf16x3, Precision::int8})
+    for (Element src : {Element::f32, Element::bf16, Element::u8})
+      for (Element copy : {Element::f32, Element::bf16, Element::u8})
+        for (bool result : {true, false})
+          for (bool residual : {false, true}) {
+            l.precision = precision;
+            l.src = src;
+            l.copy = copy;
+            l.result = result;
+            l.residual = residual;
+            if ((result || copy != Element::f32) && text.ends_with(types(l)) && read_epilogue(text, l))
+              return l;
+          }
   return std::nullopt;
 }
 
@@ -274,10 +301,11 @@ std::optional<Convolution> parse_convolution(std::string_view text) {
 }
 
 tuner::Question question(const Linear& linear, int threads) {
-  return ask(linear, threads);
+  if (linear.precision != Precision::fp32) return ask<Linear, NarrowTrial>(linear, threads);
+  return ask<Linear, Trial<Linear>>(linear, threads);
 }
 tuner::Question question(const Convolution& convolution, int threads) {
-  return ask(convolution, threads);
+  return ask<Convolution, Trial<Convolution>>(convolution, threads);
 }
 
 }  // namespace replk::dense

@@ -10,6 +10,8 @@
 #include "dense/choice.hpp"
 #include "dense/engine.hpp"
 #include "dense/gemm.hpp"
+#include "dense/narrow.hpp"
+#include "dense/narrow_weights.hpp"
 #include "dense/onednn.hpp"
 #include "dense/plain.hpp"
 #include "dense/weights.hpp"
@@ -22,6 +24,7 @@ using core::fail;
 using core::Status;
 
 constexpr std::int64_t max_channels = 1 << 20, max_extent = 1 << 16;
+constexpr std::int64_t longest_int8_sum = 1 << 16;  // 255 * 127 * 65536 < 2^31
 constexpr std::int64_t max_elements = std::int64_t{1}
                                       << 31;  // of a tensor: oneDNN's kernels count in 32 bits
 
@@ -30,16 +33,32 @@ void check(const char* field, std::int64_t value, std::int64_t low, std::int64_t
     fail(Status::invalid_argument, "dense layer: {} is {}, allowed are {} to {}", field, value, low, high);
 }
 
-std::shared_ptr<PackedWeights> pack(int inputs, int outputs, int kernel_h, int kernel_w,
-                                    std::span<const float> weights, std::span<const float> bias) {
+void check_sizes(int inputs, int outputs, int kernel_h, int kernel_w, std::size_t weights, std::size_t bias) {
   check("inputs", inputs, 1, max_channels);
   check("outputs", outputs, 1, max_channels);
   check("kernel_h", kernel_h, 1, 63);
   check("kernel_w", kernel_w, 1, 63);
   const std::int64_t wanted = std::int64_t(inputs) * outputs * kernel_h * kernel_w;
-  check("the number of weights", std::int64_t(weights.size()), wanted, wanted);
-  if (!bias.empty()) check("the number of biases", std::int64_t(bias.size()), outputs, outputs);
+  check("the number of weights", std::int64_t(weights), wanted, wanted);
+  if (bias != 0) check("the number of biases", std::int64_t(bias), outputs, outputs);
+}
+
+void check_quantiser(const char* field, const Quantiser& quantiser, int channels) {
+  if (quantiser.scale.size() != std::size_t(channels) || quantiser.offset.size() != std::size_t(channels))
+    fail(Status::invalid_argument, "dense layer: {} has {} scales and {} offsets, allowed is {} each", field,
+         quantiser.scale.size(), quantiser.offset.size(), channels);
+}
+
+std::shared_ptr<PackedWeights> pack(int inputs, int outputs, int kernel_h, int kernel_w,
+                                    std::span<const float> weights, std::span<const float> bias) {
+  check_sizes(inputs, outputs, kernel_h, kernel_w, weights.size(), bias.size());
   return std::make_shared<PackedWeights>(outputs, inputs, kernel_h, kernel_w, weights, bias);
+}
+
+void check_bias(bool bias, bool weights_have_one) {
+  if (bias != weights_have_one)
+    fail(Status::invalid_argument, "dense layer: bias is {}, but its weights came {} one", bias,
+         bias ? "without" : "with");
 }
 
 void check_weights(const PackedWeights& w, int inputs, int outputs, int kernel_h, int kernel_w, bool bias) {
@@ -47,13 +66,45 @@ void check_weights(const PackedWeights& w, int inputs, int outputs, int kernel_h
   check("outputs", outputs, w.outputs(), w.outputs());
   check("kernel_h", kernel_h, w.kernel_h(), w.kernel_h());
   check("kernel_w", kernel_w, w.kernel_w(), w.kernel_w());
-  if (bias != (w.bias().size() > 0))
-    fail(Status::invalid_argument, "dense layer: bias is {}, but its weights came {} one", bias,
-         bias ? "without" : "with");
+  check_bias(bias, w.bias().size() > 0);
+}
+
+bool one_of(Element element, Element a, Element b) {
+  return element == a || element == b;
+}
+
+/// What a linear layer reads, multiplies in and writes.
+void check_types(const Linear& l, const LinearWeights& weights, const Quantiser* copy) {
+  if (l.precision != weights.precision())
+    fail(Status::invalid_argument, "dense layer: precision is {}, but its weights are {}", name(l.precision),
+         name(weights.precision()));
+  const Element operand = l.precision == Precision::bf16   ? Element::bf16
+                          : l.precision == Precision::int8 ? Element::u8
+                                                           : Element::f32;
+  if (!one_of(l.src, Element::f32, operand))
+    fail(Status::invalid_argument, "dense layer: src is {}, allowed with precision {} are f32 and {}",
+         name(l.src), name(l.precision), name(operand));
+  if (l.precision == Precision::fp32 && l.copy != Element::f32)
+    fail(Status::invalid_argument, "dense layer: copy is {}, but precision fp32 has none", name(l.copy));
+  if (!l.result && l.copy == Element::f32)
+    fail(Status::invalid_argument, "dense layer: it has neither a result nor a copy");
+  if (l.copy == Element::u8 && !copy)
+    fail(Status::invalid_argument, "dense layer: copy is u8, but there is no quantiser for it");
+  if (l.copy == Element::u8) check_quantiser("the copy's quantiser", *copy, l.outputs);
+  if (l.precision == Precision::int8 && l.src == Element::f32 && weights.narrow()->input().scale.empty())
+    fail(Status::invalid_argument, "dense layer: src is f32, but its weights came without a quantiser");
 }
 
 bool generated_code_allowed() {
   return core::cpu().isa != Isa::portable && jit::code_allowed();
+}
+
+std::unique_ptr<Engine> fp32_linear(const Linear& linear, PackedWeights& weights, const std::string& choice,
+                                    int threads) {
+  if (choice == "plain") return plain_linear(linear, weights, threads);
+  if (!generated_code_allowed()) return nullptr;
+  if (choice.starts_with("gemm ")) return gemm_linear(linear, weights, choice, threads);
+  return onednn_linear(linear, weights, choice, threads);
 }
 
 template <class Layer>
@@ -100,20 +151,42 @@ std::shared_ptr<LinearWeights> transposed(PackedWeights& packed, int threads) {
 }  // namespace
 
 LinearWeights::LinearWeights(int inputs, int outputs, std::span<const float> weights,
-                             std::span<const float> bias)
-    : packed_(pack(inputs, outputs, 1, 1, weights, bias)) {}
+                             std::span<const float> bias, Precision precision) {
+  if (precision == Precision::int8)
+    fail(Status::invalid_argument, "dense layer: precision is int8, allowed are fp32, bf16 and bf16x3");
+  if (precision == Precision::fp32) {
+    packed_ = pack(inputs, outputs, 1, 1, weights, bias);
+    return;
+  }
+  check_sizes(inputs, outputs, 1, 1, weights.size(), bias.size());
+  narrow_ = std::make_shared<NarrowWeights>(outputs, inputs, precision, weights, bias);
+}
+
+LinearWeights::LinearWeights(int inputs, int outputs, const Int8Weights& weights) {
+  check("inputs of an int8 layer", inputs, 1, longest_int8_sum);
+  check_sizes(inputs, outputs, 1, 1, weights.values.size(), weights.bias.size());
+  check("the number of biases", std::int64_t(weights.bias.size()), outputs, outputs);
+  check("the number of multipliers", std::int64_t(weights.multiplier.size()), outputs, outputs);
+  if (weights.input) check_quantiser("the input's quantiser", *weights.input, inputs);
+  for (const std::int8_t value : weights.values) check("an int8 weight", value, -127, 127);
+  narrow_ = std::make_shared<NarrowWeights>(outputs, inputs, weights);
+}
+
 LinearWeights::~LinearWeights() = default;
+Precision LinearWeights::precision() const {
+  return narrow_ ? narrow_->precision() : Precision::fp32;
+}
 int LinearWeights::inputs() const {
-  return packed_->inputs();
+  return narrow_ ? narrow_->inputs() : packed_->inputs();
 }
 int LinearWeights::outputs() const {
-  return packed_->outputs();
+  return narrow_ ? narrow_->outputs() : packed_->outputs();
 }
 bool LinearWeights::has_bias() const {
-  return packed_->bias().size() > 0;
+  return narrow_ ? narrow_->has_bias() : packed_->bias().size() > 0;
 }
 std::size_t LinearWeights::bytes() const {
-  return packed_->bytes();
+  return narrow_ ? narrow_->bytes() : packed_->bytes();
 }
 
 ConvolutionWeights::ConvolutionWeights(int inputs, int outputs, int kernel_h, int kernel_w,
@@ -132,6 +205,7 @@ std::shared_ptr<LinearWeights> transposed(const ConvolutionWeights& weights, int
 }
 
 std::vector<std::string> candidates(const Linear& linear, int threads) {
+  if (linear.precision != Precision::fp32) return narrow_choices(linear, threads, core::features());
   return list(linear, threads);
 }
 std::vector<std::string> candidates(const Convolution& c, int threads) {
@@ -141,17 +215,18 @@ std::vector<std::string> candidates(const Convolution& c, int threads) {
 LinearPlan::LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weights,
                        const PlanOptions& options)
     : linear_(linear) {
-  PackedWeights& packed = *weights->packed();
-  check("rows", linear.rows, 1, max_elements / std::max(packed.inputs(), packed.outputs()));
-  check_weights(packed, linear.inputs, linear.outputs, 1, 1, linear.bias);
+  check("rows", linear.rows, 1, max_elements / std::max(weights->inputs(), weights->outputs()));
+  check("inputs", linear.inputs, weights->inputs(), weights->inputs());
+  check("outputs", linear.outputs, weights->outputs(), weights->outputs());
+  check_bias(linear.bias, weights->has_bias());
+  check_types(linear, *weights, options.copy);
   const int threads = core::effective_threads(options.threads);
   pick(linear, threads, options, choice_, source_);
-  if (choice_ == "plain")
-    engine_ = plain_linear(linear, packed, threads);
-  else if (generated_code_allowed() && choice_.starts_with("gemm "))
-    engine_ = gemm_linear(linear, packed, choice_, threads);
-  else if (generated_code_allowed())
-    engine_ = onednn_linear(linear, packed, choice_, threads);
+  if (linear.precision != Precision::fp32)
+    engine_ = narrow_linear(linear, *weights->narrow(), options.copy ? *options.copy : Quantiser(), choice_,
+                            threads, options.features ? *options.features : core::features());
+  else
+    engine_ = fp32_linear(linear, *weights->packed(), choice_, threads);
   if (!engine_) fail(Status::invalid_argument, "dense layer: choice '{}' cannot compute this layer", choice_);
   weights_ = std::move(weights);
 }
@@ -166,12 +241,16 @@ std::size_t LinearPlan::scratch_bytes() const {
   return engine_->scratch_bytes();
 }
 
-void LinearPlan::run(const float* src, float* dst, const float* residual, void* scratch,
-                     std::span<const std::byte> next) const {
-  if ((residual != nullptr) != linear_.residual)
-    fail(Status::invalid_argument, "linear layer: residual is {}, but the layer has {}",
-         residual ? "given" : "null", linear_.residual ? "one" : "none");
-  engine_->run(src, dst, residual, scratch, next);
+void LinearPlan::run(const LinearRun& r) const {
+  const auto check_tensor = [](const char* name, bool given, bool wanted) {
+    if (given != wanted)
+      fail(Status::invalid_argument, "linear layer: {} is {}, but the layer has {}", name,
+           given ? "given" : "null", wanted ? "one" : "none");
+  };
+  check_tensor("residual", r.residual != nullptr, linear_.residual);
+  check_tensor("dst", r.dst != nullptr, linear_.result);
+  check_tensor("copy", r.copy != nullptr, linear_.copy != Element::f32);
+  engine_->run(r);
 }
 
 ConvolutionPlan::ConvolutionPlan(const Convolution& c, std::shared_ptr<ConvolutionWeights> weights,
@@ -209,7 +288,7 @@ std::size_t ConvolutionPlan::scratch_bytes() const {
   return engine_->scratch_bytes();
 }
 void ConvolutionPlan::run(const float* src, float* dst, void* scratch) const {
-  engine_->run(src, dst, nullptr, scratch, {});
+  engine_->run({.src = src, .dst = dst, .scratch = scratch});
 }
 
 }  // namespace replk::dense

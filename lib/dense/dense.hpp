@@ -1,5 +1,6 @@
-// Dense layers, channels-last, fp32: linear (pointwise, 1x1) layers by a generated matrix product or by
-// oneDNN, k x k convolutions by oneDNN; plain blocked loops for both where no code can be generated.
+// Dense layers, channels-last: linear (pointwise, 1x1) layers by a generated matrix product or by oneDNN, in
+// fp32 or with narrow operands; k x k convolutions by oneDNN, in fp32; plain loops for all where no code can
+// be generated.
 //
 // Weights are apart from plans, so that sessions and input sizes share them. Plans are immutable: run() may
 // be called from many threads at once, each with scratch of its own.
@@ -12,21 +13,41 @@
 #include <string>
 #include <vector>
 
+#include "core/features.hpp"
 #include "core/types.hpp"
 
 namespace replk::dense {
 
 class PackedWeights;  // the forms in use of one layer's weights (weights.hpp)
+class NarrowWeights;  // the same of narrow ones (narrow_weights.hpp)
 class Engine;         // what computes a plan: an oneDNN primitive or the plain GEMM (engine.hpp)
 
+/// How a tensor becomes u8, by channel c: clamp(round_to_nearest_even(fma(x, scale[c], offset[c])), 0, 255);
+/// a NaN becomes 0 (core/quantise.hpp).
+struct Quantiser {
+  std::vector<float> scale, offset;  // [channels]
+};
+
 /// A linear layer over rows (channels-last pixels): dst[rows][outputs] = src[rows][inputs] *
-/// weights[outputs][inputs]^T, then bias, activation, residual, in this order. Both tensors are contiguous.
+/// weights[outputs][inputs]^T, then bias, activation, residual, in this order. All tensors are contiguous.
+///
+/// Of a narrow precision the operands of the products are narrow, nothing else: src is rounded to bf16 or
+/// quantised (or came so), sums and what follows are fp32. int8, the same bits on every instruction set, with
+/// any number of threads: y[o] = fma(float(sum over c of q[c] * w[o][c]), multiplier[o], bias[o]),
+/// activation, residual. bf16: within 1e-6 * (sum of |products|) of the exact sum of the rounded operands.
+/// GELU is core::narrow_gelu.
 struct Linear {
   std::int64_t rows = 1;
   int inputs = 1, outputs = 1;
   bool bias = true;
   Activation activation = Activation::none;
   bool residual = false;
+  Precision precision = Precision::fp32;
+  /// What run() is given: f32, which the layer narrows itself, or the operand's own type: bf16 for bf16, u8
+  /// for int8 (not for fp32 and bf16x3).
+  Element src = Element::f32;
+  bool result = true;           // writes dst in fp32
+  Element copy = Element::f32;  // f32: none; else it also, or only, writes the result in this type
   bool operator==(const Linear&) const = default;
   double macs() const { return double(rows) * inputs * outputs; }
 };
@@ -51,25 +72,43 @@ struct Convolution {
   }
 };
 
+/// Weights of an int8 layer, as whoever quantised them made them.
+struct Int8Weights {
+  std::span<const std::int8_t> values;      // [outputs][inputs], -127 to 127
+  std::span<const float> multiplier, bias;  // [outputs]; zero points are in the bias
+  const Quantiser* input = nullptr;         // of the layer's input; null where that always comes as u8
+};
+
 /// Weights and bias of one layer, copied once. The first plan packs them in the form its primitive wants and
 /// the plain copy is freed; a plan that wants another form gets it reordered from a packed one, and a form no
 /// plan uses any more is freed (one always stays). So memory stays near one copy where plans want one form:
 /// those of `gemm` do whatever their rows, oneDNN's need not (brgconv_1x1 on AVX-512 wants blocks of 32
 /// outputs for 49 rows and of 64 for 784). Thread-safe.
+/// Narrow weights are kept narrow, in forms that are made of each other without loss.
 class LinearWeights {
  public:
-  /// weights: [outputs][inputs]; bias: [outputs], or empty for none. Throws invalid_argument on wrong sizes.
-  LinearWeights(int inputs, int outputs, std::span<const float> weights, std::span<const float> bias);
+  /// weights: [outputs][inputs]; bias: [outputs], or empty for none. precision: any but int8; narrower ones
+  /// are rounded to nearest even, once. Throws invalid_argument on wrong sizes.
+  LinearWeights(int inputs, int outputs, std::span<const float> weights, std::span<const float> bias,
+                Precision precision = Precision::fp32);
+  /// int8. Throws invalid_argument on wrong sizes, more than 65536 inputs (the sums are 32 bits) and a weight
+  /// of -128.
+  LinearWeights(int inputs, int outputs, const Int8Weights& weights);
   ~LinearWeights();
+  Precision precision() const;
   int inputs() const;
   int outputs() const;
   bool has_bias() const;
   /// Bytes held now, all forms and the bias.
   std::size_t bytes() const;
+  /// fp32; else null.
   const std::shared_ptr<PackedWeights>& packed() const { return packed_; }
+  /// Of a narrow precision; else null.
+  const std::shared_ptr<NarrowWeights>& narrow() const { return narrow_; }
 
  private:
   std::shared_ptr<PackedWeights> packed_;
+  std::shared_ptr<NarrowWeights> narrow_;
 };
 
 /// The same for a convolution.
@@ -95,14 +134,31 @@ std::shared_ptr<LinearWeights> transposed(const ConvolutionWeights& weights, int
 struct PlanOptions {
   int threads = 0;  // 0: all (core::default_threads)
   std::optional<std::string> choice =
-      {};  // force this candidate's text (invalid_argument where it is not legal)
+      {};                           // force this candidate's text (invalid_argument where it is not legal)
+  const Quantiser* copy = nullptr;  // of a u8 copy: [outputs], read once
+  std::optional<Features> features = {};  // instead of core::features(): for tests that emulate some
+};
+
+/// What a run of a linear layer works on. src: [rows][inputs] in the layer's src type. dst and copy:
+/// [rows][outputs], null where the layer has no such result. residual: [rows][outputs] in fp32, null exactly
+/// where the layer has none. residual may equal dst and is then free; elsewhere oneDNN's cost a copy. Nothing
+/// else may overlap. scratch: at least scratch_bytes(), 64-byte aligned, one a caller. next: weights that the
+/// layer behind this one will read, which may be prefetched meanwhile: a product leaves the memory idle.
+struct LinearRun {
+  const void* src = nullptr;
+  float* dst = nullptr;
+  void* copy = nullptr;
+  const float* residual = nullptr;
+  void* scratch = nullptr;
+  std::span<const std::byte> next = {};
 };
 
 /// A linear layer, prepared. Which primitive computes it is picked by the tuner among candidates(), else
 /// analytically.
 class LinearPlan {
  public:
-  /// Throws invalid_argument where sizes are out of range or differ from the weights'.
+  /// Throws invalid_argument where sizes are out of range or differ from the weights', and unsupported where
+  /// the precision needs a feature that is not in use (bf16x3: AMX).
   LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weights, const PlanOptions& options = {});
   ~LinearPlan();
   LinearPlan(LinearPlan&&) noexcept;
@@ -118,12 +174,14 @@ class LinearPlan {
   std::string implementation() const;
 
   std::size_t scratch_bytes() const;
-  /// src: rows x inputs; dst: rows x outputs; residual: rows x outputs, null exactly where the layer has
-  /// none. residual may equal dst and is then free; elsewhere it costs a copy. Nothing else may overlap.
-  /// scratch: at least scratch_bytes(), 64-byte aligned, one a caller. next: weights that the layer behind
-  /// this one will read, which may be called up from memory meanwhile: a product leaves the memory idle.
+  /// Thread-safe, each run with scratch of its own. Throws invalid_argument where a tensor is missing or too
+  /// many.
+  void run(const LinearRun& tensors) const;
+  /// The same of fp32 tensors alone.
   void run(const float* src, float* dst, const float* residual, void* scratch,
-           std::span<const std::byte> next = {}) const;
+           std::span<const std::byte> next = {}) const {
+    run({src, dst, nullptr, residual, scratch, next});
+  }
 
  private:
   Linear linear_;

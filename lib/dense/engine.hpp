@@ -1,8 +1,9 @@
 // What computes a dense layer, once chosen: inside the box only.
 #pragma once
 #include <cstddef>
-#include <span>
 #include <string>
+
+#include "dense/dense.hpp"
 
 namespace replk::dense {
 
@@ -12,10 +13,8 @@ class Engine {
   virtual ~Engine() = default;
   virtual std::string implementation() const = 0;
   virtual std::size_t scratch_bytes() const = 0;
-  /// residual: null, or what is added last; it may equal dst. next: what will be read after this run, to be
-  /// called up from memory meanwhile where that is possible.
-  virtual void run(const float* src, float* dst, const float* residual, void* scratch,
-                   std::span<const std::byte> next) const = 0;
+  /// Of a convolution: src and dst alone.
+  virtual void run(const LinearRun& tensors) const = 0;
 };
 
 }  // namespace replk::dense

@@ -71,12 +71,12 @@ class GemmEngine final : public Engine {
   std::string implementation() const override { return fmt::format("gemm:{}", name(isa_)); }
   std::size_t scratch_bytes() const override { return 0; }
 
-  void run(const float* src, float* dst, const float* residual, void*,
-           std::span<const std::byte> next) const override {
+  void run(const LinearRun& r) const override {
+    const auto* const src = static_cast<const float*>(r.src);
     core::parallel_for(blocks_ * groups_, threads_, [&](std::int64_t task, int) {
-      const std::int64_t tasks = blocks_ * groups_, bytes = std::ssize(next);
+      const std::int64_t tasks = blocks_ * groups_, bytes = std::ssize(r.next);
       const std::int64_t from = bound(bytes, tasks, task);
-      std::span<const std::byte> later = next.subspan(from, bound(bytes, tasks, task + 1) - from);
+      std::span<const std::byte> later = r.next.subspan(from, bound(bytes, tasks, task + 1) - from);
       const std::int64_t block = task / groups_, group = task % groups_;
       const std::int64_t first = bound(tiles_, blocks_, block), end = bound(tiles_, blocks_, block + 1);
       const std::int64_t panel = bound(panels_, groups_, group),
@@ -84,8 +84,8 @@ class GemmEngine final : public Engine {
       for (int part = 0; part < parts_; part++)
         for (std::int64_t p = panel; p < panel_end; p++) {
           const std::int64_t middle = std::clamp(higher_, first, end);
-          tiles(src, dst, residual, part, p, first, middle, true, later);
-          tiles(src, dst, residual, part, p, middle, end, false, later);
+          tiles(src, r.dst, r.residual, part, p, first, middle, true, later);
+          tiles(src, r.dst, r.residual, part, p, middle, end, false, later);
         }
     });
   }

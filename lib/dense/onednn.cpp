@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "core/threads.hpp"
 #include "dense/weights.hpp"
 
@@ -122,20 +123,19 @@ class OnednnEngine final : public Engine {
   std::string implementation() const override { return found_.implementation; }
   std::size_t scratch_bytes() const override { return found_.scratchpad.get_size(); }
 
-  void run(const float* src, float* dst, const float* residual, void* scratch,
-           std::span<const std::byte>) const override {
-    if (residual && residual != dst) {
+  void run(const LinearRun& r) const override {
+    if (r.residual && r.residual != r.dst) {
       constexpr std::int64_t chunk = 1 << 16;
       core::parallel_for((dst_elements_ + chunk - 1) / chunk, threads_, [&](std::int64_t i, int) {
         const std::int64_t begin = i * chunk, end = std::min(dst_elements_, begin + chunk);
-        std::copy(residual + begin, residual + end, dst + begin);
+        std::copy(r.residual + begin, r.residual + end, r.dst + begin);
       });
     }
     const core::TeamSize team(threads_);
     std::unique_ptr<Arguments> a = acquire();
-    a->src.set_data_handle(const_cast<float*>(src));
-    a->dst.set_data_handle(dst);
-    a->scratchpad.set_data_handle(scratch);
+    a->src.set_data_handle(const_cast<void*>(r.src));
+    a->dst.set_data_handle(r.dst);
+    a->scratchpad.set_data_handle(r.scratch);
     const std::array<dnnl_exec_arg_t, 5> arguments{{{DNNL_ARG_SRC, a->src.get()},
                                                     {DNNL_ARG_WEIGHTS, a->weights.get()},
                                                     {DNNL_ARG_DST, a->dst.get()},
@@ -202,6 +202,7 @@ void analytic_first(std::vector<std::string>& texts) {
 
 template <class Layer>
 std::vector<std::string> choices(const Layer& layer, int threads) {
+  if (!onednn_available()) return {};
   const core::TeamSize team(threads);
   Walk list;
   walk(layer, list);
@@ -215,6 +216,7 @@ std::vector<std::string> choices(const Layer& layer, int threads) {
 template <class Layer>
 std::unique_ptr<Engine> make(const Layer& layer, PackedWeights& weights, const std::string& choice,
                              int threads, std::int64_t dst_elements) {
+  if (!onednn_available()) return nullptr;
   const core::TeamSize team(threads);
   Walk pick;
   pick.wanted = choice;
@@ -223,14 +225,24 @@ std::unique_ptr<Engine> make(const Layer& layer, PackedWeights& weights, const s
   return std::make_unique<OnednnEngine>(std::move(*pick.found), weights, dst_elements, team.size());
 }
 
+/// Holds oneDNN to a set of features. Before the first primitive; a refusal is no error: less than the
+/// machine has is for tests.
+void hold_to(Features left) {
+  dnnl_cpu_isa_t isa = dnnl_cpu_isa_sse41;
+  if (left.has(Feature::avx2)) isa = dnnl_cpu_isa_avx2;
+  if (left.has(Feature::avx2 | Feature::avx_vnni)) isa = dnnl_cpu_isa_avx2_vnni;
+  if (left.has(Feature::avx2 | Feature::avx512)) isa = dnnl_cpu_isa_avx512_core;
+  if (left.has(Feature::avx512 | Feature::avx512_vnni)) isa = dnnl_cpu_isa_avx512_core_vnni;
+  if (left.has(Feature::avx512_vnni | Feature::avx512_bf16)) isa = dnnl_cpu_isa_avx512_core_bf16;
+  dnnl_set_max_cpu_isa(isa);
+}
+
 }  // namespace
 
 const dnnl::engine& onednn_engine() {
   static const dnnl::engine engine = [] {
-    // Before the first primitive; a lower instruction set than the machine's is for tests, so a refusal is no
-    // error.
-    if (core::cpu().isa == Isa::avx2 && core::cpu().hardware != Isa::avx2)
-      dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
+    const Features left = core::hardware_features() & core::allowed_features();
+    if (left != core::hardware_features()) hold_to(left);
     return dnnl::engine(dnnl::engine::kind::cpu, 0);
   }();
   return engine;

@@ -2,11 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <oneapi/dnnl/dnnl.hpp>
+#include "dense/onednn_loaded.hpp"
 
 namespace replk::dense {
 
 std::string onednn_version() {
+  if (!onednn_available()) return "none";
   const dnnl_version_t* version = dnnl::version();
   return fmt::format("{}.{}.{}", version->major, version->minor, version->patch);
 }

@@ -4,7 +4,7 @@
 
 namespace replk::dense {
 
-/// Version of the oneDNN that is loaded, such as "3.10.2".
+/// Version of the oneDNN that is opened, such as "3.10.2"; "none" where there is none.
 std::string onednn_version();
 
 }  // namespace replk::dense

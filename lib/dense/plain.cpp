@@ -59,8 +59,8 @@ class PlainEngine final : public Engine {
   std::string implementation() const override { return "plain"; }
   std::size_t scratch_bytes() const override { return 0; }
 
-  void run(const float* src, float* dst, const float* residual, void*,
-           std::span<const std::byte>) const override {
+  void run(const LinearRun& r) const override {
+    const auto* const src = static_cast<const float*>(r.src);
     const std::int64_t pixels = c_.batch * c_.out_height() * c_.out_width();
     // Few pixels with many outputs (a head) are split over outputs too.
     constexpr std::int64_t pixel_block = 64, output_block = 64;
@@ -72,7 +72,7 @@ class PlainEngine final : public Engine {
           const int output_end = int(std::min<std::int64_t>(c_.outputs, output + output_block));
           for (std::int64_t p = first; p < last; p += tile_pixels)
             for (int o = int(output); o < output_end; o += tile_outputs)
-              tile(src, dst, residual, p, int(std::min<std::int64_t>(tile_pixels, last - p)), o,
+              tile(src, r.dst, r.residual, p, int(std::min<std::int64_t>(tile_pixels, last - p)), o,
                    std::min(tile_outputs, output_end - o));
         });
   }

@@ -34,7 +34,7 @@ PackedWeights::PackedWeights(int outputs, int inputs, int kernel_h, int kernel_w
       for (std::size_t i = 0; i < std::size_t(inputs); i++)
         (*form)[(o * taps + t) * inputs + i] = weights[(o * inputs + i) * taps + t];
   kept_ = std::move(form);
-  entries_.push_back({Role::convolution, {}, 0, kept_});
+  entries_.push_back({Role::plain, std::nullopt, 0, kept_});
 }
 
 memory::desc PackedWeights::plain_desc(Role role) const {
@@ -75,7 +75,7 @@ PackedWeights::Form PackedWeights::packed(Role role, const memory::desc& wanted,
 PackedWeights::Form PackedWeights::panels(int width, int threads) {
   std::lock_guard lock(mutex_);
   for (const Entry& e : entries_)
-    if (e.width == width)
+    if (e.role == Role::panels && e.width == width)
       if (Form form = e.data.lock()) return keep(form), form;
   Form source = plain_locked(threads);
   const std::size_t count = (outputs_ + width - 1) / width;
@@ -90,18 +90,18 @@ PackedWeights::Form PackedWeights::panels(int width, int threads) {
           to[std::size_t(i) * width + o - first] = (*source)[std::size_t(o) * inputs_ + i];
   });
   source.reset();
-  enter(Role::panels, {}, width, form);
+  enter(Role::panels, std::nullopt, width, form);
   return form;
 }
 
 PackedWeights::Form PackedWeights::plain_locked(int threads) {
   for (const Entry& e : entries_)
-    if (e.desc.is_zero() && e.width == 0)
+    if (e.role == Role::plain)
       if (Form form = e.data.lock()) return form;
   for (const Entry& e : entries_)
     if (Form source = e.data.lock()) {
       Form form = unpack(e, source, threads);
-      entries_.push_back({Role::convolution, {}, 0, form});
+      entries_.push_back({Role::plain, std::nullopt, 0, form});
       return form;
     }
   core::fail(core::Status::internal, "the weights of a dense layer have no form left");
@@ -109,8 +109,8 @@ PackedWeights::Form PackedWeights::plain_locked(int threads) {
 
 PackedWeights::Form PackedWeights::unpack(const Entry& entry, const Form& data, int threads) const {
   auto form = std::make_shared<Buffer>(std::size_t(outputs_) * kernel_h_ * kernel_w_ * inputs_);
-  if (entry.width == 0) {
-    reorder(entry.desc, *data, plain_desc(entry.role), *form, threads);
+  if (entry.role != Role::panels) {
+    reorder(*entry.desc, *data, plain_desc(entry.role), *form, threads);
     return form;
   }
   const std::size_t width = entry.width;
@@ -120,9 +120,9 @@ PackedWeights::Form PackedWeights::unpack(const Entry& entry, const Form& data, 
   return form;
 }
 
-void PackedWeights::enter(Role role, const memory::desc& desc, int width, const Form& form) {
+void PackedWeights::enter(Role role, std::optional<memory::desc> desc, int width, const Form& form) {
   std::erase_if(entries_, [](const Entry& e) { return e.data.expired(); });
-  entries_.push_back({role, desc, width, form});
+  entries_.push_back({role, std::move(desc), width, form});
   keep(form);
 }
 

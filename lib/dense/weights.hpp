@@ -1,12 +1,13 @@
 // The forms of one layer's weights that its plans use: inside the box only.
 #pragma once
-#include <dnnl.hpp>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "core/memory.hpp"
+#include "dense/onednn_loaded.hpp"
 
 namespace replk::dense {
 
@@ -16,6 +17,7 @@ enum class Role {
   matmul,         // {inputs, outputs}
   inner_product,  // {outputs, inputs}
   panels,         // not oneDNN's: see PackedWeights::panels
+  plain,          // not oneDNN's either: [outputs][kernel_h][kernel_w][inputs]
 };
 
 /// Weights in every form that a living plan holds, at least one. A form is made from whichever form is there,
@@ -46,14 +48,14 @@ class PackedWeights {
  private:
   struct Entry {
     Role role;
-    dnnl::memory::desc desc;  // zero: the plain form, or panels
+    std::optional<dnnl::memory::desc> desc;  // of oneDNN's roles alone: oneDNN need not be there
     int width;                // of panels, otherwise 0
     std::weak_ptr<const core::Buffer<float>> data;
   };
   Form plain_locked(int threads);
   Form unpack(const Entry& entry, const Form& data, int threads) const;
   /// Takes a new form into the entries.
-  void enter(Role role, const dnnl::memory::desc& desc, int width, const Form& form);
+  void enter(Role role, std::optional<dnnl::memory::desc> desc, int width, const Form& form);
   void keep(const Form& form);
 
   int outputs_, inputs_, kernel_h_, kernel_w_;

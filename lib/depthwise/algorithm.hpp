@@ -11,6 +11,7 @@
 #include "depthwise/kernel.hpp"
 #include "depthwise/problem.hpp"
 #include "depthwise/tiling.hpp"
+#include "depthwise/weights.hpp"
 
 namespace replk::depthwise {
 
@@ -20,6 +21,13 @@ struct Tensors {
   const void* src = nullptr;
   void* dst = nullptr;
   const void* residual = nullptr;
+};
+
+/// How a run is done.
+struct Run {
+  std::int64_t batch = 1;     // images, at least 1
+  void* workspace = nullptr;  // 64-byte aligned, of at least workspace_bytes(threads)
+  int threads = 1;            // to use, at least 1
 };
 
 /// Real work of a prepared algorithm, for limits and reports: not the multiply-adds of the naive loop.
@@ -42,19 +50,22 @@ struct ChannelTasks {
   bool operator==(const ChannelTasks&) const = default;
 };
 
-/// One prepared algorithm: packed weights and code. Immutable, so run() may be called from many threads, each
-/// with a workspace of its own.
+/// One prepared algorithm: code, and packed weights. run() changes nothing, so that many threads may call it,
+/// each with a workspace of its own.
 class Executor {
  public:
   virtual ~Executor() = default;
-  /// Bytes of scratch for a run on this many threads; `workspace` below is 64-byte aligned and at least that
-  /// long.
+  /// Packs weights, on at most so many threads; before the first run, and later instead of the old ones,
+  /// while no run is under way. Cannot fail and allocates nothing.
+  virtual void set_weights(const Weights& weights, int threads) = 0;
+  /// Bytes of scratch for a run on this many threads, whatever its batch.
   virtual std::size_t workspace_bytes(int threads) const = 0;
-  /// Allocates nothing. threads >= 1 is the number to use. The bits of dst do not depend on it.
-  virtual void run(const Tensors& tensors, void* workspace, int threads) const = 0;
-  virtual ChannelTasks channel_tasks(int /*threads*/) const { return {}; }
+  /// Allocates nothing. The bits of an image of dst depend neither on the threads nor on the batch.
+  virtual void run(const Tensors& tensors, const Run& run) const = 0;
+  virtual ChannelTasks channel_tasks(std::int64_t /*batch*/, int /*threads*/) const { return {}; }
   /// One of channel_tasks(), in a workspace of its own of workspace_bytes(1).
   virtual void run_task(const Tensors&, void* /*workspace*/, std::int64_t /*index*/) const {}
+  /// Of a run of the problem's own batch.
   virtual std::vector<Phase> phases(int threads) const = 0;
   virtual Work work() const = 0;
   /// Bytes of packed weights and generated code that this plan holds.
@@ -84,10 +95,9 @@ class Algorithm {
   /// problem.
   std::vector<Candidate> candidates(const Problem&, const Kernel& geometry, Isa, int threads,
                                     std::size_t most = 24) const;
-  /// Packs weights, on at most `threads` threads (0: all), and gets code; the slow part. Precondition:
-  /// legal().
-  virtual std::unique_ptr<Executor> prepare(const Problem&, const Kernel&, const Tiling&, Isa,
-                                            int threads) const = 0;
+  /// Gets code and memory: the slow part. It has no weights yet. Precondition: legal().
+  virtual std::unique_ptr<Executor> prepare(const Problem&, const Kernel& geometry, const Tiling&,
+                                            Isa) const = 0;
 
  protected:
   /// All that candidates() picks from, in any order that is always the same.

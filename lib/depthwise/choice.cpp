@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include "core/error.hpp"
@@ -46,15 +48,26 @@ std::string branches_text(const Problem& problem) {
 }
 
 std::string epilogue_text(const Epilogue& e) {
-  static const char* const activations[] = {"none", "relu", "gelu"};
-  return fmt::format("{}{}{}", e.bias ? "bias," : "", activations[static_cast<int>(e.activation)],
-                     e.residual ? ",residual" : "");
+  static const char* const activations[] = {"none", "relu", "gelu", "silu", "hardswish"};
+  return fmt::format("{}{}{}{}", e.bias ? "bias," : "", activations[static_cast<int>(e.activation)],
+                     e.scale ? ",scale" : "", e.residual ? ",residual" : "");
 }
 
 std::string padding_text(const Problem& problem) {
   Problem same = problem;
   set_default_padding(same);
-  return same == problem ? "same" : fmt::format("{}x{}", problem.pad_h, problem.pad_w);
+  const auto text = [](const Padding& p) {
+    return p.before == p.after ? fmt::format("{}", p.before) : fmt::format("{}:{}", p.before, p.after);
+  };
+  return same == problem ? "same" : fmt::format("{}x{}", text(problem.pad_h), text(problem.pad_w));
+}
+
+std::string layout_text(const Problem& p) {
+  const auto text = [](Layout layout) { return layout == Layout::nhwc ? "nhwc" : "nchw"; };
+  std::string all = text(p.layout);
+  if (p.output_layout() != p.layout) all += fmt::format(">{}", text(p.output_layout()));
+  if (p.multiplier != 1) all += fmt::format("x{}", p.multiplier);
+  return all;
 }
 
 tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm, Isa isa, int threads) {
@@ -68,8 +81,8 @@ tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm,
   return {to_string(p),
           {tuner::word("op", "depthwise"),
            tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
-           tuner::word("layout", p.layout == Layout::nhwc ? "nhwc" : "nchw"),
-           tuner::word("type", types[static_cast<int>(p.type)]), tuner::word("branches", branches_text(p)),
+           tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
+           tuner::word("branches", branches_text(p)),
            tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
            tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
            tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
@@ -139,6 +152,34 @@ std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel
   return all;
 }
 
+/// The candidates of questions asked before. To predict them takes most of the time of a plan whose code
+/// exists, and they are the same for the life of a process: another plan of the same problem looks them up.
+class KnownCandidates {
+ public:
+  using List = std::vector<tuner::Candidate>;
+  List get(const std::string& key, const std::function<List()>& compute) {
+    {
+      std::lock_guard lock(mutex_);
+      if (const auto found = known_.find(key); found != known_.end()) return found->second;
+    }
+    List list = compute();
+    std::lock_guard lock(mutex_);
+    if (known_.size() >= most) known_.clear();
+    known_[key] = list;
+    return list;
+  }
+
+ private:
+  static constexpr std::size_t most = 64;  // some 20 KB each
+  std::mutex mutex_;
+  std::map<std::string, List> known_;
+};
+
+KnownCandidates& known_candidates() {
+  static KnownCandidates* const instance = new KnownCandidates;
+  return *instance;
+}
+
 }  // namespace
 
 tuner::Question question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
@@ -148,7 +189,13 @@ tuner::Question question(const Problem& problem, const std::optional<std::string
   const auto geometry = std::make_shared<const Kernel>(merged_geometry(problem));
   tuner::Question q;
   q.key = key_of(problem, algorithm, isa, threads);
-  q.candidates = [=] { return candidates_of(problem, *geometry, algorithm, isa, threads, breadth); };
+  q.candidates = [=] {
+    const auto compute = [&] { return candidates_of(problem, *geometry, algorithm, isa, threads, breadth); };
+    if (breadth == Breadth::all) return compute();
+    return known_candidates().get(
+        fmt::format("{} {} {} {}", to_string(problem), algorithm.value_or("any"), name(isa), threads),
+        compute);
+  };
   q.legal = [=](const std::string& line) {
     return read_choice(line, problem, *geometry, isa, threads).has_value();
   };

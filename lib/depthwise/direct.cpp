@@ -60,9 +60,7 @@ double tile_cycles(const jit::DirectSpec& spec) {
 
 /// Kernel rows outside the map are skipped at run time: the share that meets it.
 double meeting_share(const Problem& p, const Kernel& k) {
-  const std::vector<std::int64_t> rows = meeting_rows(p, k);
-  return static_cast<double>(std::accumulate(rows.begin(), rows.end(), std::int64_t{0})) /
-         (static_cast<double>(p.out_height()) * k.height);
+  return static_cast<double>(vertical(p, k).meeting()) / (static_cast<double>(p.out_height()) * k.height);
 }
 
 /// One channel block over one image, as far as both cost functions see it alike.
@@ -98,7 +96,7 @@ double avx2_cycles(const Problem& p, const Kernel& k, const DirectParameters& t,
   // Pixels a power of two apart share a few sets of the L1 (4 KiB, 8 ways); where those cannot hold a tile's
   // inputs, each tile fetches them from the L2 again.
   const double window_rows = k.height + t.rows - 1.0, window_columns = t.columns + k.width - 1.0;
-  const int step = std::gcd(4 * p.channels, 4096);
+  const int step = static_cast<int>(std::gcd(4 * p.input_strides().pixel, std::int64_t{4096}));
   if (!t.ring && window_rows * window_columns > 0.9 * 8 * 4096 / std::max(step, 64))
     cycles += in_pixels * (window_rows / t.rows) * (window_columns / t.columns) * (step == 4096 ? 4 : 1);
   return cycles + run.row_groups * 250.0 / group;  // of calling the code
@@ -147,6 +145,8 @@ class DirectAlgorithm final : public Algorithm {
               blocks = (problem.channels + vector_floats(isa) - 1) / vector_floats(isa);
     const int registers = vector_registers(isa);
     const double share = meeting_share(problem, geometry);
+    const Activation activation =
+        direct_has(problem.epilogue) ? problem.epilogue.activation : Activation::none;
     for (int rows = 1; rows <= (isa == Isa::avx512 ? 8 : 4); rows++)
       for (int columns = 2; columns <= 28; columns++) {
         const int sums = rows * columns, tiles = (out_width + columns - 1) / columns;
@@ -155,7 +155,7 @@ class DirectAlgorithm final : public Algorithm {
         if (small || sums + rows > registers || (columns > 2 && (out_width + tiles - 1) / tiles < columns))
           continue;
         const DirectParameters tile{rows, columns, true, 1};
-        if (!jit::direct_fits(isa, rows, columns, problem.epilogue.activation) ||
+        if (!jit::direct_fits(isa, rows, columns, activation) ||
             !direct_code_fits(problem, geometry, taps, tile, isa))
           continue;
         for (bool ring : {true, false}) {
@@ -175,7 +175,7 @@ class DirectAlgorithm final : public Algorithm {
   }
 
   std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling& tiling,
-                                    Isa isa, int) const override {
+                                    Isa isa) const override {
     return std::make_unique<DirectExecutor>(problem, kernel, DirectParameters::read(tiling).value(), isa);
   }
 

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "core/threads.hpp"
+#include "depthwise/finish.hpp"
 
 namespace replk::depthwise {
 
@@ -12,18 +13,23 @@ using core::round_up;
 DirectExecutor::DirectExecutor(const Problem& problem, const Kernel& kernel,
                                const DirectParameters& parameters, Isa isa)
     : problem_(problem),
+      kernel_(kernel),
+      taps_(kernel),
       parameters_(parameters),
       layout_(problem, kernel, parameters, isa),
-      input_(RowLayout::of(problem, problem.height, problem.width)),
-      output_(RowLayout::of(problem, layout_.out_height, layout_.out_width)),
-      offset_h_(kernel.offset_h),
+      input_(RowLayout::input(problem)),
+      output_(RowLayout::output(problem)),
+      vertical_(vertical(problem, kernel)),
       useful_(meeting_taps(problem, kernel)) {
-  const DirectTaps taps(kernel);
+  const DirectTaps& taps = taps_;
   compact_row_.assign(kernel.height, -1);
   for (std::size_t row = 0; row < taps.rows.size(); row++)
     compact_row_[taps.rows[row]] = static_cast<int>(row);
   weights_row_bytes_ = static_cast<std::int64_t>(taps.columns.size()) * layout_.lanes * 4;
-  pack_weights(kernel, taps);
+  const std::size_t channels = static_cast<std::size_t>(layout_.blocks) * layout_.lanes;
+  weights_ = core::Buffer<float>(taps.rows.size() * taps.columns.size() * channels);
+  bias_ = core::Buffer<float>(channels);
+  if (problem.epilogue.scale) scale_ = core::Buffer<float>(channels);
   const int rest = layout_.out_height % parameters.rows;
   for (int rows : {parameters.rows, rest}) {
     if (rows == 0) continue;
@@ -38,15 +44,39 @@ DirectExecutor::DirectExecutor(const Problem& problem, const Kernel& kernel,
   scratch_ = make_scratch();
 }
 
-void DirectExecutor::run(const Tensors& tensors, void* workspace, int threads) const {
-  const DirectDeal d = layout_.deal(parameters_, problem_.batch, threads);
+void DirectExecutor::set_weights(const Weights& weights, int threads) {
+  const int lanes = layout_.lanes;
+  const std::int64_t row_floats = static_cast<std::int64_t>(taps_.columns.size()) * lanes;
+  const bool compact = !taps_.every_column(kernel_);
+  const auto body = [&](std::int64_t block, int) {
+    const int channel = static_cast<int>(block) * lanes;
+    float* to = weights_.data() + block * static_cast<std::int64_t>(taps_.rows.size()) * row_floats;
+    constexpr int half = 8;  // of a vector of 16: a line of all lanes would take 64 KiB of stack
+    float line[most_extent * half];
+    for (const int a : taps_.rows) {
+      if (!compact) weights.row(kernel_, a, channel, lanes, to);
+      for (int h = 0; compact && h < lanes; h += half) {
+        weights.row(kernel_, a, channel + h, half, line);
+        for (std::size_t i = 0; i < taps_.columns.size(); i++)
+          std::copy_n(line + taps_.columns[i] * half, half, to + static_cast<std::int64_t>(i) * lanes + h);
+      }
+      to += row_floats;
+    }
+    weights.bias(channel, lanes, bias_.data() + channel);
+    if (scale_.size() > 0) weights.scale(channel, lanes, scale_.data() + channel);
+  };
+  core::parallel_for(layout_.blocks, threads, std::ref(body));
+}
+
+void DirectExecutor::run(const Tensors& tensors, const Run& run) const {
+  const DirectDeal d = layout_.deal(parameters_, run.batch, run.threads);
   const auto body = [&](std::int64_t task, int thread) {
     const int block = static_cast<int>(task / d.bands % d.groups) * d.blocks;
     const Task t{task / d.bands / d.groups, block, std::min(d.blocks, layout_.blocks - block),
                  static_cast<int>(task % d.bands), d.bands};
-    run_task(tensors, t, static_cast<char*>(workspace) + scratch_.bytes * thread);
+    run_task(tensors, t, static_cast<char*>(run.workspace) + scratch_.bytes * thread);
   };
-  core::parallel_for(problem_.batch * d.groups * d.bands, threads, std::ref(body));
+  core::parallel_for(run.batch * d.groups * d.bands, run.threads, std::ref(body));
 }
 
 std::vector<Phase> DirectExecutor::phases(int threads) const {
@@ -56,9 +86,9 @@ std::vector<Phase> DirectExecutor::phases(int threads) const {
 
 Work DirectExecutor::work() const {
   const double size = static_cast<double>(size_of(problem_.type));
-  const double outputs = static_cast<double>(problem_.output_elements());
+  const double outputs = static_cast<double>(problem_.output_values(problem_.batch));
   return {.fma = static_cast<double>(useful_) / problem_.channels * layout_.blocks * layout_.lanes,
-          .bytes_read = size * (static_cast<double>(problem_.input_elements()) +
+          .bytes_read = size * (static_cast<double>(problem_.input_values(problem_.batch)) +
                                 (problem_.epilogue.residual ? outputs : 0)) +
                         4.0 * weights_.size(),
           .bytes_written = size * outputs};
@@ -85,28 +115,12 @@ DirectExecutor::Scratch DirectExecutor::make_scratch() const {
   return s;
 }
 
-void DirectExecutor::pack_weights(const Kernel& kernel, const DirectTaps& taps) {
-  const int lanes = layout_.lanes;
-  weights_ = core::Buffer<float>(taps.rows.size() * taps.columns.size() * layout_.blocks * lanes, true);
-  bias_ = core::Buffer<float>(static_cast<std::size_t>(layout_.blocks) * lanes, true);
-  std::copy(kernel.bias.begin(), kernel.bias.end(), bias_.begin());
-  float* to = weights_.data();
-  for (int block = 0; block < layout_.blocks; block++)
-    for (int a : taps.rows)
-      for (int b : taps.columns) {
-        const int first = block * lanes, count = std::min(lanes, layout_.channels - first);
-        std::copy_n(kernel.at(a, b) + first, count, to);
-        to += lanes;
-      }
-}
-
 void DirectExecutor::run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const {
   const int height = layout_.out_height, rows = parameters_.rows;
   const int row_groups = layout_.row_groups(parameters_);
   const int begin = row_groups * task.band / task.bands * rows;
   const int end = std::min(height, row_groups * (task.band + 1) / task.bands * rows);
-  int packed =
-      std::max(0, begin * problem_.stride_h + offset_h_);  // input rows before it are not needed any more
+  int packed = std::max(0, vertical_.origin(begin));  // input rows before it are not needed any more
   for (int row = begin; row < end; row += rows)
     run_rows(tensors, task, row, end - row >= rows ? whole_ : rest_, std::min(rows, end - row), packed,
              scratch_memory);
@@ -127,8 +141,7 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
   auto* tail_steps = reinterpret_cast<jit::DirectStep*>(memory + at.tail_steps);
   auto* counts = reinterpret_cast<std::int32_t*>(memory + at.counts);
 
-  const int first =
-      row * problem_.stride_h + offset_h_;  // input row that meets kernel row 0 for the first output row
+  const int first = vertical_.origin(row);  // input row that meets kernel row 0 for the first output row
   const int kernel_height = static_cast<int>(compact_row_.size());
   const int reach = kernel_height + (count - 1) * problem_.stride_h;
   const int last = std::min(problem_.height, first + reach);
@@ -137,7 +150,7 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
   for (; (parameters_.ring || tail) && packed < last; packed++)
     pack_row(input_, tensors.src, input_.at(task.image, packed, ring_channel),
              channel + channels - ring_channel, l.lanes, ring + packed % l.ring_rows * l.ring_row,
-             l.ring_block);
+             l.ring_block, ring_channel);
 
   std::fill_n(counts, phases_, 0);
   int step = 0;
@@ -192,10 +205,22 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
     arguments.blocks = 1;
     (*group.tail)(arguments);
   }
-  if (!l.native)
-    for (int r = 0; r < count; r++)
-      unpack_row(output_, dst + r * l.out_row, l.out_block, channels, l.lanes, tensors.dst,
-                 output_.at(task.image, row + r, channel));
+  if (!l.native) write_rows(tensors, task, row, count, memory);
+}
+
+void DirectExecutor::write_rows(const Tensors& tensors, const Task& task, int row, int count,
+                                char* memory) const {
+  const DirectLayout& l = layout_;
+  const int channel = task.block * l.lanes, channels = std::min(task.blocks * l.lanes, l.channels - channel);
+  auto* const out = reinterpret_cast<float*>(memory + scratch_.out);
+  const auto* residual = reinterpret_cast<const float*>(memory + scratch_.residual);
+  for (int b = 0; !l.finished && b < task.blocks; b++)
+    finish(problem_.epilogue.activation, scale_.size() > 0 ? scale_.data() + channel + b * l.lanes : nullptr,
+           problem_.epilogue.residual ? residual + b * l.out_block : nullptr, l.lanes, out + b * l.out_block,
+           count * l.out_row);
+  for (int r = 0; r < count; r++)
+    unpack_row(output_, out + r * l.out_row, l.out_block, channels, l.lanes, tensors.dst,
+               output_.at(task.image, row + r, channel));
 }
 
 }  // namespace replk::depthwise

@@ -20,8 +20,9 @@ class DirectExecutor final : public Executor {
  public:
   DirectExecutor(const Problem& problem, const Kernel& kernel, const DirectParameters& parameters, Isa isa);
 
+  void set_weights(const Weights& weights, int threads) override;
   std::size_t workspace_bytes(int threads) const override { return scratch_.bytes * threads; }
-  void run(const Tensors& tensors, void* workspace, int threads) const override;
+  void run(const Tensors& tensors, const Run& run) const override;
   std::vector<Phase> phases(int threads) const override;
   Work work() const override;
   std::size_t prepared_bytes() const override;
@@ -42,20 +43,23 @@ class DirectExecutor final : public Executor {
   };
 
   Scratch make_scratch() const;
-  void pack_weights(const Kernel& kernel, const DirectTaps& taps);
   void run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const;
   void run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group, int count,
                 int& packed, char* memory) const;
+  /// Takes `count` rows of the task's channels from the packed output to the tensor.
+  void write_rows(const Tensors& tensors, const Task& task, int row, int count, char* memory) const;
 
   Problem problem_;
+  Kernel kernel_;
+  DirectTaps taps_;
   DirectParameters parameters_;
   DirectLayout layout_;
   RowLayout input_, output_;
-  int offset_h_;
+  Axis vertical_;
   std::int64_t useful_;
   std::vector<int> compact_row_;
   std::int64_t weights_row_bytes_ = 0;
-  core::Buffer<float> weights_, bias_;  // [block][row][column][lane], [block][lane]
+  core::Buffer<float> weights_, bias_, scale_;  // [block][row][column][lane], [block][lane]; scale: if any
   int phases_ = 0;
   Scratch scratch_{};
   RowGroup whole_, rest_;

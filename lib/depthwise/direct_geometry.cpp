@@ -1,6 +1,7 @@
 #include "depthwise/direct_geometry.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 namespace replk::depthwise {
@@ -43,7 +44,9 @@ DirectTaps::DirectTaps(const Kernel& k) {
 }
 
 DirectLayout::DirectLayout(const Problem& p, const Kernel& k, const DirectParameters& t, Isa isa)
-    : native(p.layout == Layout::nhwc && p.type == DataType::f32),
+    : native(p.layout == Layout::nhwc && p.output_layout() == Layout::nhwc && p.type == DataType::f32 &&
+             p.multiplier == 1 && direct_has(p.epilogue)),
+      finished(direct_has(p.epilogue)),
       lanes(vector_floats(isa)),
       channels(p.channels),
       blocks((p.channels + lanes - 1) / lanes),
@@ -96,13 +99,15 @@ jit::DirectSpec direct_specification(const Problem& p, const Kernel& k, const Di
   spec.stride_w = p.stride_w;
   for (int b : taps.columns) spec.taps.push_back(k.offset_w + b);
   spec.support = taps.support;
-  const std::int64_t pixel = 4 * std::int64_t{p.channels};
-  spec.x_pixel_bytes = t.ring || tail ? 4 * l.lanes : pixel;
-  spec.dst_pixel_bytes = l.native ? pixel : 4 * l.lanes;
-  spec.dst_row_bytes = spec.dst_pixel_bytes * l.out_width;
+  const Strides out = p.output_strides();
+  spec.x_pixel_bytes = 4 * (t.ring || tail ? l.lanes : p.input_strides().pixel);
+  spec.dst_pixel_bytes = 4 * (l.native ? out.pixel : l.lanes);
+  spec.dst_row_bytes = 4 * (l.native ? out.row : l.out_row);
   spec.channels = tail ? l.tail : l.lanes;
-  spec.activation = p.epilogue.activation;
-  spec.residual = p.epilogue.residual;
+  if (l.finished) {
+    spec.activation = p.epilogue.activation;
+    spec.residual = p.epilogue.residual;
+  }
   if (p.numerics == Numerics::fast) jit::cut_into_blocks(spec);
   return spec;
 }
@@ -116,12 +121,20 @@ bool direct_code_fits(const Problem& p, const Kernel& k, const DirectTaps& taps,
 bool direct_memory_fits(const Problem& p, const Kernel& k, const DirectParameters& t, Isa isa) {
   const DirectLayout l(p, k, t, isa);
   if (!t.ring && !l.native) return false;
-  if (!jit::direct_fits(isa, t.rows, t.columns, p.epilogue.activation) || t.rows > l.out_height) return false;
-  const std::int64_t pixel = 4 * std::int64_t{p.channels};
-  // Displacements in the code have 32 bits, and the longest spans a tile's rows or its inputs.
-  if ((t.rows + 1) * pixel * l.out_width > max_displacement) return false;
-  if ((t.columns * p.stride_w + k.width) * pixel > max_displacement) return false;
-  if ((t.rows * p.stride_h + 1) * std::int64_t{k.width} * 4 * l.lanes > max_displacement) return false;
+  if (!jit::direct_fits(isa, t.rows, t.columns, l.finished ? p.epilogue.activation : Activation::none) ||
+      t.rows > l.out_height)
+    return false;
+  // Displacements in the code have 32 bits, and the longest spans a tile's rows or its inputs. (The tensors'
+  // strides are at most 2^47 elements: the factors' products do not overflow.)
+  const std::int64_t in_pixel = t.ring ? l.lanes : p.input_strides().pixel, vector = 4 * l.lanes;
+  const Strides out = p.output_strides();
+  const auto too_far = [](std::int64_t count, std::int64_t bytes) {
+    return bytes > max_displacement / count;
+  };
+  if (too_far(t.rows + 1, 4 * (l.native ? out.row : l.out_row))) return false;
+  if (too_far(t.columns + 1, 4 * (l.native ? out.pixel : l.lanes))) return false;
+  if (too_far(t.columns * p.stride_w + k.width + std::abs(k.offset_w), 4 * in_pixel)) return false;
+  if (too_far((t.rows * p.stride_h + 1) * std::int64_t{k.width}, vector)) return false;
   return l.ring_bytes(t) + 2 * l.out_bytes(t) <= max_thread_workspace;
 }
 

@@ -23,6 +23,11 @@ struct DirectParameters {
   static std::optional<DirectParameters> read(const Tiling& tiling);
 };
 
+/// Whether generated code has this epilogue; else finish() does what comes behind the bias.
+inline bool direct_has(const Epilogue& e) {
+  return !e.scale && e.activation <= Activation::gelu;
+}
+
 /// The kernel without the rows and columns that hold no tap at all (the holes of a dilated one).
 struct DirectTaps {
   std::vector<int> rows;                   // compact row -> kernel row
@@ -31,6 +36,7 @@ struct DirectTaps {
 
   explicit DirectTaps(const Kernel& kernel);
   bool every_row(const Kernel& kernel) const { return static_cast<int>(rows.size()) == kernel.height; }
+  bool every_column(const Kernel& kernel) const { return static_cast<int>(columns.size()) == kernel.width; }
 };
 
 /// How a run is dealt out: blocks of a group, groups of an image, bands of rows of a group.
@@ -40,7 +46,8 @@ struct DirectDeal {
 
 /// Sizes that follow from a problem and a tiling.
 struct DirectLayout {
-  bool native;  // the code writes the tensor itself: channels-last fp32
+  bool native;    // the code reads and writes the tensors itself: channels-last fp32, an epilogue that it has
+  bool finished;  // the code has the whole epilogue
   int lanes, channels;
   int blocks, tail;  // blocks of lanes, the last of which may have only `tail` channels (0: none)
   int out_height, out_width;

@@ -17,63 +17,109 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
   if (options.threads < 0 || options.threads > 1024)
     core::fail(core::Status::invalid_argument, "threads is {}; allowed: 0 to 1024", options.threads);
   threads_ = options.threads > 0 ? options.threads : core::default_threads();
-  Kernel kernel = merge(problem, weights, bias);  // validates
+  validate(problem);
+  if (problem.epilogue.scale && options.scale.empty())
+    core::fail(core::Status::invalid_argument,
+               "scale is absent; allowed: one value a channel, since {} has one", to_string(problem));
+  scale_.assign(options.scale.begin(), options.scale.end());
+  const Weights checked(problem, weights, bias, scale_);
+  const Kernel kernel = merged_geometry(problem);
   const Isa isa = plan_isa(options);
   Choice choice = choose(problem, kernel, options, isa, threads_);
-  executor_ = choice.algorithm->prepare(problem, kernel, choice.tiling, isa, threads_);
+  executor_ = choice.algorithm->prepare(problem, kernel, choice.tiling, isa);
   tiling_ = choice.spelled(threads_);
   threads_ = choice.threads;
   source_ = std::move(choice.source);
-  if (problem.numerics == Numerics::fast)
-    rescue_ = std::make_unique<const Rescue>(problem, std::move(kernel));
-}
-
-std::size_t Plan::workspace_bytes() const {
-  const std::size_t bytes = executor_->workspace_bytes(threads_);
-  return rescue_ && problem_.epilogue.residual ? core::round_up(bytes, core::alignment) + residual_bytes()
-                                               : bytes;
-}
-
-std::size_t Plan::residual_bytes() const {
-  return static_cast<std::size_t>(problem_.output_elements()) * size_of(problem_.type);
+  workspace_bytes_ = executor_->workspace_bytes(threads_);
+  if (problem.numerics == Numerics::fast) rescue_ = std::make_unique<Rescue>(problem);
+  if (rescue_ && problem.epilogue.residual) {
+    residual_offset_ = core::round_up(workspace_bytes_, core::alignment);
+    Problem one = problem;
+    one.batch = 1;
+    workspace_bytes_ = residual_offset_ + static_cast<std::size_t>(one.output_elements()) * size_of(one.type);
+  }
+  pack(weights, bias);
 }
 
 std::size_t Plan::prepared_bytes() const {
   return executor_->prepared_bytes() + (rescue_ ? rescue_->bytes() : 0);
 }
 
-void Plan::run(const Tensors& tensors, void* workspace) const {
+void Plan::set_weights(std::span<const std::span<const float>> weights, std::span<const float> bias) {
+  pack(weights, bias);
+}
+
+void Plan::pack(std::span<const std::span<const float>> weights, std::span<const float> bias) {
+  const Weights checked(problem_, weights, bias, scale_);
+  const core::OverflowWatch watch;
+  executor_->set_weights(checked, threads_);
+  if (rescue_) rescue_->set_weights(weights, bias, scale_, watch.seen());
+}
+
+void Plan::run(const Tensors& tensors, const PlanRun& options) const {
   if (!tensors.src || !tensors.dst)
     core::fail(core::Status::invalid_argument, "{} is null; allowed: a tensor", tensors.src ? "dst" : "src");
   if (problem_.epilogue.residual && !tensors.residual)
     core::fail(core::Status::invalid_argument, "residual is null; allowed: a tensor, since {} adds one",
                to_string(problem_));
-  const int threads = std::min(core::effective_threads(threads_), threads_);
-  if (!rescue_) return executor_->run(tensors, workspace, threads);
-  const Tensors used = keep_residual(tensors, workspace, threads);
-  const core::OverflowWatch watch;
-  executor_->run(used, workspace, threads);
-  if (watch.seen() || rescue_->always()) rescue_->run(used, threads);
+  const std::int64_t batch = options.batch != 0 ? options.batch : problem_.batch;
+  if (batch != problem_.batch) validate_batch(problem_, batch);
+  void* workspace = options.workspace;
+  if (!workspace) {
+    thread_local core::Buffer<std::byte> kept;
+    if (kept.size() < workspace_bytes_) kept = core::Buffer<std::byte>(workspace_bytes_);
+    workspace = kept.data();
+  }
+  const Run run{batch, workspace, std::min(core::effective_threads(threads_), threads_)};
+  if (rescue_)
+    run_rescued(tensors, run);
+  else
+    executor_->run(tensors, run);
 }
 
-/// Results overwrite a residual that is dst, and a rescue would find it gone: where one may come, it gets a
-/// copy in the workspace.
-Tensors Plan::keep_residual(const Tensors& tensors, void* workspace, int threads) const {
-  Tensors used = tensors;
-  if (!problem_.epilogue.residual || tensors.residual != tensors.dst) return used;
-  if (!rescue_->may_be_needed(tensors.src, threads)) return used;
-  void* const copy = static_cast<std::byte*>(workspace) +
-                     core::round_up(executor_->workspace_bytes(threads_), core::alignment);
-  std::memcpy(copy, tensors.residual, residual_bytes());
-  used.residual = copy;
-  return used;
+/// Results overwrite a residual that is dst, and a rescue would find it gone: an image where one may come
+/// keeps a copy in the workspace, and goes alone.
+void Plan::run_rescued(const Tensors& tensors, const Run& run) const {
+  const bool in_place = problem_.epilogue.residual && tensors.residual == tensors.dst;
+  const auto part = [&](const Tensors& used, std::int64_t images) {
+    const core::OverflowWatch watch;
+    executor_->run(used, {images, run.workspace, run.threads});
+    if (watch.seen() || rescue_->always()) rescue_->run(used, images, run.threads);
+  };
+  bool needed = false;
+  for (std::int64_t i = 0; in_place && !needed && i < run.batch; i++)
+    needed = rescue_->may_be_needed(image(tensors, i).src, run.threads);
+  if (!needed) return part(tensors, run.batch);
+  void* const copy = static_cast<std::byte*>(run.workspace) + residual_offset_;
+  for (std::int64_t i = 0; i < run.batch; i++) {
+    Tensors one = image(tensors, i);
+    keep_residual(one, copy);
+    one.residual = copy;
+    part(one, 1);
+  }
 }
 
-void Plan::run(const Tensors& tensors) const {
-  thread_local core::Buffer<std::byte> workspace;
-  const std::size_t needed = workspace_bytes();
-  if (workspace.size() < needed) workspace = core::Buffer<std::byte>(needed);
-  run(tensors, workspace.data());
+Tensors Plan::image(const Tensors& tensors, std::int64_t index) const {
+  const auto bytes = static_cast<std::int64_t>(size_of(problem_.type));
+  const std::int64_t in = index * problem_.input_strides().image * bytes,
+                     out = index * problem_.output_strides().image * bytes;
+  const auto moved = [](const void* p, std::int64_t by) { return static_cast<const std::byte*>(p) + by; };
+  return {moved(tensors.src, in), static_cast<std::byte*>(tensors.dst) + out,
+          tensors.residual ? moved(tensors.residual, out) : nullptr};
+}
+
+/// Of one image, value by value: what lies between them is not read.
+void Plan::keep_residual(const Tensors& tensors, void* copy) const {
+  const Strides at = problem_.output_strides();
+  const std::size_t bytes = size_of(problem_.type);
+  for (int c = 0; c < problem_.channels; c++)
+    for (int y = 0; y < problem_.out_height(); y++)
+      for (int x = 0; x < problem_.out_width(); x++) {
+        const std::size_t offset =
+            static_cast<std::size_t>(c * at.channel + y * at.row + x * at.pixel) * bytes;
+        std::memcpy(static_cast<std::byte*>(copy) + offset,
+                    static_cast<const std::byte*>(tensors.residual) + offset, bytes);
+      }
 }
 
 }  // namespace replk::depthwise

@@ -7,7 +7,9 @@
 #include "core/fma.hpp"
 #include "core/gelu.hpp"
 #include "core/half.hpp"
+#include "core/swish.hpp"
 #include "core/threads.hpp"
+#include "depthwise/rows.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -15,31 +17,30 @@ namespace {
 using core::Bf16;
 using core::F16;
 
-/// One output row of one image, as the row functions see it. Layout tells what src and dst point to:
-/// channels-last, the image and the row in it; NCHW, one channel's plane and the row in it.
+/// One output row of one image, as the row functions see it. Planes (NCHW input): of one channel.
 template <class T>
 struct Row {
   const Problem& problem;
   const Kernel& kernel;
-  const T* src;
-  T* dst;
-  const T* residual;  // null for none
-  int row;            // of the output
-  int out_width;
-};
+  const Axis &vertical, &horizontal;  // of the kernel
+  const RowLayout &input, &output;
+  const float *weights, *bias, *scale;  // scale null for none
+  const T* src;                         // the image (and the channel)
+  T* dst;                               // the row (and the channel)
+  const T* residual;                    // as dst; null for none
+  int row;                              // of the output
 
-/// The taps [first, end) of an axis that meet the map for one output position.
-struct Span {
-  int first, end;
+  const float* at(int a, int b) const {
+    return weights + (std::int64_t{a} * kernel.width + b) * problem.channels;
+  }
 };
-inline Span meeting(int origin, int taps, int input) {
-  return {std::max(0, -origin), std::min(taps, input - origin)};
-}
 
 template <class Fma>
-[[gnu::always_inline]] inline float finish(float value, Activation activation, Fma fma) {
+[[gnu::always_inline]] inline float activate(float value, Activation activation, Fma fma) {
   if (activation == Activation::relu) return core::relu(value);
   if (activation == Activation::gelu) return core::gelu(value, fma);
+  if (activation == Activation::silu) return core::silu(value, fma);
+  if (activation == Activation::hard_swish) return core::hard_swish(value, fma);
   return value;
 }
 
@@ -76,47 +77,53 @@ class Chains {
   bool cut_ = false;
 };
 
+/// Values that lie `step` elements apart. scale: null, or a factor each, `scale_step` apart.
 template <class T, class Fma>
 [[gnu::always_inline]] inline void store(const float* sums, int count, T* dst, const T* residual,
-                                         Activation activation, Fma fma) {
+                                         std::int64_t step, Activation activation, const float* scale,
+                                         int scale_step, Fma fma) {
   for (int i = 0; i < count; i++) {
-    float value = finish(sums[i], activation, fma);
-    if (residual) value += core::to_float(residual[i]);
-    dst[i] = core::from_float<T>(value);
+    float value = activate(sums[i], activation, fma);
+    if (scale) value *= scale[i * scale_step];
+    if (residual) value += core::to_float(residual[i * step]);
+    dst[i * step] = core::from_float<T>(value);
   }
 }
 
 /// Channels [first, first + count) of one pixel, channels-last.
 template <class T, class Fma>
-[[gnu::always_inline]] inline void pixel(const Row<T>& r, int column, int first, int count, Span rows,
+[[gnu::always_inline]] inline void pixel(const Row<T>& r, int column, int first, int count, Range rows,
                                          Fma fma) {
-  const Problem& p = r.problem;
   const Kernel& k = r.kernel;
-  const std::int64_t channels = p.channels;
-  const int top = r.row * p.stride_h + k.offset_h, left = column * p.stride_w + k.offset_w;
-  const Span columns = meeting(left, k.width, p.width);
-  Chains chains(p.numerics);
+  const int top = r.vertical.origin(r.row), left = r.horizontal.origin(column);
+  const Range columns = r.horizontal.taps_of(column);
+  const int repeat = r.input.repeat;
+  Chains chains(r.problem.numerics);
   float sums[block];
-  for (int i = 0; i < count; i++) sums[i] = k.bias[first + i];
+  for (int i = 0; i < count; i++) sums[i] = r.bias[first + i];
   for (int a = rows.first; a < rows.end; a++)
     for (int b = columns.first; b < columns.end; b++) {
       if (!k.has(a, b)) continue;
-      const T* x = r.src + (std::int64_t{top + a} * p.width + left + b) * channels + first;
-      const float* w = k.at(a, b) + first;
+      const T* x = r.src + r.input.at(0, top + a, first, left + b);
+      const float* w = r.at(a, b) + first;
       chains.tap(sums, count);
-      for (int i = 0; i < count; i++) sums[i] = fma(w[i], core::to_float(x[i]), sums[i]);
+      if (repeat == 1)
+        for (int i = 0; i < count; i++) sums[i] = fma(w[i], core::to_float(x[i]), sums[i]);
+      else
+        for (int i = 0; i < count; i++)
+          sums[i] = fma(w[i], core::to_float(x[(first % repeat + i) / repeat]), sums[i]);
     }
   chains.finish(sums, count);
-  const std::int64_t at = column * channels + first;
-  store(sums, count, r.dst + at, r.residual ? r.residual + at : nullptr, p.epilogue.activation, fma);
+  const std::int64_t at = r.output.at(0, 0, first, column);
+  store(sums, count, r.dst + at, r.residual ? r.residual + at : nullptr, r.output.channel_stride,
+        r.problem.epilogue.activation, r.scale ? r.scale + first : nullptr, 1, fma);
 }
 
 template <class T, class Fma>
 [[gnu::always_inline]] inline void channels_last_row(const Row<T>& r, Fma fma) {
-  const Span rows =
-      meeting(r.row * r.problem.stride_h + r.kernel.offset_h, r.kernel.height, r.problem.height);
+  const Range rows = r.vertical.taps_of(r.row);
   const int whole = r.problem.channels / block * block, rest = r.problem.channels - whole;
-  for (int column = 0; column < r.out_width; column++) {
+  for (int column = 0; column < r.output.width; column++) {
     for (int first = 0; first < whole; first += block) pixel(r, column, first, block, rows, fma);
     if (rest) pixel(r, column, whole, rest, rows, fma);
   }
@@ -125,33 +132,34 @@ template <class T, class Fma>
 /// A row of one channel's plane: columns side by side instead of channels.
 template <class T, class Fma>
 [[gnu::always_inline]] inline void plane_row(const Row<T>& r, int channel, Fma fma) {
-  const Problem& p = r.problem;
+  const int stride = r.problem.stride_w;
   const Kernel& k = r.kernel;
-  const int top = r.row * p.stride_h + k.offset_h;
-  const Span rows = meeting(top, k.height, p.height);
-  for (int first = 0; first < r.out_width; first += block) {
-    const int count = std::min(block, r.out_width - first);
-    Chains chains(p.numerics);
+  const int top = r.vertical.origin(r.row);
+  const Range rows = r.vertical.taps_of(r.row);
+  for (int first = 0; first < r.output.width; first += block) {
+    const int count = std::min(block, r.output.width - first);
+    Chains chains(r.problem.numerics);
     float sums[block];
-    std::fill_n(sums, block, k.bias[channel]);
+    std::fill_n(sums, block, r.bias[channel]);
     for (int a = rows.first; a < rows.end; a++) {
-      const T* x = r.src + std::int64_t{top + a} * p.width;
+      const T* x = r.src + r.input.at(0, top + a, 0);
       for (int b = 0; b < k.width; b++) {
         if (!k.has(a, b)) continue;
-        const int left = first * p.stride_w + k.offset_w + b;  // input column of the first sum
-        const int begin = left >= 0 ? 0 : (-left + p.stride_w - 1) / p.stride_w;
-        const int end = left >= p.width ? 0 : std::min(count, (p.width - 1 - left) / p.stride_w + 1);
-        const float w = k.at(a, b)[channel];
+        const int left = r.horizontal.origin(first) + b;  // input column of the first sum
+        const Range columns = r.horizontal.outputs_of(b);
+        const int begin = std::max(0, columns.first - first), end = std::min(count, columns.end - first);
+        const float w = r.at(a, b)[channel];
         chains.tap(sums, count);
-        if (p.stride_w == 1)
+        if (stride == 1)
           for (int i = begin; i < end; i++) sums[i] = fma(w, core::to_float(x[left + i]), sums[i]);
         else
-          for (int i = begin; i < end; i++)
-            sums[i] = fma(w, core::to_float(x[left + i * p.stride_w]), sums[i]);
+          for (int i = begin; i < end; i++) sums[i] = fma(w, core::to_float(x[left + i * stride]), sums[i]);
       }
     }
     chains.finish(sums, count);
-    store(sums, count, r.dst + first, r.residual ? r.residual + first : nullptr, p.epilogue.activation, fma);
+    const std::int64_t at = r.output.at(0, 0, 0, first);
+    store(sums, count, r.dst + at, r.residual ? r.residual + at : nullptr, r.output.pixel_stride,
+          r.problem.epilogue.activation, r.scale ? r.scale + channel : nullptr, 0, fma);
   }
 }
 
@@ -184,59 +192,90 @@ void row_without_fma(const Row<T>& r, int channel) {
 
 class Portable final : public Executor {
  public:
-  Portable(const Problem& problem, const Kernel& kernel) : problem_(problem), kernel_(kernel) {}
+  Portable(const Problem& problem, const Kernel& kernel)
+      : problem_(problem),
+        kernel_(kernel),
+        vertical_(vertical(problem, kernel)),
+        horizontal_(horizontal(problem, kernel)),
+        input_(RowLayout::input(problem)),
+        output_(RowLayout::output(problem)),
+        weights_(static_cast<std::size_t>(kernel.taps()) * problem.channels),
+        bias_(problem.channels),
+        scale_(problem.epilogue.scale ? problem.channels : 0) {}
+
+  void set_weights(const Weights& weights, int threads) override {
+    const int channels = problem_.channels;
+    const auto body = [&](std::int64_t row, int) {
+      constexpr int lanes = 8;
+      float taps[most_extent * lanes];
+      for (int first = 0; first < channels; first += lanes) {
+        const int count = std::min(lanes, channels - first);
+        weights.row(kernel_, static_cast<int>(row), first, lanes, taps);
+        for (int b = 0; b < kernel_.width; b++)
+          std::copy_n(taps + b * lanes, count, &weights_[(row * kernel_.width + b) * channels + first]);
+      }
+    };
+    core::parallel_for(kernel_.height, threads, std::ref(body));
+    weights.bias(0, channels, bias_.data());
+    if (problem_.epilogue.scale) weights.scale(0, channels, scale_.data());
+  }
 
   std::size_t workspace_bytes(int) const override { return 0; }
-  void run(const Tensors& tensors, void*, int threads) const override {
+  void run(const Tensors& tensors, const Run& run) const override {
     switch (problem_.type) {
       case DataType::f32:
-        return run_as<float>(tensors, threads);
+        return run_as<float>(tensors, run);
       case DataType::bf16:
-        return run_as<Bf16>(tensors, threads);
+        return run_as<Bf16>(tensors, run);
       case DataType::f16:
-        return run_as<F16>(tensors, threads);
+        return run_as<F16>(tensors, run);
     }
   }
-  std::vector<Phase> phases(int) const override { return {{"rows", tasks()}}; }
+  std::vector<Phase> phases(int) const override { return {{"rows", tasks(problem_.batch)}}; }
   Work work() const override {
     const double size = static_cast<double>(size_of(problem_.type));
-    const double inputs = static_cast<double>(problem_.input_elements());
-    const double outputs = static_cast<double>(problem_.output_elements());
-    return {.fma = static_cast<double>(meeting_taps(problem_, kernel_)),
-            .bytes_read =
-                size * (inputs + (problem_.epilogue.residual ? outputs : 0)) + 4.0 * kernel_.weights.size(),
-            .bytes_written = size * outputs};
+    const double inputs = static_cast<double>(problem_.input_values(problem_.batch));
+    const double outputs = static_cast<double>(problem_.output_values(problem_.batch));
+    return {
+        .fma = static_cast<double>(meeting_taps(problem_, kernel_)),
+        .bytes_read = size * (inputs + (problem_.epilogue.residual ? outputs : 0)) + 4.0 * weights_.size(),
+        .bytes_written = size * outputs};
   }
   std::size_t prepared_bytes() const override {
-    return sizeof(float) * (kernel_.weights.size() + kernel_.bias.size()) + kernel_.support.size();
+    return sizeof(float) * (weights_.size() + bias_.size() + scale_.size()) + kernel_.support.size();
   }
 
  private:
   /// Rows of all images, and of all planes in NCHW.
-  std::int64_t tasks() const {
-    return problem_.batch * problem_.out_height() * (problem_.layout == Layout::nchw ? problem_.channels : 1);
+  std::int64_t tasks(std::int64_t batch) const {
+    return batch * problem_.out_height() * (problem_.layout == Layout::nchw ? problem_.channels : 1);
   }
 
   template <class T>
-  void run_as(const Tensors& tensors, int threads) const {
+  void run_as(const Tensors& tensors, const Run& run) const {
     const Problem& p = problem_;
-    const int height = p.out_height(), width = p.out_width();
-    const bool planes = p.layout == Layout::nchw;
-    const std::int64_t pixel = planes ? 1 : p.channels;  // elements
+    const int height = p.out_height(), planes = p.layout == Layout::nchw ? p.channels : 1;
     const auto row = core::cpu().isa >= Isa::avx2 ? row_with_fma<T> : row_without_fma<T>;
     const auto body = [&](std::int64_t task, int) {
-      const std::int64_t image = task / height;  // or plane
-      const std::int64_t out = task * width * pixel;
-      const T* residual = p.epilogue.residual ? static_cast<const T*>(tensors.residual) + out : nullptr;
-      row({p, kernel_, static_cast<const T*>(tensors.src) + image * p.height * p.width * pixel,
-           static_cast<T*>(tensors.dst) + out, residual, static_cast<int>(task % height), width},
-          planes ? static_cast<int>(image % p.channels) : 0);
+      const std::int64_t image = task / height / planes;
+      const int channel = static_cast<int>(task / height % planes), y = static_cast<int>(task % height);
+      const std::int64_t out = output_.at(image, y, channel);
+      row({p, kernel_, vertical_, horizontal_, input_, output_, weights_.data(), bias_.data(),
+           p.epilogue.scale ? scale_.data() : nullptr,
+           static_cast<const T*>(tensors.src) + input_.at(image, 0, channel),
+           static_cast<T*>(tensors.dst) + out,
+           p.epilogue.residual ? static_cast<const T*>(tensors.residual) + out : nullptr, y},
+          channel);
     };
-    core::parallel_for(tasks(), threads, std::ref(body));
+    core::parallel_for(tasks(run.batch), run.threads, std::ref(body));
   }
 
   Problem problem_;
   Kernel kernel_;
+  Axis vertical_, horizontal_;
+  RowLayout input_, output_;
+  std::vector<float> weights_;  // [height][width][channels]
+  std::vector<float> bias_, scale_;
 };
 
 class PortableAlgorithm final : public Algorithm {
@@ -253,8 +292,8 @@ class PortableAlgorithm final : public Algorithm {
     const double rate = core::cpu().isa >= Isa::avx2 ? 3e9 : 2e8;
     return {{Tiling{"portable", {}}, static_cast<double>(meeting_taps(problem, geometry)) / rate / threads}};
   }
-  std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling&, Isa,
-                                    int) const override {
+  std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling&,
+                                    Isa) const override {
     return std::make_unique<Portable>(problem, kernel);
   }
 };

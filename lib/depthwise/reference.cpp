@@ -15,18 +15,12 @@ namespace {
 /// Reads elements of a tensor in any layout and type.
 class Reader {
  public:
-  Reader(const Problem& p, const void* data, int height, int width)
-      : type_(p.type),
-        layout_(p.layout),
-        data_(data),
-        channels_(p.channels),
-        height_(height),
-        width_(width) {}
+  Reader(DataType type, const Strides& strides, const void* data)
+      : type_(type), strides_(strides), data_(data) {}
 
   float operator()(std::int64_t image, int channel, int row, int column) const {
-    const std::int64_t at = layout_ == Layout::nhwc
-                                ? ((image * height_ + row) * width_ + column) * channels_ + channel
-                                : ((image * channels_ + channel) * height_ + row) * width_ + column;
+    const std::int64_t at =
+        image * strides_.image + row * strides_.row + column * strides_.pixel + channel * strides_.channel;
     switch (type_) {
       case DataType::f32:
         return static_cast<const float*>(data_)[at];
@@ -40,9 +34,8 @@ class Reader {
 
  private:
   DataType type_;
-  Layout layout_;
+  Strides strides_;
   const void* data_;
-  std::int64_t channels_, height_, width_;
 };
 
 double activate(double x, Activation activation) {
@@ -53,6 +46,10 @@ double activate(double x, Activation activation) {
       return x < 0 ? 0 : x;
     case Activation::gelu:
       return x == -HUGE_VAL ? 0 : 0.5 * x * std::erfc(-x * std::sqrt(0.5));
+    case Activation::silu:
+      return x == -HUGE_VAL ? 0 : x / (1 + std::exp(-x));
+    case Activation::hard_swish:
+      return x < -3 ? 0 : x > 3 ? x : x * (x / 6 + 0.5);
   }
   return x;
 }
@@ -120,17 +117,18 @@ std::vector<Sample> sampled_outputs(const Problem& p, std::int64_t count, std::u
 
 std::vector<double> reference(const Problem& p, std::span<const std::span<const float>> weights,
                               std::span<const float> bias, const Tensors& tensors,
-                              std::span<const Sample> samples) {
+                              std::span<const Sample> samples, std::span<const float> scale) {
   Problem bounding = p;
   set_default_padding(bounding);
-  const Reader source(p, tensors.src, p.height, p.width);
-  const Reader residual(p, tensors.residual, p.out_height(), p.out_width());
+  const Reader source(p.type, p.input_strides(), tensors.src);
+  const Reader residual(p.type, p.output_strides(), tensors.residual);
   std::vector<std::pair<int, int>> corners;  // of each branch, from the sample's place times the stride
   for (const Branch& b : p.branches) {
     Problem alone = p;
     alone.branches = {b};
     set_default_padding(alone);
-    corners.emplace_back(bounding.pad_h - alone.pad_h - p.pad_h, bounding.pad_w - alone.pad_w - p.pad_w);
+    corners.emplace_back(bounding.pad_h.before - alone.pad_h.before - p.pad_h.before,
+                         bounding.pad_w.before - alone.pad_w.before - p.pad_w.before);
   }
   std::vector<double> results;
   results.reserve(samples.size());
@@ -146,11 +144,13 @@ std::vector<double> reference(const Problem& p, std::span<const std::span<const 
         for (int x = 0; x < b.kernel_w; x++) {
           const int column = left + x * b.dilation_w;
           if (column < 0 || column >= p.width) continue;
-          sum += static_cast<double>(w[y * b.kernel_w + x]) * source(s.image, s.channel, row, column);
+          sum += static_cast<double>(w[y * b.kernel_w + x]) *
+                 source(s.image, s.channel / p.multiplier, row, column);
         }
       }
     }
     sum = activate(sum, p.epilogue.activation);
+    if (p.epilogue.scale && !scale.empty()) sum *= scale[s.channel];
     if (p.epilogue.residual) sum += residual(s.image, s.channel, s.row, s.column);
     results.push_back(sum);
   }
@@ -159,10 +159,10 @@ std::vector<double> reference(const Problem& p, std::span<const std::span<const 
 
 Accuracy compare(const Problem& p, std::span<const std::span<const float>> weights,
                  std::span<const float> bias, const Tensors& tensors, std::span<const Sample> samples,
-                 std::span<const double> expected) {
+                 std::span<const double> expected, std::span<const float> factors) {
   using Plane = std::pair<std::int64_t, int>;
-  const Reader source(p, tensors.src, p.height, p.width);
-  const Reader result(p, tensors.dst, p.out_height(), p.out_width());
+  const Reader source(p.type, p.input_strides(), tensors.src);
+  const Reader result(p.type, p.output_strides(), tensors.dst);
   struct Scale {
     double largest = 0, largest_sum = 0, norms = 0;
   };
@@ -170,7 +170,7 @@ Accuracy compare(const Problem& p, std::span<const std::span<const float>> weigh
   // ReLU may drop all but a trifle of a channel, a bias or residual may cancel most of it, and GELU turns
   // what a bias has made large and negative into next to nothing: the sums count, without and with the bias.
   Problem bare = p;
-  bare.epilogue = {.bias = false, .activation = Activation::none, .residual = false};
+  bare.epilogue = {.bias = false};
   const std::vector<double> sums = bare.epilogue == p.epilogue
                                        ? std::vector<double>(expected.begin(), expected.end())
                                        : reference(bare, weights, {}, tensors, samples);
@@ -192,7 +192,8 @@ Accuracy compare(const Problem& p, std::span<const std::span<const float>> weigh
         w2 += std::pow(weights[i][static_cast<std::size_t>(plane.second) * taps + t], 2);
     }
     for (int y = 0; y < p.height; y++)
-      for (int x = 0; x < p.width; x++) x2 += std::pow(source(plane.first, plane.second, y, x), 2);
+      for (int x = 0; x < p.width; x++)
+        x2 += std::pow(source(plane.first, plane.second / p.multiplier, y, x), 2);
     scale.norms = std::sqrt(w2) * std::sqrt(x2);
   }
   Accuracy accuracy;
@@ -204,8 +205,9 @@ Accuracy compare(const Problem& p, std::span<const std::span<const float>> weigh
     double error = std::fabs(got - wanted);
     if (!std::isfinite(error)) error = std::numeric_limits<double>::infinity();
     const double norms = std::isfinite(scale.norms) ? scale.norms : 0;
+    const double factor = p.epilogue.scale && !factors.empty() ? std::fabs(factors[s.channel]) : 1;
     const double allowed =
-        std::max({1e-6 * scale.largest, 1e-6 * scale.largest_sum, std::ldexp(norms, -24)}) +
+        std::max({1e-6 * scale.largest, 1e-6 * factor * scale.largest_sum, factor * std::ldexp(norms, -24)}) +
         half_ulp(wanted, p.type);
     accuracy.max_relative_error = std::max(accuracy.max_relative_error, error / scale.largest);
     accuracy.max_of_allowed = std::max(accuracy.max_of_allowed, error / allowed);

@@ -22,11 +22,11 @@ std::vector<Sample> all_outputs(const Problem& problem);
 /// border and places inside.
 std::vector<Sample> sampled_outputs(const Problem& problem, std::int64_t count, std::uint64_t seed);
 
-/// The results at the samples, epilogue included, before rounding to the problem's type. weights and bias as
-/// for merge(); the tensors' dst is not used.
+/// The results at the samples, epilogue included, before rounding to the problem's type. weights, bias and
+/// scale as for Weights; the tensors' dst is not used.
 std::vector<double> reference(const Problem& problem, std::span<const std::span<const float>> weights,
                               std::span<const float> bias, const Tensors& tensors,
-                              std::span<const Sample> samples);
+                              std::span<const Sample> samples, std::span<const float> scale = {});
 
 struct Accuracy {
   /// Largest error over the largest reference output of its image's channel (among the samples); infinite
@@ -34,11 +34,12 @@ struct Accuracy {
   double max_relative_error = 0;
   /// Largest error over what class fast allows: 1e-6 of the channel's largest value, before the epilogue,
   /// with the bias or behind it all, or 2^-24 * |w| * |x| of the channel, whichever is larger, plus half a
-  /// unit in the last place of the storage type. At most 1 is within the bound.
+  /// unit in the last place of the storage type; times the channel's scale where there is one. At most 1 is
+  /// within the bound.
   double max_of_allowed = 0;
 };
 Accuracy compare(const Problem& problem, std::span<const std::span<const float>> weights,
                  std::span<const float> bias, const Tensors& tensors, std::span<const Sample> samples,
-                 std::span<const double> expected);
+                 std::span<const double> expected, std::span<const float> scale = {});
 
 }  // namespace replk::depthwise

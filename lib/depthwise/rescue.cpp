@@ -5,7 +5,6 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 
 #include "core/half.hpp"
 #include "core/memory.hpp"
@@ -17,17 +16,7 @@ namespace {
 /// How far a value within an algorithm may exceed the largest input times the sum of |w|, or either alone: a
 /// transform adds up 320 x 160 values, Gauss's and three of Karatsuba's products double both factors four
 /// times, and the way back adds up as many again as the weights have been divided by.
-constexpr float growth = 0x1p24f, largest = 0x1p128 / growth;
-
-/// Elements of a tensor between neighbours.
-struct Strides {
-  std::int64_t image, row, pixel, channel;
-  Strides(const Problem& p, std::int64_t height, std::int64_t width)
-      : image(height * width * p.channels),
-        row(p.layout == Layout::nhwc ? width * p.channels : width),
-        pixel(p.layout == Layout::nhwc ? p.channels : 1),
-        channel(p.layout == Layout::nhwc ? 1 : height * width) {}
-};
+constexpr double growth = 0x1p24, largest = 0x1p128 / growth;
 
 double activate(double x, Activation activation) {
   switch (activation) {
@@ -37,6 +26,10 @@ double activate(double x, Activation activation) {
       return std::max(x, 0.0);
     case Activation::gelu:
       return 0.5 * x * std::erfc(-x * std::sqrt(0.5));
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::hard_swish:
+      return x * std::clamp(x / 6 + 0.5, 0.0, 1.0);
   }
   return x;
 }
@@ -55,104 +48,140 @@ void with_type(DataType type, const Function& function) {
 
 }  // namespace
 
-Rescue::Rescue(const Problem& problem, Kernel kernel) : problem_(problem), kernel_(std::move(kernel)) {
-  core::keep_pages_small(kernel_.weights.data(), kernel_.weights.size() * sizeof(float));
-  std::vector<double> norms(problem.channels, 0.0);
-  for (std::size_t i = 0; i < kernel_.weights.size(); i++)
-    norms[i % norms.size()] += std::fabs(double{kernel_.weights[i]});
-  for (int c = 0; c < problem.channels; c++) {
-    const double bias = std::fabs(double{kernel_.bias[c]});
-    if (!std::isfinite(norms[c] + bias)) {
-      limits_.push_back(std::numeric_limits<float>::infinity());
-    } else if (norms[c] > largest || bias > largest) {
-      limits_.push_back(0);
-      always_ = always_ || norms[c] > largest;
-    } else {
-      limits_.push_back(static_cast<float>(largest / std::max(norms[c], 1.0)));
-    }
-  }
+Rescue::Rescue(const Problem& problem) : problem_(problem) {
+  std::size_t count = 0;
+  for (const Branch& branch : problem.branches)
+    count += static_cast<std::size_t>(problem.channels) * static_cast<std::size_t>(branch.taps());
+  weights_.resize(count);
+  core::keep_pages_small(weights_.data(), weights_.size() * sizeof(float));
+  bias_.resize(static_cast<std::size_t>(problem.channels));
+  scale_.resize(problem.epilogue.scale ? static_cast<std::size_t>(problem.channels) : 0);
 }
 
-/// A bit for each of the channels that has a number from its limit on, and no NaN or infinity.
+void Rescue::set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
+                         std::span<const float> scale, bool packing_overflowed) {
+  float* to = weights_.data();
+  std::int32_t most = 0;  // of the bits without the sign, which are ordered as the numbers are
+  for (const std::span<const float> branch : branches)
+    for (const float weight : branch) {
+      most = std::max(most, std::bit_cast<std::int32_t>(weight) & INT32_MAX);
+      *to++ = weight;
+    }
+  std::fill(bias_.begin(), bias_.end(), 0.0f);
+  if (problem_.epilogue.bias) std::copy(bias.begin(), bias.end(), bias_.begin());
+  std::copy_n(scale.begin(), scale_.size(), scale_.begin());
+  always_ = packing_overflowed;
+  const double norm = std::bit_cast<float>(most) * static_cast<double>(weights_.size()) / problem_.channels;
+  double bias_norm = 0;
+  for (const float each : bias_) bias_norm = std::max(bias_norm, std::fabs(double{each}));
+  // Whatever is not finite or beyond the limits is looked into channel by channel.
+  limit_ = norm <= largest && bias_norm <= largest ? static_cast<float>(largest / std::max(norm, 1.0)) : 0.0f;
+}
+
+double Rescue::sum_of_weights(int channel) const {
+  double sum = 0;
+  const float* branch = weights_.data();
+  for (const Branch& b : problem_.branches) {
+    const float* w = branch + std::int64_t{channel} * b.taps();
+    for (int t = 0; t < b.taps(); t++) sum += std::fabs(double{w[t]});
+    branch += std::int64_t{problem_.channels} * b.taps();
+  }
+  return sum;
+}
+
+/// Whether an output channel may overflow on the way, and its inputs, weights and bias are all finite.
 template <class T>
-unsigned Rescue::large_channels(const T* src, std::int64_t image, int first, int count) const {
-  const Strides at(problem_, problem_.height, problem_.width);
-  float most[lanes] = {}, invalid[lanes] = {};  // the second stays 0 but for a NaN or an infinity
+bool Rescue::large(const T* image, int channel) const {
+  const Strides at = problem_.input_strides();
+  const T* src = image + channel / problem_.multiplier * at.channel;
+  float most = 0, invalid = 0;  // the second stays 0 but for a NaN or an infinity
   for (int y = 0; y < problem_.height; y++)
     for (int x = 0; x < problem_.width; x++) {
-      const T* pixel = src + image * at.image + y * at.row + x * at.pixel + first * at.channel;
-      for (int c = 0; c < count; c++) {
-        const float value = std::fabs(core::to_float(pixel[c * at.channel]));
-        most[c] = value > most[c] ? value : most[c];
-        invalid[c] += value * 0.0f;
-      }
+      const float value = std::fabs(core::to_float(src[y * at.row + x * at.pixel]));
+      most = value > most ? value : most;
+      invalid += value * 0.0f;
     }
-  unsigned chosen = 0;
-  for (int c = 0; c < count; c++) chosen |= unsigned{invalid[c] == 0 && most[c] >= limits_[first + c]} << c;
-  return chosen;
+  if (invalid != 0) return false;
+  const double norm = sum_of_weights(channel),
+               bias = std::fabs(double{bias_[static_cast<std::size_t>(channel)]});
+  if (!std::isfinite(norm + bias)) return false;
+  return norm > largest || bias > largest || most >= largest / std::max(norm, 1.0);
+}
+
+/// Whether any of `count` numbers `step` apart is at least this large; NaNs count as large.
+template <class T>
+bool Rescue::any_from(const T* row, std::int64_t step, int count, float limit) const {
+  // The bits of floats without their signs are ordered as the floats are.
+  const std::int32_t least = std::bit_cast<std::int32_t>(limit);
+  int large = 0;
+  for (int i = 0; i < count; i++)
+    large |= (std::bit_cast<std::int32_t>(core::to_float(row[i * step])) & INT32_MAX) >= least;
+  return large != 0;
 }
 
 bool Rescue::may_be_needed(const void* src, int threads) const {
-  constexpr std::int64_t share = 1 << 16;  // elements a task
-  const std::int64_t elements = problem_.input_elements();
-  const auto least = std::bit_cast<std::int32_t>(*std::min_element(limits_.begin(), limits_.end()));
   std::atomic<bool> found{false};
   with_type(problem_.type, [&](auto type) {
     using T = decltype(type);
+    const Strides at = problem_.input_strides();
+    const int channels = problem_.input_channels();
+    const bool planes = problem_.layout == Layout::nchw;
     const auto body = [&](std::int64_t task, int) {
-      const T* x = static_cast<const T*>(src) + task * share;
-      const std::int64_t count = std::min(share, elements - task * share);
-      int large = 0;  // the bits of floats without their signs are ordered as the floats are
-      for (std::int64_t i = 0; i < count; i++)
-        large |= (std::bit_cast<std::int32_t>(core::to_float(x[i])) & INT32_MAX) >= least;
-      if (large) found = true;
+      const T* row =
+          static_cast<const T*>(src) + task % problem_.height * at.row + task / problem_.height * at.channel;
+      if (planes) {
+        if (any_from(row, 1, problem_.width, limit_)) found = true;
+        return;
+      }
+      for (int x = 0; x < problem_.width; x++)
+        if (any_from(row + x * at.pixel, 1, channels, limit_)) found = true;
     };
-    core::parallel_for((elements + share - 1) / share, threads, std::ref(body));
+    core::parallel_for(std::int64_t{problem_.height} * (planes ? channels : 1), threads, std::ref(body));
   });
   return found;
 }
 
 template <class T>
-void Rescue::output(const Tensors& tensors, std::int64_t image, int first, int count, unsigned chosen,
-                    int row, int column) const {
+void Rescue::compute(const Tensors& tensors, std::int64_t image, int channel) const {
   const Problem& p = problem_;
-  const Strides in(p, p.height, p.width), out(p, p.out_height(), p.out_width());
-  const int top = row * p.stride_h + kernel_.offset_h, left = column * p.stride_w + kernel_.offset_w;
-  const T* src = static_cast<const T*>(tensors.src) + image * in.image + first * in.channel;
-  double sums[lanes];
-  for (int c = 0; c < count; c++) sums[c] = kernel_.bias[first + c];
-  for (int a = std::max(0, -top); a < std::min(kernel_.height, p.height - top); a++)
-    for (int b = std::max(0, -left); b < std::min(kernel_.width, p.width - left); b++) {
-      if (!kernel_.has(a, b)) continue;
-      const T* x = src + (top + a) * in.row + (left + b) * in.pixel;
-      const float* w = kernel_.at(a, b) + first;
-      for (int c = 0; c < count; c++) sums[c] += double{w[c]} * core::to_float(x[c * in.channel]);
+  const Strides in = p.input_strides(), out = p.output_strides();
+  const auto c = static_cast<std::size_t>(channel);
+  const T* src = static_cast<const T*>(tensors.src) + image * in.image + channel / p.multiplier * in.channel;
+  for (int row = 0; row < p.out_height(); row++)
+    for (int column = 0; column < p.out_width(); column++) {
+      double sum = bias_[c];
+      const float* branch = weights_.data();
+      for (const Branch& b : p.branches) {
+        const Axis vertical = p.vertical(b), horizontal = p.horizontal(b);
+        const Range rows = vertical.taps_of(row), columns = horizontal.taps_of(column);
+        const float* w = branch + std::int64_t{channel} * b.taps();
+        for (int i = rows.first; i < rows.end; i++)
+          for (int j = columns.first; j < columns.end; j++) {
+            const int y = vertical.origin(row) + i * b.dilation_h,
+                      x = horizontal.origin(column) + j * b.dilation_w;
+            sum += double{w[i * b.kernel_w + j]} * core::to_float(src[y * in.row + x * in.pixel]);
+          }
+        branch += std::int64_t{p.channels} * b.taps();
+      }
+      double value = activate(sum, p.epilogue.activation);
+      if (p.epilogue.scale) value *= scale_[c];
+      const std::int64_t at = image * out.image + row * out.row + column * out.pixel + channel * out.channel;
+      if (p.epilogue.residual) value += core::to_float(static_cast<const T*>(tensors.residual)[at]);
+      static_cast<T*>(tensors.dst)[at] = core::from_float<T>(static_cast<float>(value));
     }
-  for (int c = 0; c < count; c++) {
-    if (!(chosen >> c & 1)) continue;
-    const std::int64_t at =
-        image * out.image + row * out.row + column * out.pixel + (first + c) * out.channel;
-    double value = activate(sums[c], p.epilogue.activation);
-    if (p.epilogue.residual) value += core::to_float(static_cast<const T*>(tensors.residual)[at]);
-    static_cast<T*>(tensors.dst)[at] = core::from_float<T>(static_cast<float>(value));
-  }
 }
 
-template <class T>
-void Rescue::run_task(const Tensors& tensors, std::int64_t task) const {
-  const std::int64_t image = task / blocks();
-  const int first = static_cast<int>(task % blocks()) * lanes,
-            count = std::min(lanes, problem_.channels - first);
-  const unsigned chosen = large_channels(static_cast<const T*>(tensors.src), image, first, count);
-  if (chosen == 0) return;
-  for (int y = 0; y < problem_.out_height(); y++)
-    for (int x = 0; x < problem_.out_width(); x++) output<T>(tensors, image, first, count, chosen, y, x);
-}
-
-void Rescue::run(const Tensors& tensors, int threads) const {
+void Rescue::run(const Tensors& tensors, std::int64_t batch, int threads) const {
   with_type(problem_.type, [&](auto type) {
-    const auto body = [&](std::int64_t task, int) { run_task<decltype(type)>(tensors, task); };
-    core::parallel_for(problem_.batch * blocks(), threads, std::ref(body));
+    using T = decltype(type);
+    const std::int64_t images = problem_.input_strides().image;
+    const auto body = [&](std::int64_t task, int) {
+      const std::int64_t image = task / problem_.channels;
+      const int channel = static_cast<int>(task % problem_.channels);
+      if (large(static_cast<const T*>(tensors.src) + image * images, channel))
+        compute<T>(tensors, image, channel);
+    };
+    core::parallel_for(batch * problem_.channels, threads, std::ref(body));
   });
 }
 

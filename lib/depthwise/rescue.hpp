@@ -2,42 +2,44 @@
 // does not: such channels are computed anew.
 #pragma once
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "depthwise/algorithm.hpp"
 
 namespace replk::depthwise {
 
-/// Immutable and thread-safe.
+/// Thread-safe but for set_weights.
 class Rescue {
  public:
-  Rescue(const Problem& problem, Kernel kernel);
+  explicit Rescue(const Problem& problem);
 
-  /// Whether a channel's weights are so large that what algorithms derive from them may be infinite: then no
-  /// run says that it has overflowed, and each must be taken for one.
+  /// Copies them; allocates nothing. packing_overflowed: whether what an algorithm derives from them
+  /// overflowed: then no run says that it has, and each must be taken for one.
+  void set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
+                   std::span<const float> scale, bool packing_overflowed);
   bool always() const { return always_; }
-  /// Whether src has a number so large that sums of some channel may overflow. Reads all of it.
+  /// Whether an image (its first value is src) has a number so large that sums of some channel may overflow.
+  /// Reads all of it, along memory.
   bool may_be_needed(const void* src, int threads) const;
-  /// Computes these channels from the definition in double and writes them; the others stay. A channel that
-  /// holds a NaN or an infinity stays too. residual must not be dst. Allocates nothing.
-  void run(const Tensors& tensors, int threads) const;
-  std::size_t bytes() const { return sizeof(float) * (kernel_.weights.size() + limits_.size()); }
+  /// Computes these channels of each image from the definition in double and writes them; the others stay. A
+  /// channel that holds a NaN or an infinity stays too. residual must not be dst. Allocates nothing.
+  void run(const Tensors& tensors, std::int64_t batch, int threads) const;
+  std::size_t bytes() const { return sizeof(float) * (weights_.size() + bias_.size() + scale_.size()); }
 
  private:
-  static constexpr int lanes = 8;  // channels a task
-
   template <class T>
-  unsigned large_channels(const T* src, std::int64_t image, int first, int count) const;
+  bool large(const T* image, int channel) const;
   template <class T>
-  void run_task(const Tensors& tensors, std::int64_t task) const;
+  void compute(const Tensors& tensors, std::int64_t image, int channel) const;
+  double sum_of_weights(int channel) const;
   template <class T>
-  void output(const Tensors& tensors, std::int64_t image, int first, int count, unsigned chosen, int row,
-              int column) const;
-  int blocks() const { return (problem_.channels + lanes - 1) / lanes; }
+  bool any_from(const T* row, std::int64_t step, int count, float limit) const;
 
   Problem problem_;
-  Kernel kernel_;
-  std::vector<float> limits_;  // [channels]: inputs from here on may overflow; infinity: never to be rescued
+  std::vector<float> weights_;  // branch after branch: [channels][kernel_h][kernel_w]
+  std::vector<float> bias_, scale_;
+  float limit_ = 0;  // numbers below it overflow in no channel
   bool always_ = false;
 };
 

@@ -185,7 +185,8 @@ double predicted_seconds(const RowSpectralGeometry& g, int threads) {
       line * (static_cast<double>(p.height) * p.width + static_cast<double>(p.out_height()) * p.out_width());
   const double bytes = 64 * lines * blocks + 4.0 * g.all_blocks() * g.weights_floats();
   const double beyond = std::min(1.0, bytes / (l2 * threads));
-  const std::int64_t step = 4 * std::int64_t{p.channels} * (g.parameters.along_h ? p.width : 1);
+  const Strides tensor = p.input_strides();
+  const std::int64_t step = 4 * (g.parameters.along_h ? tensor.row : tensor.pixel);
   double each = m.line + (std::gcd(step, 4096) >= 512 ? m.colliding : 0);
   if (g.buffered())
     each += m.packed;
@@ -223,9 +224,9 @@ class RowSpectral final : public Algorithm {
   }
 
   std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling& tiling,
-                                    Isa isa, int threads) const override {
+                                    Isa isa) const override {
     return std::make_unique<RowSpectralExecutor>(
-        RowSpectralGeometry(problem, kernel, *RowSpectralParameters::parse(tiling), isa), kernel, threads);
+        RowSpectralGeometry(problem, kernel, *RowSpectralParameters::parse(tiling), isa), kernel);
   }
 
  private:
@@ -246,7 +247,7 @@ class RowSpectral final : public Algorithm {
     RowSpectralParameters p;
     p.along_h = along_h;
     const RowSpectralGeometry whole(problem, geometry, p, isa);
-    for (const int along : segment_sizes(whole.along.outputs, whole.along.taps)) {
+    for (const int along : segment_sizes(whole.along.output, whole.along.taps)) {
       p.segment_along = along;
       const RowSpectralGeometry cut_along(problem, geometry, p, isa);
       for (const int n : good_lengths(cut_along.along_segments.least_length()))
@@ -286,7 +287,7 @@ class RowSpectral final : public Algorithm {
   static void add_columns(std::vector<Candidate>& found, const Problem& problem, const Kernel& geometry,
                           Isa isa, int threads, RowSpectralParameters p) {
     const RowSpectralGeometry base(problem, geometry, p, isa);
-    for (const int across : segment_sizes(base.across.outputs, base.across.taps))
+    for (const int across : segment_sizes(base.across.output, base.across.taps))
       for (const int levels : {0, 1, 2, 3}) {
         if (levels > 0 && (base.across.stride != 1 || base.across_taps.size() < 7)) continue;
         for (const bool gauss : {true, false}) {
@@ -296,7 +297,7 @@ class RowSpectral final : public Algorithm {
             p.karatsuba = levels;
             p.gauss = gauss;
             p.blocks = blocks;
-            for (const int rows : tile_rows(across > 0 ? across : base.across.outputs, levels, isa)) {
+            for (const int rows : tile_rows(across > 0 ? across : base.across.output, levels, isa)) {
               p.rows = rows;
               add_candidate(found, problem, geometry, isa, threads, p);
             }
@@ -318,7 +319,7 @@ class RowSpectral final : public Algorithm {
                              Isa isa, int threads, RowSpectralParameters p) {
     const RowSpectralGeometry base(problem, geometry, p, isa);
     if (base.across_taps.size() < 7) return;
-    for (const int across : segment_sizes(base.across.outputs, base.across.taps)) {
+    for (const int across : segment_sizes(base.across.output, base.across.taps)) {
       p.segment_across = across;
       const RowSpectralGeometry cut_across(problem, geometry, p, isa);
       for (const int n : good_lengths(cut_across.across_segments.least_length())) {

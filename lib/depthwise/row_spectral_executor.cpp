@@ -5,7 +5,7 @@
 
 #include "core/memory.hpp"
 #include "core/threads.hpp"
-#include "depthwise/gelu.hpp"
+#include "depthwise/finish.hpp"
 #include "depthwise/rows.hpp"
 
 namespace replk::depthwise {
@@ -18,6 +18,12 @@ int shares(int count, int each) {
   return (count + each - 1) / each;
 }
 
+/// Of the planes. Where several segments share weights, none is negated.
+std::vector<int> signs_of(const RowSpectralGeometry& g) {
+  return g.along_segments.size() == 1 ? jit::row_signs(g.forward(g.along_segments[0], false))
+                                      : std::vector<int>(g.parameters.transform.planes(), 1);
+}
+
 }  // namespace
 
 template <class Function>
@@ -27,14 +33,16 @@ Function RowSpectralExecutor::code(const std::string& spec,
   return code_.back()->entry<Function>();
 }
 
-RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel,
-                                         int threads)
-    : geometry_(geometry), window_in_(geometry.window(false)), window_out_(geometry.window(true)) {
+RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel)
+    : geometry_(geometry),
+      window_in_(geometry.window(false)),
+      window_out_(geometry.window(true)),
+      input_(RowLayout::input(geometry.problem)),
+      output_(RowLayout::output(geometry.problem)),
+      spectra_(geometry, kernel, signs_of(geometry)) {
   const RowSpectralGeometry& g = geometry_;
   const bool direct = !g.buffered() && g.whole_blocks() > 0, buffered = g.buffered() || g.tail_channels() > 0;
-  std::vector<int> signs = g.along_segments.size() == 1
-                               ? jit::row_signs(g.forward(g.along_segments[0], false))
-                               : std::vector<int>(g.parameters.transform.planes(), 1);
+  const std::vector<int> signs = signs_of(g);
   const auto forward = [&](const Segment& s, bool buffer) {
     const jit::RowForwardSpec spec = g.forward(s, buffer);
     return code<jit::RowForward>(spec.text(), [&] { return jit::generate(spec); });
@@ -59,18 +67,16 @@ RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, co
     transforms_.push_back(code<jit::ColumnFft>(fft.text(), [&] { return jit::generate(fft); }));
   }
   column_scratch_ = core::round_up(column_scratch_, core::alignment);
-  spectra_ = pack_spectra(g, kernel, signs, threads);
 }
 
-std::int64_t RowSpectralExecutor::tasks() const {
-  return geometry_.problem.batch * geometry_.along_segments.size() * geometry_.across_segments.size() *
-         geometry_.groups();
+std::int64_t RowSpectralExecutor::tasks(std::int64_t batch) const {
+  return batch * geometry_.along_segments.size() * geometry_.across_segments.size() * geometry_.groups();
 }
 
 // Whole tasks leave threads idle in the last round; passes cost two barriers more.
-bool RowSpectralExecutor::by_phases(int threads) const {
-  const std::int64_t rounds = (tasks() + threads - 1) / threads;
-  return threads > 1 && tasks() < 4 * threads && rounds * threads * 4 > tasks() * 5;
+bool RowSpectralExecutor::by_phases(std::int64_t batch, int threads) const {
+  const std::int64_t tasks = this->tasks(batch), rounds = (tasks + threads - 1) / threads;
+  return threads > 1 && tasks < 4 * threads && rounds * threads * 4 > tasks * 5;
 }
 
 RowSpectralExecutor::Task RowSpectralExecutor::task(std::int64_t index) const {
@@ -107,30 +113,16 @@ RowSpectralExecutor::Group RowSpectralExecutor::group(int index) const {
 }
 
 std::int64_t RowSpectralExecutor::element(const Task& t, bool output, int pixel, int row, int channel) const {
-  const RowSpectralGeometry& g = geometry_;
-  const Problem& p = g.problem;
-  const std::int64_t height = output ? p.out_height() : p.height, width = output ? p.out_width() : p.width;
-  const std::int64_t y = g.parameters.along_h ? pixel : row, x = g.parameters.along_h ? row : pixel;
-  if (p.layout == Layout::nchw) return ((t.image * p.channels + channel) * height + y) * width + x;
-  return ((t.image * height + y) * width + x) * p.channels + channel;
+  const bool h = geometry_.parameters.along_h;
+  return (output ? output_ : input_).at(t.image, h ? pixel : row, channel, h ? row : pixel);
 }
 
-namespace {
-
-/// Rows of the transform, of some pixels, as a part of the map: its layout and height.
-struct Part {
-  RowLayout layout;
-  int height;
-};
-Part part(const RowSpectralGeometry& g, bool output, int rows, int pixels) {
-  const Problem& p = g.problem;
-  Part part{RowLayout::of(p, output ? p.out_height() : p.height, output ? p.out_width() : p.width), rows};
+RowSpectralExecutor::Part RowSpectralExecutor::part(bool output, int rows, int pixels) const {
+  Part part{output ? output_ : input_, rows};
   part.layout.width = pixels;
-  if (g.parameters.along_h) std::swap(part.layout.width, part.height);
+  if (geometry_.parameters.along_h) std::swap(part.layout.width, part.height);
   return part;
 }
-
-}  // namespace
 
 /// Rows begin..end-1 of the segment's inputs.
 void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int begin, int end, char* planes,
@@ -151,10 +143,10 @@ void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int beg
     const int channels = std::min(group.channels - b * g.lanes, w.blocks * g.lanes);
     for (int r = begin; r < end; r += w.rows) {
       const int rows = std::min(w.rows, end - r);
-      const auto [layout, height] = part(g, false, rows, along.ins);
+      const auto [layout, height] = part(false, rows, along.ins);
       pack_rows(layout, height, tensors.src,
                 element(t, false, along.in, across.in + r, group.channel + b * g.lanes), channels, g.lanes,
-                buffer, w.row_stride, w.block_stride);
+                buffer, w.row_stride, w.block_stride, group.channel + b * g.lanes);
       row_code.forward_buffered(buffer, planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, rows,
                                 std::min(group.blocks - b, w.blocks));
     }
@@ -167,21 +159,21 @@ void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end,
                                    char* scratch) const {
   const RowSpectralGeometry& g = geometry_;
   const int reals = begin == 0 ? g.parameters.transform.reals() : 0;
-  const float* weights = spectra_.weights.data() + spectra_.block * (group(t.group).block + block);
+  const float* weights = spectra_.block(group(t.group).block + block);
   in += block * g.block_stride;
   out += block * g.block_stride;
   if (begin > 0) {
     const std::int64_t planes = g.parameters.transform.reals() + 2 * std::int64_t{begin};
     in += planes * g.plane_stride;
     out += planes * g.plane_stride;
-    weights += g.parameters.transform.reals() * spectra_.real + spectra_.pair * begin;
+    weights += g.parameters.transform.reals() * g.real_floats() + g.pair_floats() * begin;
   }
   const int run = g.across_segments.run_of(t.across);
   if (!g.parameters.two_dimensional()) return columns_[run](in, out, weights, reals, end - begin, scratch);
   columns_[run](in, out, weights, reals, 0, scratch);
   if (end > begin)
     transforms_[run](in + reals * g.plane_stride, out + reals * g.plane_stride,
-                     weights + reals * spectra_.real, end - begin, scratch);
+                     weights + reals * g.real_floats(), end - begin, scratch);
 }
 
 /// Rows begin..end-1 of the segment's outputs.
@@ -191,7 +183,7 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
   const Segment along = g.along_segments[t.along], across = g.across_segments[t.across];
   const RowCode& row_code = rows_[g.along_segments.run_of(t.along)];
   const Group group = this->group(t.group);
-  const float* bias = spectra_.bias.data() + std::int64_t{group.block} * g.lanes;
+  const float* bias = spectra_.bias() + std::int64_t{group.block} * g.lanes;
   const auto* residual = g.problem.epilogue.residual ? static_cast<const char*>(tensors.residual) : nullptr;
   if (begin >= end) return;
   if (!group.buffered) {
@@ -208,17 +200,13 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
     for (int r = begin; r < end; r += w.rows) {
       const int rows = std::min(w.rows, end - r);
       const std::int64_t at = element(t, true, along.out, across.out + r, group.channel + b * g.lanes);
-      const auto [layout, height] = part(g, true, rows, along.outs);
+      const auto [layout, height] = part(true, rows, along.outs);
       if (added)
         pack_rows(layout, height, residual, at, channels, g.lanes, added, w.row_stride, w.block_stride);
       expect_rows(layout, height, tensors.dst, at, channels);
       row_code.inverse_buffered(planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, buffer,
                                 bias + b * g.lanes, added, rows, blocks);
-      if (g.problem.epilogue.activation == Activation::gelu)
-        for (int i = 0; i < blocks * height; i++) {
-          const std::int64_t row = i / height * w.block_stride + i % height * w.row_stride;
-          apply_gelu(buffer + row, added ? added + row : nullptr, std::int64_t{layout.width} * g.lanes);
-        }
+      if (!g.finished()) finish_rows(group.block + b, blocks, height, layout.width, buffer, added);
       unpack_rows(layout, height, buffer, w.row_stride, w.block_stride, channels, g.lanes, tensors.dst, at);
     }
   }
@@ -228,29 +216,46 @@ std::size_t RowSpectralExecutor::private_bytes() const {
   return std::max(core::round_up(geometry_.buffer_bytes(), core::alignment), column_scratch_);
 }
 
-std::size_t RowSpectralExecutor::workspace_bytes(int threads) const {
-  const std::size_t planes = core::round_up(geometry_.planes_bytes(), core::alignment);
-  if (by_phases(threads))
-    return static_cast<std::size_t>(tasks()) * 2 * planes +
-           static_cast<std::size_t>(threads) * private_bytes();
-  return static_cast<std::size_t>(std::min<std::int64_t>(threads, tasks())) *
-         (planes + private_bytes() + core::scratch_gap);
-}
-
-void RowSpectralExecutor::run(const Tensors& tensors, void* workspace, int threads) const {
-  auto* scratch = static_cast<char*>(workspace);
-  if (by_phases(threads)) return run_by_phases(tensors, scratch, threads);
-  const std::size_t each = workspace_bytes(1);
-  const auto body = [&](std::int64_t index, int thread) {
-    run_task(tensors, scratch + each * static_cast<std::size_t>(thread), index);
-  };
-  core::parallel_for(tasks(), threads, std::ref(body));
-}
-
-ChannelTasks RowSpectralExecutor::channel_tasks(int threads) const {
+void RowSpectralExecutor::finish_rows(int block, int blocks, int height, int width, float* out,
+                                      const float* residual) const {
   const RowSpectralGeometry& g = geometry_;
-  if (by_phases(threads) || g.along_segments.size() > 1 || g.across_segments.size() > 1) return {};
-  return {tasks(), g.parameters.blocks * g.lanes};
+  for (int b = 0; b < blocks; b++)
+    for (int r = 0; r < height; r++) {
+      const std::int64_t row = b * window_out_.block_stride + r * window_out_.row_stride;
+      finish(g.problem.epilogue.activation,
+             spectra_.scale() ? spectra_.scale() + std::int64_t{block + b} * g.lanes : nullptr,
+             residual ? residual + row : nullptr, g.lanes, out + row, std::int64_t{width} * g.lanes);
+    }
+}
+
+std::size_t RowSpectralExecutor::task_bytes() const {
+  return core::round_up(geometry_.planes_bytes(), core::alignment) + private_bytes() + core::scratch_gap;
+}
+
+std::size_t RowSpectralExecutor::workspace_bytes(int threads) const {
+  const std::size_t tasks = static_cast<std::size_t>(threads) * task_bytes();
+  // The largest batch that goes by phases needs the most for them.
+  for (std::int64_t batch = 4 * threads / this->tasks(1) + 1; batch > 0; batch--)
+    if (by_phases(batch, threads))
+      return std::max(tasks, static_cast<std::size_t>(this->tasks(batch)) * 2 *
+                                     core::round_up(geometry_.planes_bytes(), core::alignment) +
+                                 static_cast<std::size_t>(threads) * private_bytes());
+  return tasks;
+}
+
+void RowSpectralExecutor::run(const Tensors& tensors, const Run& run) const {
+  if (by_phases(run.batch, run.threads)) return run_by_phases(tensors, run);
+  const std::size_t each = task_bytes();
+  const auto body = [&](std::int64_t index, int thread) {
+    run_task(tensors, static_cast<char*>(run.workspace) + each * static_cast<std::size_t>(thread), index);
+  };
+  core::parallel_for(tasks(run.batch), run.threads, std::ref(body));
+}
+
+ChannelTasks RowSpectralExecutor::channel_tasks(std::int64_t batch, int threads) const {
+  const RowSpectralGeometry& g = geometry_;
+  if (by_phases(batch, threads) || g.along_segments.size() > 1 || g.across_segments.size() > 1) return {};
+  return {tasks(batch), g.parameters.blocks * g.lanes};
 }
 
 void RowSpectralExecutor::run_task(const Tensors& tensors, void* workspace, std::int64_t index) const {
@@ -266,14 +271,14 @@ void RowSpectralExecutor::run_task(const Tensors& tensors, void* workspace, std:
   inverse(t, tensors, 0, g.across_segments[t.across].outs, planes, buffer);
 }
 
-void RowSpectralExecutor::run_by_phases(const Tensors& tensors, char* workspace, int threads) const {
+void RowSpectralExecutor::run_by_phases(const Tensors& tensors, const Run& run) const {
   const RowSpectralGeometry& g = geometry_;
+  const std::int64_t tasks = this->tasks(run.batch);
+  char* const workspace = static_cast<char*>(run.workspace);
   const std::size_t planes_bytes = core::round_up(g.planes_bytes(), core::alignment);
   const auto in = [&](std::int64_t index) { return workspace + 2 * planes_bytes * index; };
   const auto out = [&](std::int64_t index) { return in(index) + planes_bytes; };
-  const auto own = [&](int thread) {
-    return in(tasks()) + private_bytes() * static_cast<std::size_t>(thread);
-  };
+  const auto own = [&](int thread) { return in(tasks) + private_bytes() * static_cast<std::size_t>(thread); };
   const auto buffer = [&](int thread) { return reinterpret_cast<float*>(own(thread)); };
   const int in_shares = shares(g.across_segments.most_ins(), rows_a_share),
             out_shares = shares(g.across_segments.most_outs(), rows_a_share);
@@ -285,7 +290,7 @@ void RowSpectralExecutor::run_by_phases(const Tensors& tensors, char* workspace,
     forward(t, tensors, begin, std::min(begin + rows_a_share, g.across_segments[t.across].ins),
             in(i / in_shares), buffer(thread));
   };
-  core::parallel_for(tasks() * in_shares, threads, std::ref(rows));
+  core::parallel_for(tasks * in_shares, run.threads, std::ref(rows));
   const auto planes = [&](std::int64_t i, int thread) {
     const std::int64_t index = i / (pair_shares * g.parameters.blocks);
     const int block = static_cast<int>(i / pair_shares % g.parameters.blocks);
@@ -294,23 +299,24 @@ void RowSpectralExecutor::run_by_phases(const Tensors& tensors, char* workspace,
     if (block < group(t.group).blocks)
       multiply(t, block, begin, std::min(begin + pairs_a_share, pairs), in(index), out(index), own(thread));
   };
-  core::parallel_for(tasks() * g.parameters.blocks * pair_shares, threads, std::ref(planes));
+  core::parallel_for(tasks * g.parameters.blocks * pair_shares, run.threads, std::ref(planes));
   const auto back = [&](std::int64_t i, int thread) {
     const Task t = task(i / out_shares);
     const int begin = static_cast<int>(i % out_shares) * rows_a_share;
     inverse(t, tensors, begin, std::min(begin + rows_a_share, g.across_segments[t.across].outs),
             out(i / out_shares), buffer(thread));
   };
-  core::parallel_for(tasks() * out_shares, threads, std::ref(back));
+  core::parallel_for(tasks * out_shares, run.threads, std::ref(back));
 }
 
 std::vector<Phase> RowSpectralExecutor::phases(int threads) const {
-  if (!by_phases(threads)) return {{"rows, planes and rows of a group", tasks()}};
+  const std::int64_t batch = geometry_.problem.batch, tasks = this->tasks(batch);
+  if (!by_phases(batch, threads)) return {{"rows, planes and rows of a group", tasks}};
   const RowSpectralGeometry& g = geometry_;
   const int pair_shares = shares(std::max(g.parameters.transform.pairs(), 1), pairs_a_share);
-  return {{"rows", tasks() * shares(g.across_segments.most_ins(), rows_a_share)},
-          {"planes", tasks() * g.parameters.blocks * pair_shares},
-          {"rows back", tasks() * shares(g.across_segments.most_outs(), rows_a_share)}};
+  return {{"rows", tasks * shares(g.across_segments.most_ins(), rows_a_share)},
+          {"planes", tasks * g.parameters.blocks * pair_shares},
+          {"rows back", tasks * shares(g.across_segments.most_outs(), rows_a_share)}};
 }
 
 Work RowSpectralExecutor::work() const {
@@ -335,16 +341,18 @@ Work RowSpectralExecutor::work() const {
     count(jit::count(g.forward(s, false)), times * ins);
     count(jit::count(g.inverse(s, false, signs)), times * outs);
   }
-  work.bytes_read = static_cast<double>(g.problem.input_elements()) * size_of(g.problem.type) +
-                    4.0 * static_cast<double>(spectra_.weights.size());
+  work.bytes_read = static_cast<double>(g.problem.input_values(g.problem.batch)) * size_of(g.problem.type) +
+                    4.0 * static_cast<double>(spectra_.weights().size());
   if (g.problem.epilogue.residual)
-    work.bytes_read += static_cast<double>(g.problem.output_elements()) * size_of(g.problem.type);
-  work.bytes_written = static_cast<double>(g.problem.output_elements()) * size_of(g.problem.type);
+    work.bytes_read +=
+        static_cast<double>(g.problem.output_values(g.problem.batch)) * size_of(g.problem.type);
+  work.bytes_written =
+      static_cast<double>(g.problem.output_values(g.problem.batch)) * size_of(g.problem.type);
   return work;
 }
 
 std::size_t RowSpectralExecutor::prepared_bytes() const {
-  std::size_t bytes = 4 * (spectra_.weights.size() + spectra_.bias.size());
+  std::size_t bytes = spectra_.bytes();
   for (const auto& code : code_) bytes += code->bytes().size();
   return bytes;
 }

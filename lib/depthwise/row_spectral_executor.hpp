@@ -7,6 +7,7 @@
 #include "depthwise/algorithm.hpp"
 #include "depthwise/row_spectral_geometry.hpp"
 #include "depthwise/row_spectral_weights.hpp"
+#include "depthwise/rows.hpp"
 #include "jit/code.hpp"
 
 namespace replk::depthwise {
@@ -20,19 +21,17 @@ namespace replk::depthwise {
 /// by rows or by planes.
 class RowSpectralExecutor final : public Executor {
  public:
-  /// Weights are packed on at most `threads` threads.
-  RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel, int threads);
+  RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel);
 
+  void set_weights(const Weights& weights, int threads) override { spectra_.set(weights, threads); }
   std::size_t workspace_bytes(int threads) const override;
-  void run(const Tensors& tensors, void* workspace, int threads) const override;
-  ChannelTasks channel_tasks(int threads) const override;
+  void run(const Tensors& tensors, const Run& run) const override;
+  ChannelTasks channel_tasks(std::int64_t batch, int threads) const override;
   void run_task(const Tensors& tensors, void* workspace, std::int64_t index) const override;
   std::vector<Phase> phases(int threads) const override;
   Work work() const override;
   std::size_t prepared_bytes() const override;
-  std::span<const std::byte> weights() const override {
-    return std::as_bytes(std::span(spectra_.weights.data(), spectra_.weights.size()));
-  }
+  std::span<const std::byte> weights() const override { return std::as_bytes(spectra_.weights()); }
 
  private:
   struct RowCode {
@@ -52,8 +51,9 @@ class RowSpectralExecutor final : public Executor {
   template <class Function>
   Function code(const std::string& spec, const std::function<std::vector<std::uint8_t>()>& generate);
 
-  std::int64_t tasks() const;
-  bool by_phases(int threads) const;
+  std::int64_t tasks(std::int64_t batch) const;
+  bool by_phases(std::int64_t batch, int threads) const;
+  std::size_t task_bytes() const;  // of a thread that takes tasks through all passes
   /// What a thread has for itself beside planes: packed rows while it transforms these, and what the column
   /// pass hands on in between.
   std::size_t private_bytes() const;
@@ -66,12 +66,20 @@ class RowSpectralExecutor final : public Executor {
                 char* scratch) const;
   void inverse(const Task& task, const Tensors& tensors, int begin, int end, const char* planes,
                float* buffer) const;
-  void run_by_phases(const Tensors& tensors, char* workspace, int threads) const;
+  void finish_rows(int block, int blocks, int height, int width, float* out, const float* residual) const;
+  void run_by_phases(const Tensors& tensors, const Run& run) const;
   std::int64_t element(const Task& task, bool output, int pixel, int row, int channel) const;
+  /// Rows of the transform, of some pixels, as a part of the map.
+  struct Part {
+    RowLayout layout;
+    int height;
+  };
+  Part part(bool output, int rows, int pixels) const;
 
   const RowSpectralGeometry geometry_;
   const RowSpectralGeometry::Window window_in_, window_out_;
-  PackedSpectra spectra_;
+  const RowLayout input_, output_;
+  Spectra spectra_;
   std::vector<RowCode> rows_;               // for each run of segments of the transformed axis
   std::vector<jit::Toeplitz> columns_;      // for each run of the other one's
   std::vector<jit::ColumnFft> transforms_;  // the same, where the second axis is transformed too

@@ -18,13 +18,6 @@ constexpr int max_split = 256;  // outputs with Karatsuba's splitting, which spi
 constexpr std::int64_t least_outputs = 8;
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 
-Axis vertical(const Problem& p, const Kernel& k) {
-  return {p.height, p.out_height(), p.stride_h, k.offset_h, k.height};
-}
-Axis horizontal(const Problem& p, const Kernel& k) {
-  return {p.width, p.out_width(), p.stride_w, k.offset_w, k.width};
-}
-
 }  // namespace
 
 Tiling RowSpectralParameters::tiling() const {
@@ -105,8 +98,8 @@ RowSpectralGeometry::RowSpectralGeometry(const Problem& problem, const Kernel& k
 }
 
 bool RowSpectralGeometry::needs_buffer() const {
-  return problem.layout != Layout::nhwc || problem.type != DataType::f32 ||
-         problem.epilogue.activation == Activation::gelu;
+  return problem.layout != Layout::nhwc || problem.output_layout() != Layout::nhwc ||
+         problem.type != DataType::f32 || problem.multiplier != 1 || !finished();
 }
 
 namespace {
@@ -120,9 +113,9 @@ jit::RowStrides strides(const RowSpectralGeometry& g, bool output, bool buffer) 
     s.row = 4 * (g.parameters.along_h ? g.lanes : w.row_stride);
     s.tensor_block = 4 * w.block_stride;
   } else {
-    const std::int64_t pixel = 4 * std::int64_t{p.channels}, row = pixel * (output ? p.out_width() : p.width);
-    s.pixel = g.parameters.along_h ? row : pixel;
-    s.row = g.parameters.along_h ? pixel : row;
+    const Strides tensor = output ? p.output_strides() : p.input_strides();
+    s.pixel = 4 * (g.parameters.along_h ? tensor.row : tensor.pixel);
+    s.row = 4 * (g.parameters.along_h ? tensor.pixel : tensor.row);
     s.tensor_block = g.vector_bytes;
     if (g.parameters.ahead) s.ahead = g.parameters.blocks;
   }
@@ -153,8 +146,8 @@ jit::RowInverseSpec RowSpectralGeometry::inverse(const Segment& segment, bool to
   spec.count = segment.outs;
   spec.step = along.stride;
   spec.strides = strides(*this, true, to_buffer);
-  spec.relu = problem.epilogue.activation == Activation::relu;
-  spec.residual = problem.epilogue.residual && problem.epilogue.activation != Activation::gelu;
+  spec.relu = finished() && problem.epilogue.activation == Activation::relu;
+  spec.residual = finished() && problem.epilogue.residual;
   return spec;
 }
 
@@ -181,6 +174,28 @@ jit::ToeplitzSpec RowSpectralGeometry::toeplitz(const Segment& segment) const {
   return spec;
 }
 
+jit::RowWeightsSpec RowSpectralGeometry::row_weights(const std::vector<int>& signs) const {
+  jit::RowWeightsSpec spec;
+  spec.isa = isa;
+  spec.transform = parameters.transform;
+  spec.taps = along.taps;
+  spec.shift = shift;
+  spec.signs = signs;
+  spec.real_stride = 4 * real_floats();
+  spec.pair_stride = 4 * pair_floats();
+  return spec;
+}
+
+jit::ColumnWeightsSpec RowSpectralGeometry::column_weights() const {
+  jit::ColumnWeightsSpec spec;
+  spec.isa = isa;
+  spec.n = parameters.columns;
+  spec.factors = parameters.column_factors;
+  for (const int tap : across_taps) spec.places.push_back(((tap - column_shift) % spec.n + spec.n) % spec.n);
+  spec.order = jit::fft_weight_order(column_fft(across_segments[0]));
+  return spec;
+}
+
 jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const {
   jit::ColumnFftSpec spec;
   spec.isa = isa;
@@ -197,11 +212,13 @@ jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const
 }
 
 bool RowSpectralGeometry::feasible() const {
-  if (along.outputs * static_cast<std::int64_t>(across.outputs) < least_outputs) return false;
+  if (along.output * static_cast<std::int64_t>(across.output) < least_outputs) return false;
   if (!sees_every_input) return false;  // a large one would cost accuracy, and no output be large with it
-  if (along.outputs < 1 || across.outputs < 1 || across_taps.empty()) return false;
-  if (parameters.transform.n < along_segments.least_length()) return false;
-  if (parameters.two_dimensional() && parameters.columns < across_segments.least_length()) return false;
+  if (along.output < 1 || across.output < 1 || across_taps.empty()) return false;
+  if (parameters.transform.n < std::max(along_segments.least_length(), along.taps)) return false;
+  if (parameters.two_dimensional() &&
+      parameters.columns < std::max(across_segments.least_length(), across.taps))
+    return false;
   if (parameters.karatsuba > 0 && across.stride != 1) return false;
   // What keeps spilled values within the stack of a small thread.
   if (parameters.karatsuba > 0 && (!parameters.gauss || across_segments.most_outs() > max_split))
@@ -212,9 +229,10 @@ bool RowSpectralGeometry::feasible() const {
   if (across_segments.most_outs() * static_cast<std::int64_t>(across_taps.size()) > max_products)
     return false;
   for (bool output : {false, true}) {
+    if (buffered()) break;  // then the code sees the window alone
     const jit::RowStrides s = strides(*this, output, false);
-    const Axis& axis = along;
-    if (s.pixel * (output ? axis.outputs : axis.inputs) > INT32_MAX || s.row > INT32_MAX) return false;
+    if (s.pixel > INT32_MAX / std::max(1, output ? along.output : along.input) || s.row > INT32_MAX)
+      return false;
   }
   if (block_stride > INT32_MAX) return false;
   return planes_bytes() + buffer_bytes() <= max_workspace;
@@ -239,7 +257,7 @@ RowSpectralGeometry::Window RowSpectralGeometry::window(bool output) const {
   w.pixels = most(along_segments);
   const int row_bytes = w.pixels * vector_bytes, blocks = buffered() ? parameters.blocks : 1;
   // The channels of a pixel lie together in channels-last, the pixels of a channel in NCHW.
-  const bool pixels_first = problem.layout == Layout::nchw;
+  const bool pixels_first = (output ? problem.output_layout() : problem.layout) == Layout::nchw;
   w.rows = std::clamp(window_bytes / (row_bytes * (pixels_first ? 1 : blocks)), 1, all);
   if (parameters.along_h && pixels_first) w.rows = std::min(static_cast<int>(core::round_up(w.rows, 8)), all);
   w.blocks = pixels_first ? std::clamp(window_bytes / (row_bytes * w.rows), 1, blocks) : blocks;

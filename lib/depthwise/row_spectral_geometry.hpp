@@ -13,6 +13,7 @@
 #include "jit/column_fft.hpp"
 #include "jit/row_transform.hpp"
 #include "jit/toeplitz.hpp"
+#include "jit/weight_transform.hpp"
 
 namespace replk::depthwise {
 
@@ -62,6 +63,8 @@ struct RowSpectralGeometry {
   /// Whether rows must go through a buffer of fp32 vectors, and whether they do; the left-over channels
   /// always do.
   bool needs_buffer() const;
+  /// Whether the inverse row pass has the whole epilogue; else finish() does what comes behind the bias.
+  bool finished() const { return !problem.epilogue.scale && problem.epilogue.activation <= Activation::relu; }
   bool buffered() const { return parameters.packed || needs_buffer(); }
   /// Whether the pixels of a row share so few sets of the L1 that a vector's neighbour in its cache line is
   /// gone before the next block reads it.
@@ -71,6 +74,8 @@ struct RowSpectralGeometry {
   jit::RowInverseSpec inverse(const Segment& segment, bool to_buffer, const std::vector<int>& signs) const;
   jit::ToeplitzSpec toeplitz(const Segment& segment) const;
   jit::ColumnFftSpec column_fft(const Segment& segment) const;  // two_dimensional() only
+  jit::RowWeightsSpec row_weights(const std::vector<int>& signs) const;
+  jit::ColumnWeightsSpec column_weights() const;  // two_dimensional() only
 
   /// Whether code can be generated for it within its limits.
   bool feasible() const;

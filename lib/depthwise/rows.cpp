@@ -264,10 +264,25 @@ REPLK_AVX2 void unpack_planes(const RowLayout& layout, const float* packed, std:
   }
 }
 
+/// Where several channels are one of the tensor's.
+template <class T>
+void pack_repeated(const RowLayout& layout, const T* x, int channels, int lanes, float* packed,
+                   std::int64_t block_stride, int channel) {
+  const int begun = channel % layout.repeat;  // of the first one's group, which x points to
+  for (int c = 0; c < channels; c += lanes, packed += block_stride)
+    for (int column = 0; column < layout.width; column++)
+      for (int l = 0; l < lanes; l++)
+        packed[column * lanes + l] =
+            c + l < channels ? core::to_float(x[column * layout.pixel_stride +
+                                                (begun + c + l) / layout.repeat * layout.channel_stride])
+                             : 0.0f;
+}
+
 template <class T>
 void pack_as(const RowLayout& layout, const void* tensor, std::int64_t at, int channels, int lanes,
-             float* packed, std::int64_t block_stride) {
+             float* packed, std::int64_t block_stride, int channel) {
   const T* x = static_cast<const T*>(tensor) + at;
+  if (layout.repeat > 1) return pack_repeated(layout, x, channels, lanes, packed, block_stride, channel);
   const bool last = layout.channel_stride == 1;
   const auto pack = lanes == 8 ? (last ? pack_channels_last<T, 8> : pack_planes<T, 8>)
                                : (last ? pack_channels_last<T, 16> : pack_planes<T, 16>);
@@ -285,21 +300,24 @@ void unpack_as(const RowLayout& layout, const float* packed, std::int64_t block_
 
 }  // namespace
 
-RowLayout RowLayout::of(const Problem& problem, int height, int width) {
-  const std::int64_t h = height, w = width, c = problem.channels;
-  return problem.layout == Layout::nhwc ? RowLayout{problem.type, h * w * c, w * c, c, 1, width}
-                                        : RowLayout{problem.type, h * w * c, w, 1, h * w, width};
+RowLayout RowLayout::input(const Problem& p) {
+  const Strides s = p.input_strides();
+  return {p.type, s.image, s.row, s.pixel, s.channel, p.width, p.multiplier};
+}
+RowLayout RowLayout::output(const Problem& p) {
+  const Strides s = p.output_strides();
+  return {p.type, s.image, s.row, s.pixel, s.channel, p.out_width()};
 }
 
 void pack_row(const RowLayout& layout, const void* tensor, std::int64_t at, int channels, int lanes,
-              float* packed, std::int64_t block_stride) {
+              float* packed, std::int64_t block_stride, int channel) {
   switch (layout.type) {
     case DataType::f32:
-      return pack_as<float>(layout, tensor, at, channels, lanes, packed, block_stride);
+      return pack_as<float>(layout, tensor, at, channels, lanes, packed, block_stride, channel);
     case DataType::bf16:
-      return pack_as<Bf16>(layout, tensor, at, channels, lanes, packed, block_stride);
+      return pack_as<Bf16>(layout, tensor, at, channels, lanes, packed, block_stride, channel);
     case DataType::f16:
-      return pack_as<F16>(layout, tensor, at, channels, lanes, packed, block_stride);
+      return pack_as<F16>(layout, tensor, at, channels, lanes, packed, block_stride, channel);
   }
 }
 
@@ -334,11 +352,12 @@ bool one_row(const RowLayout& layout, int lanes, std::int64_t row_stride) {
 }  // namespace
 
 void pack_rows(const RowLayout& layout, int count, const void* tensor, std::int64_t at, int channels,
-               int lanes, float* packed, std::int64_t row_stride, std::int64_t block_stride) {
+               int lanes, float* packed, std::int64_t row_stride, std::int64_t block_stride, int channel) {
   RowLayout run = layout;
   if (one_row(layout, lanes, row_stride)) run.width *= std::exchange(count, 1);
   for (int r = 0; r < count; r++)
-    pack_row(run, tensor, at + r * layout.row_stride, channels, lanes, packed + r * row_stride, block_stride);
+    pack_row(run, tensor, at + r * layout.row_stride, channels, lanes, packed + r * row_stride, block_stride,
+             channel);
 }
 
 void expect_rows(const RowLayout& layout, int count, const void* tensor, std::int64_t at, int channels) {

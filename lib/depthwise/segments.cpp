@@ -5,22 +5,19 @@
 
 namespace replk::depthwise {
 
-Segments::Segments(const Axis& axis, int size) : axis_(axis), size_(size > 0 ? size : axis.outputs) {
-  for (int out = 0; out < axis.outputs;) {
-    Segment s;
-    s.out = out;
-    s.outs = std::min(size_, axis.outputs - out);
-    const std::int64_t base = std::int64_t{out} * axis.stride + axis.offset;
-    const std::int64_t end = base + std::int64_t{s.outs - 1} * axis.stride + axis.taps;
-    const std::int64_t in = std::clamp<std::int64_t>(base, 0, axis.inputs);
-    s.in = static_cast<int>(in);
-    s.ins = static_cast<int>(std::clamp<std::int64_t>(end, in, axis.inputs) - in);
-    s.first = static_cast<int>(in - base);
-    // Those after one that lies inside the map are like it, as long as they are whole and inside too.
-    int count = 1;
-    if (base >= 0 && end <= axis.inputs)
-      count += static_cast<int>(std::min((axis.inputs - end) / (std::int64_t{size_} * axis.stride),
-                                         std::int64_t{axis.outputs - out - s.outs} / size_));
+Segments::Segments(const Axis& axis, int size) : axis_(axis), size_(size > 0 ? size : axis.output) {
+  for (int out = 0; out < axis.output;) {
+    const Segment s = axis.segment(out, std::min(size_, axis.output - out));
+    const std::int64_t step = std::int64_t{size_} * axis.stride;
+    const std::int64_t base = axis.origin(out),
+                       end = base + std::int64_t{s.outs - 1} * axis.stride + axis.taps;
+    // Those after one that lies inside the map, or outside it, are like it, as long as they are whole and lie
+    // there too.
+    std::int64_t alike = 0;
+    if (base >= 0 && end <= axis.input) alike = (axis.input - end) / step;
+    if (end <= 0) alike = -end / step;
+    if (base >= axis.input) alike = axis.output;
+    const int count = 1 + static_cast<int>(std::min(alike, std::int64_t{axis.output - out - s.outs} / size_));
     runs_.push_back({s, out / size_, count});
     out += (count - 1) * size_ + s.outs;
   }
@@ -36,7 +33,7 @@ Segment Segments::operator[](int index) const {
   const Run& run = runs_[run_of(index)];
   Segment s = run.segment;
   s.out += (index - run.begin) * size_;
-  s.in += (index - run.begin) * size_ * axis_.stride;
+  if (s.ins > 0) s.in += (index - run.begin) * size_ * axis_.stride;
   return s;
 }
 

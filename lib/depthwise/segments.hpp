@@ -2,22 +2,13 @@
 #pragma once
 #include <vector>
 
+#include "depthwise/axis.hpp"
+
 namespace replk::depthwise {
 
-/// One axis of a convolution: output q sums taps t of input q * stride + t + offset.
-struct Axis {
-  int inputs = 0, outputs = 0, stride = 1, offset = 0, taps = 0;
-};
-
-/// Some consecutive outputs of an axis and the inputs that they need. In local coordinates output q lies at
-/// (q - out) * stride and needs the local inputs from there on, one a tap; local input i is input out *
-/// stride + offset + i. Those inside the map are first .. first + ins - 1, beginning with input `in`.
-struct Segment {
-  int out = 0, outs = 0, in = 0, ins = 0, first = 0;
-};
-
 /// The segments of an axis, in order. Neighbours inside the map differ in their place alone and are told
-/// once, as a run: a side of 65,536 pixels has a thousand segments, but three or four runs.
+/// once, as a run, and so are neighbours in the padding: a side of 65,536 pixels has a thousand segments, but
+/// a handful of runs.
 class Segments {
  public:
   struct Run {

@@ -11,25 +11,10 @@ namespace {
 /// The part of a kernel inside a rectangle, where `keep` says so.
 template <class Keep>
 Kernel part(const Kernel& kernel, int row, int rows, int column, int columns, Keep keep) {
-  Kernel k;
-  k.channels = kernel.channels;
-  k.height = rows;
-  k.width = columns;
-  k.offset_h = kernel.offset_h + row;
-  k.offset_w = kernel.offset_w + column;
-  const bool weighted = !kernel.weights.empty();  // a geometry has none
+  Kernel k{rows, columns, kernel.offset_h + row, kernel.offset_w + column, {}};
   for (int a = 0; a < rows; a++)
-    for (int b = 0; b < columns; b++) {
-      const bool kept = kernel.has(row + a, column + b) && keep(column + b);
-      k.support.push_back(kept);
-      if (!weighted) continue;
-      const float* from = kernel.at(row + a, column + b);
-      if (kept)
-        k.weights.insert(k.weights.end(), from, from + kernel.channels);
-      else
-        k.weights.insert(k.weights.end(), kernel.channels, 0.0f);
-    }
-  k.bias.assign(weighted ? kernel.channels : 0, 0.0f);
+    for (int b = 0; b < columns; b++)
+      k.support.push_back(kernel.has(row + a, column + b) && keep(column + b));
   return k;
 }
 
@@ -42,7 +27,8 @@ Problem horizontal_problem(const Problem& problem) {
 }
 
 bool suits(const Problem& problem) {
-  return problem.type == DataType::f32 && problem.epilogue.activation == Activation::none;
+  return problem.type == DataType::f32 && problem.epilogue.activation == Activation::none &&
+         !problem.epilogue.scale;
 }
 
 /// The fields with a prefix, as a tiling of their own; and back.
@@ -82,33 +68,37 @@ std::vector<Candidate> stripe_candidates(const Problem& problem, const Kernel& s
 
 class StripesExecutor final : public Executor {
  public:
-  StripesExecutor(std::unique_ptr<Executor> vertical, std::unique_ptr<Executor> horizontal)
-      : vertical_(std::move(vertical)), horizontal_(std::move(horizontal)) {}
+  StripesExecutor(std::int64_t batch, std::unique_ptr<Executor> vertical,
+                  std::unique_ptr<Executor> horizontal)
+      : batch_(batch), vertical_(std::move(vertical)), horizontal_(std::move(horizontal)) {}
 
-  std::size_t workspace_bytes(int threads) const override {
-    if (const ChannelTasks tasks = side_by_side(threads); tasks.count > 0)
-      return each() * static_cast<std::size_t>(std::min<std::int64_t>(threads, tasks.count));
-    return std::max(vertical_->workspace_bytes(threads), horizontal_->workspace_bytes(threads));
+  void set_weights(const Weights& weights, int threads) override {
+    vertical_->set_weights(weights, threads);
+    horizontal_->set_weights(weights.without_bias(), threads);
   }
-  void run(const Tensors& tensors, void* workspace, int threads) const override {
+  std::size_t workspace_bytes(int threads) const override {
+    return std::max({vertical_->workspace_bytes(threads), horizontal_->workspace_bytes(threads),
+                     each() * static_cast<std::size_t>(threads)});
+  }
+  void run(const Tensors& tensors, const Run& run) const override {
     const Tensors added{tensors.src, tensors.dst, tensors.dst};
-    const ChannelTasks tasks = side_by_side(threads);
+    const ChannelTasks tasks = side_by_side(run.batch, run.threads);
     if (tasks.count == 0) {
-      vertical_->run(tensors, workspace, threads);
-      horizontal_->run(added, workspace, threads);
+      vertical_->run(tensors, run);
+      horizontal_->run(added, run);
       return;
     }
     // Both stripes of some channels, while these are in the L2.
     const std::size_t each = this->each();
     const auto body = [&](std::int64_t index, int thread) {
-      char* const scratch = static_cast<char*>(workspace) + each * static_cast<std::size_t>(thread);
+      char* const scratch = static_cast<char*>(run.workspace) + each * static_cast<std::size_t>(thread);
       vertical_->run_task(tensors, scratch, index);
       horizontal_->run_task(added, scratch, index);
     };
-    core::parallel_for(tasks.count, threads, std::ref(body));
+    core::parallel_for(tasks.count, run.threads, std::ref(body));
   }
   std::vector<Phase> phases(int threads) const override {
-    if (const ChannelTasks tasks = side_by_side(threads); tasks.count > 0)
+    if (const ChannelTasks tasks = side_by_side(batch_, threads); tasks.count > 0)
       return {{"both stripes of a group", tasks.count}};
     std::vector<Phase> all;
     for (const Phase& p : vertical_->phases(threads)) all.push_back({"vertical " + p.name, p.tasks});
@@ -125,14 +115,15 @@ class StripesExecutor final : public Executor {
 
  private:
   /// The tasks that both stripes are cut into, if they are cut alike.
-  ChannelTasks side_by_side(int threads) const {
-    const ChannelTasks tasks = vertical_->channel_tasks(threads);
-    return tasks == horizontal_->channel_tasks(threads) ? tasks : ChannelTasks{};
+  ChannelTasks side_by_side(std::int64_t batch, int threads) const {
+    const ChannelTasks tasks = vertical_->channel_tasks(batch, threads);
+    return tasks == horizontal_->channel_tasks(batch, threads) ? tasks : ChannelTasks{};
   }
   std::size_t each() const {
     return std::max(vertical_->workspace_bytes(1), horizontal_->workspace_bytes(1));
   }
 
+  std::int64_t batch_;  // as planned
   std::unique_ptr<Executor> vertical_, horizontal_;
 };
 
@@ -170,13 +161,13 @@ class StripesAlgorithm final : public Algorithm {
   }
 
   std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling& tiling,
-                                    Isa isa, int threads) const override {
+                                    Isa isa) const override {
     const auto stripes = split_stripes(kernel);
     const auto prepare_stripe = [&](const Problem& p, const Kernel& stripe, const Tiling& t) {
-      return find_algorithm(t.algorithm)->prepare(p, stripe, t, isa, threads);
+      return find_algorithm(t.algorithm)->prepare(p, stripe, t, isa);
     };
     return std::make_unique<StripesExecutor>(
-        prepare_stripe(problem, stripes->vertical, inner(tiling, "v")),
+        problem.batch, prepare_stripe(problem, stripes->vertical, inner(tiling, "v")),
         prepare_stripe(horizontal_problem(problem), stripes->horizontal, inner(tiling, "h")));
   }
 };
@@ -203,10 +194,8 @@ std::optional<Stripes> split_stripes(const Kernel& kernel) {
   const int rows = bottom - top, columns = end - first;
   if (2 * (kernel.height * columns + rows * kernel.width) >= kernel.height * kernel.width)
     return std::nullopt;
-  Stripes s{part(kernel, 0, kernel.height, first, columns, [](int) { return true; }),
-            part(kernel, top, rows, 0, kernel.width, outside)};
-  s.vertical.bias = kernel.bias;
-  return s;
+  return Stripes{part(kernel, 0, kernel.height, first, columns, [](int) { return true; }),
+                 part(kernel, top, rows, 0, kernel.width, outside)};
 }
 
 const Algorithm& stripes_algorithm() {

@@ -87,12 +87,16 @@ void Trial::make_data() {
     bias_.resize(static_cast<std::size_t>(problem_.channels));
     for (float& value : bias_) value = -uniform(random);
   }
-  kernel_ = merge(problem_, spans(weights_), bias_);
+  if (problem_.epilogue.scale) {
+    scale_.resize(static_cast<std::size_t>(problem_.channels));
+    for (float& value : scale_) value = uniform(random);
+  }
+  kernel_ = merged_geometry(problem_);
   fill(src_, problem_.type, problem_.input_elements(), 1);
   fill(dst_, problem_.type, problem_.output_elements(), 2);
   if (problem_.epilogue.residual) fill(residual_, problem_.type, problem_.output_elements(), 3);
   samples_ = few_samples(problem_);
-  expected_ = reference(problem_, spans(weights_), bias_, tensors(), samples_);
+  expected_ = reference(problem_, spans(weights_), bias_, tensors(), samples_, scale_);
 }
 
 Tensors Trial::tensors() {
@@ -101,7 +105,8 @@ Tensors Trial::tensors() {
 
 void Trial::prepare(Prepared& prepared, const Choice& choice) {
   // What was there before is freed when the new one has its memory, which is therefore another.
-  prepared.executor = choice.algorithm->prepare(problem_, kernel_, choice.tiling, isa_, threads_);
+  prepared.executor = choice.algorithm->prepare(problem_, kernel_, choice.tiling, isa_);
+  prepared.executor->set_weights(Weights(problem_, spans(weights_), bias_, scale_), threads_);
   prepared.threads = choice.threads;
 }
 
@@ -122,12 +127,12 @@ double Trial::error_of_bound(const std::string& line) {
   if (workspace_.size() < needed) workspace_ = core::Buffer<std::byte>(needed);
   std::memset(dst_.data(), 0xff, dst_.size());  // NaNs: what is not written is not right
   run(line);
-  return compare(problem_, spans(weights_), bias_, tensors(), samples_, expected_).max_of_allowed;
+  return compare(problem_, spans(weights_), bias_, tensors(), samples_, expected_, scale_).max_of_allowed;
 }
 
 void Trial::run(const std::string& line) {
   const Prepared& prepared = prepared_.at(line);
-  prepared.executor->run(tensors(), workspace_.data(), prepared.threads);
+  prepared.executor->run(tensors(), {problem_.batch, workspace_.data(), prepared.threads});
 }
 
 void Trial::release(const std::string& line) {

@@ -49,7 +49,7 @@ class Trial {
   Isa isa_;
   int threads_;
   std::vector<std::vector<float>> weights_;
-  std::vector<float> bias_;
+  std::vector<float> bias_, scale_;
   Kernel kernel_;
   core::Buffer<std::byte> src_, dst_, residual_, workspace_;
   std::vector<Sample> samples_;

@@ -1,7 +1,8 @@
 #include <algorithm>
 
+#include "core/dispatch.hpp"
+#include "core/swish.hpp"
 #include "core/threads.hpp"
-#include "elementwise/dispatch.hpp"
 #include "elementwise/elementwise.hpp"
 #include "elementwise/gradient.hpp"
 
@@ -21,6 +22,18 @@ REPLK_INLINE void relu_run_body(const float* src, float* dst, std::int64_t count
   for (std::int64_t i = 0; i < count; i++) dst[i] = core::relu(src[i]);
 }
 REPLK_DISPATCH(relu_run, (const float* src, float* dst, std::int64_t count), (src, dst, count))
+
+template <class Fma>
+REPLK_INLINE void silu_run_body(const float* src, float* dst, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; i++) dst[i] = core::silu(src[i], Fma());
+}
+REPLK_DISPATCH(silu_run, (const float* src, float* dst, std::int64_t count), (src, dst, count))
+
+template <class Fma>
+REPLK_INLINE void hard_swish_run_body(const float* src, float* dst, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; i++) dst[i] = core::hard_swish(src[i], Fma());
+}
+REPLK_DISPATCH(hard_swish_run, (const float* src, float* dst, std::int64_t count), (src, dst, count))
 
 template <class Fma>
 REPLK_INLINE void clamp_run_body(const float* src, float* dst, std::int64_t count, float limit) {
@@ -63,6 +76,10 @@ void activate(std::int64_t count, Activation activation, const float* src, float
         return gelu_run(src + at, dst + at, n);
       case Activation::relu:
         return relu_run(src + at, dst + at, n);
+      case Activation::silu:
+        return silu_run(src + at, dst + at, n);
+      case Activation::hard_swish:
+        return hard_swish_run(src + at, dst + at, n);
       case Activation::none:
         if (src != dst) std::copy(src + at, src + at + n, dst + at);
     }

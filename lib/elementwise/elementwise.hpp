@@ -9,6 +9,14 @@
 
 namespace replk::elementwise {
 
+/// A result as what the next layer multiplies, instead of in fp32: bf16, rounded to nearest even, or u8, by
+/// core/quantise.hpp.
+struct NarrowCopy {
+  Element type = Element::f32;                      // f32: none, the result is fp32
+  void* dst = nullptr;                              // [rows][channels]
+  const float *scale = nullptr, *offset = nullptr;  // of u8: [channels]
+};
+
 /// Each row of channels to mean 0 and (biased) variance 1, times weight, plus bias, then the activation.
 struct LayerNorm {
   std::int64_t rows = 1;
@@ -18,6 +26,9 @@ struct LayerNorm {
 };
 void layer_norm(const LayerNorm& norm, const float* weight, const float* bias, const float* src, float* dst,
                 int threads);
+/// The same values, narrow. copy.type is not f32.
+void layer_norm(const LayerNorm& norm, const float* weight, const float* bias, const float* src,
+                const NarrowCopy& copy, int threads);
 
 struct Map {
   std::int64_t images = 1, pixels = 1;
@@ -32,6 +43,9 @@ void global_mean(const Map& map, const float* src, float* dst, int threads);
 /// beta may be null for 0. scratch: images * channels floats.
 void global_response_norm(const Map& map, const float* gamma, const float* beta, float epsilon,
                           const float* src, float* dst, float* scratch, int threads);
+/// The same values without a beta, narrow. copy.type is not f32.
+void global_response_norm(const Map& map, const float* gamma, float epsilon, const float* src,
+                          const NarrowCopy& copy, float* scratch, int threads);
 
 /// dst = src * sigmoid(logits[images][channels]): how squeeze-excite ends.
 void gate(const Map& map, const float* logits, const float* src, float* dst, int threads);

@@ -1,10 +1,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/dispatch.hpp"
+#include "core/swish.hpp"
 #include "core/threads.hpp"
-#include "elementwise/dispatch.hpp"
 #include "elementwise/elementwise.hpp"
 #include "elementwise/gradient.hpp"
+#include "elementwise/narrow.hpp"
 
 namespace replk::elementwise {
 namespace {
@@ -57,6 +59,14 @@ REPLK_INLINE void normalise_body(const LayerNorm& norm, const float* weight, con
         for (int c = 0; c < channels; c++)
           dst[c] = core::gelu((src[c] - mean) * scale * weight[c] + bias[c], Fma());
         break;
+      case Activation::silu:
+        for (int c = 0; c < channels; c++)
+          dst[c] = core::silu((src[c] - mean) * scale * weight[c] + bias[c], Fma());
+        break;
+      case Activation::hard_swish:
+        for (int c = 0; c < channels; c++)
+          dst[c] = core::hard_swish((src[c] - mean) * scale * weight[c] + bias[c], Fma());
+        break;
     }
   }
 }
@@ -65,6 +75,33 @@ REPLK_DISPATCH(normalise,
                (const LayerNorm& norm, const float* weight, const float* bias, const float* src, float* dst,
                 std::int64_t rows),
                (norm, weight, bias, src, dst, rows))
+
+template <class Fma>
+REPLK_INLINE void normalise_narrow_body(const LayerNorm& norm, const float* weight, const float* bias,
+                                        const float* src, const NarrowCopy& copy, std::int64_t first,
+                                        std::int64_t rows) {
+  const int channels = norm.channels;
+  for (std::int64_t r = first; r < first + rows; r++) {
+    const float* x = src + r * channels;
+    const Statistics row = statistics(norm, x);
+    for (int at = 0; at < channels; at += narrow_piece) {
+      const int count = std::min(narrow_piece, channels - at);
+      float part[narrow_piece];
+      for (int c = 0; c < count; c++)
+        part[c] = (x[at + c] - row.mean) * row.scale * weight[at + c] + bias[at + c];
+      if (norm.activation == Activation::relu)
+        for (int c = 0; c < count; c++) part[c] = core::relu(part[c]);
+      if (norm.activation == Activation::gelu)
+        for (int c = 0; c < count; c++) part[c] = core::gelu(part[c], Fma());
+      narrow<Fma>(copy, part, r, channels, at, count);
+    }
+  }
+}
+
+REPLK_DISPATCH(normalise_narrow,
+               (const LayerNorm& norm, const float* weight, const float* bias, const float* src,
+                const NarrowCopy& copy, std::int64_t first, std::int64_t rows),
+               (norm, weight, bias, src, copy, first, rows))
 
 /// With n = (x - mean) * scale and h the gradient of n: scale * (h - mean(h) - n * mean(h * n)).
 template <class Fma>
@@ -113,6 +150,13 @@ void layer_norm(const LayerNorm& norm, const float* weight, const float* bias, c
                 int threads) {
   for_row_blocks(norm.rows, threads, [&](std::int64_t first, std::int64_t rows) {
     normalise(norm, weight, bias, src + first * norm.channels, dst + first * norm.channels, rows);
+  });
+}
+
+void layer_norm(const LayerNorm& norm, const float* weight, const float* bias, const float* src,
+                const NarrowCopy& copy, int threads) {
+  for_row_blocks(norm.rows, threads, [&](std::int64_t first, std::int64_t rows) {
+    normalise_narrow(norm, weight, bias, src, copy, first, rows);
   });
 }
 

@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/dispatch.hpp"
+#include "core/gelu.hpp"
 #include "core/threads.hpp"
-#include "elementwise/dispatch.hpp"
 #include "elementwise/elementwise.hpp"
 #include "elementwise/gradient.hpp"
+#include "elementwise/narrow.hpp"
 
 namespace replk::elementwise {
 namespace {
@@ -71,6 +73,24 @@ REPLK_DISPATCH(multiply,
                 int channels),
                (factors, offsets, src, dst, pixels, channels))
 
+/// Rows from `first` on.
+template <class Fma>
+REPLK_INLINE void multiply_narrow_body(const float* factors, const float* src, const NarrowCopy& copy,
+                                       std::int64_t first, std::int64_t pixels, int channels) {
+  for (std::int64_t p = first; p < first + pixels; p++)
+    for (int at = 0; at < channels; at += narrow_piece) {
+      const int count = std::min(narrow_piece, channels - at);
+      const float* x = src + p * channels + at;
+      float part[narrow_piece];
+      for (int c = 0; c < count; c++) part[c] = x[c] * factors[at + c];
+      narrow<Fma>(copy, part, p, channels, at, count);
+    }
+}
+REPLK_DISPATCH(multiply_narrow,
+               (const float* factors, const float* src, const NarrowCopy& copy, std::int64_t first,
+                std::int64_t pixels, int channels),
+               (factors, src, copy, first, pixels, channels))
+
 template <class Fma>
 REPLK_INLINE void add_body(const float* scale, const float* a, const float* b, float* dst,
                            std::int64_t pixels, int channels) {
@@ -107,6 +127,19 @@ void for_pixel_runs(const Map& map, int threads, Body body) {
   });
 }
 
+/// factors[images][channels] of a global response norm.
+void response_factors(const Map& map, const float* gamma, float epsilon, const float* src, float* factors,
+                      int threads) {
+  reduce(map, src, src, factors, threads, [](double sum) { return float(std::sqrt(sum)); });
+  for (std::int64_t n = 0; n < map.images; n++) {
+    float* norms = factors + n * map.channels;
+    double mean = 0;
+    for (int c = 0; c < map.channels; c++) mean += norms[c];
+    mean = mean / map.channels + epsilon;
+    for (int c = 0; c < map.channels; c++) norms[c] = gamma[c] * float(norms[c] / mean) + 1.0f;
+  }
+}
+
 }  // namespace
 
 void global_mean(const Map& map, const float* src, float* dst, int threads) {
@@ -115,16 +148,17 @@ void global_mean(const Map& map, const float* src, float* dst, int threads) {
 
 void global_response_norm(const Map& map, const float* gamma, const float* beta, float epsilon,
                           const float* src, float* dst, float* scratch, int threads) {
-  reduce(map, src, src, scratch, threads, [](double sum) { return float(std::sqrt(sum)); });
-  for (std::int64_t n = 0; n < map.images; n++) {
-    float* norms = scratch + n * map.channels;
-    double mean = 0;
-    for (int c = 0; c < map.channels; c++) mean += norms[c];
-    mean = mean / map.channels + epsilon;
-    for (int c = 0; c < map.channels; c++) norms[c] = gamma[c] * float(norms[c] / mean) + 1.0f;
-  }
+  response_factors(map, gamma, epsilon, src, scratch, threads);
   for_pixel_runs(map, threads, [&](std::int64_t image, std::int64_t at, std::int64_t pixels) {
     multiply(scratch + image * map.channels, beta, src + at, dst + at, pixels, map.channels);
+  });
+}
+
+void global_response_norm(const Map& map, const float* gamma, float epsilon, const float* src,
+                          const NarrowCopy& copy, float* scratch, int threads) {
+  response_factors(map, gamma, epsilon, src, scratch, threads);
+  for_pixel_runs(map, threads, [&](std::int64_t image, std::int64_t at, std::int64_t pixels) {
+    multiply_narrow(scratch + image * map.channels, src, copy, at / map.channels, pixels, map.channels);
   });
 }
 

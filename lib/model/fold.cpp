@@ -78,7 +78,7 @@ DoubleBranch scaled(const Branch& branch, const Buffer<float>& weights, const st
 
 }  // namespace
 
-Buffer<float> TensorReader::read(const std::string& name, const Shape& shape) {
+void TensorReader::expect(const std::string& name, const Shape& shape) {
   const Shape* found = source_.shape(name);
   if (found == nullptr)
     fail(Status::bad_file, "{}: '{}' is missing; shape {} is wanted", source_.describe(), name,
@@ -87,8 +87,22 @@ Buffer<float> TensorReader::read(const std::string& name, const Shape& shape) {
     fail(Status::bad_file, "{}: '{}': shape {} found, {} wanted", source_.describe(), name, to_string(*found),
          to_string(shape));
   used_.insert(name);
+}
+
+Buffer<float> TensorReader::read(const std::string& name, const Shape& shape) {
+  expect(name, shape);
   Buffer<float> tensor(static_cast<std::size_t>(elements(shape)));
   source_.read(name, {tensor.data(), tensor.size()});
+  return tensor;
+}
+
+std::vector<std::int8_t> TensorReader::read_int8(const std::string& name, const Shape& shape) {
+  expect(name, shape);
+  if (source_.dtype(name) != "I8")
+    fail(Status::bad_file, "{}: '{}': type {} found, I8 wanted", source_.describe(), name,
+         source_.dtype(name));
+  std::vector<std::int8_t> tensor(static_cast<std::size_t>(elements(shape)));
+  source_.read_bytes(name, std::as_writable_bytes(std::span(tensor)));
   return tensor;
 }
 

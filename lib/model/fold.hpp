@@ -1,6 +1,7 @@
 // From a checkpoint's tensors to the weights that are computed with: every BN, layer scale and offset folded
 // in double, branches merged where one covers another, rounded once.
 #pragma once
+#include <cstdint>
 #include <set>
 #include <string>
 #include <vector>
@@ -22,10 +23,14 @@ class TensorReader {
   /// Throws bad_file where it is missing, or its shape differs (sides of 1 at the end apart: a linear layer's
   /// [n, m] is a convolution's [n, m, 1, 1]).
   core::Buffer<float> read(const std::string& name, const Shape& shape);
+  /// The same of I8 elements.
+  std::vector<std::int8_t> read_int8(const std::string& name, const Shape& shape);
   /// Names in the source that were not read, BN's counters apart.
   std::vector<std::string> unread() const;
 
  private:
+  void expect(const std::string& name, const Shape& shape);
+
   const WeightSource& source_;
   std::set<std::string> used_;
 };

@@ -5,6 +5,7 @@
 #include "core/error.hpp"
 #include "model/arena.hpp"
 #include "model/graph.hpp"
+#include "model/precision.hpp"
 
 namespace replk::model {
 
@@ -14,6 +15,9 @@ std::size_t Gradient::Value::bytes() const {
 
 Gradient::Gradient(const Network& network, int height, int width) {
   network.feature_shape(3, height, width);  // checks the size
+  if (network.precision() != Precision::fp32)
+    core::fail(core::Status::unsupported, "a gradient of a network in {}; only fp32 has one",
+               name(network.precision()));
   number_values(network.graph(), {1, height, width});
   plan_gradients();
   const StepOptions options{network.threads()};

@@ -33,7 +33,7 @@ class AffineStep : public GradientStep {
         activation_(layer.activation),
         count_(output_size(layer, in).pixels() * layer.outputs),
         threads_(options.threads),
-        forward_(prepare_step(layer_, parameters, in, options)) {}
+        forward_(prepare_step(layer_, parameters, in, {}, options)) {}
 
   std::size_t kept_bytes() const override {
     switch (activation_) {
@@ -42,6 +42,8 @@ class AffineStep : public GradientStep {
       case Activation::gelu:
         return static_cast<std::size_t>(count_) * sizeof(float);
       case Activation::none:
+      case Activation::silu:  // no network has these
+      case Activation::hard_swish:
         break;
     }
     return 0;
@@ -52,11 +54,11 @@ class AffineStep : public GradientStep {
   void forward(const float* src, float* dst, const float* residual, void* kept,
                void* scratch) const override {
     if (activation_ == Activation::gelu) {
-      forward_->run(src, static_cast<float*>(kept), nullptr, scratch);
+      forward_->run({src, static_cast<float*>(kept), nullptr, nullptr, scratch});
       elementwise::activate(count_, activation_, static_cast<float*>(kept), dst, threads_);
       return;
     }
-    forward_->run(src, dst, residual, scratch);
+    forward_->run({src, dst, nullptr, residual, scratch});
     if (activation_ == Activation::relu)
       elementwise::pack_signs(count_, dst, static_cast<std::uint64_t*>(kept), threads_);
   }
@@ -232,13 +234,13 @@ class MapGradient : public GradientStep {
         parameters_(parameters),
         map_{in.batch, std::int64_t{in.height} * in.width, layer.inputs},
         threads_(options.threads),
-        forward_(prepare_step(layer, parameters, in, options)) {}
+        forward_(prepare_step(layer, parameters, in, {}, options)) {}
   std::size_t kept_bytes() const override { return 0; }
   std::size_t scratch_bytes() const override {
     return std::max(forward_->scratch_bytes(), backward_scratch_bytes());
   }
   void forward(const float* src, float* dst, const float* residual, void*, void* scratch) const override {
-    forward_->run(src, dst, residual, scratch);
+    forward_->run({src, dst, nullptr, residual, scratch});
   }
   void backward(const float* src, const void*, float* gradient, float*, void* scratch) const override {
     map_backward(src, gradient, scratch);

@@ -6,7 +6,10 @@
 #include "core/error.hpp"
 #include "core/threads.hpp"
 #include "model/identity.hpp"
+#include "model/precision.hpp"
+#include "model/quantise_network.hpp"
 #include "model/size_plan.hpp"
+#include "model/stored_layer.hpp"
 
 namespace replk::model {
 namespace {
@@ -32,7 +35,8 @@ void check_size(const Architecture& architecture, std::int64_t batch, int height
          width);
 }
 
-/// The file's number of classes; 0 where it has no head at all.
+}  // namespace
+
 int classes_of(const Architecture& architecture, const WeightSource& weights) {
   const std::string name = head_weight(architecture);
   const Shape* shape = weights.shape(name);
@@ -47,6 +51,19 @@ int classes_of(const Architecture& architecture, const WeightSource& weights) {
     fail(Status::bad_file, "{}: '{}': shape {} found, [1..{}, {}] wanted", weights.describe(), name,
          to_string(*shape), largest_classes, architecture.channels.back());
   return static_cast<int>((*shape)[0]);
+}
+
+namespace {
+
+/// int8 form has what the network reads and nothing else, stages' norms apart.
+void check_int8_leftovers(const Graph& graph, const TensorReader& reader) {
+  for (const std::string& name : reader.unread()) {
+    const bool norm = std::any_of(graph.stages.begin(), graph.stages.end(), [&](const Stage& stage) {
+      return !stage.norm_batch_norm.empty() && name.starts_with(stage.norm_batch_norm + ".");
+    });
+    if (!norm)
+      fail(Status::bad_file, "{}: '{}' is not a tensor of this network in int8", reader.source().describe(), name);
+  }
 }
 
 }  // namespace
@@ -76,9 +93,13 @@ double Profile::seconds() const {
 }
 
 struct Network::State {
+  void load(const WeightSource& weights, const NetworkOptions& options, double begin);
+  void load_feature_norms(TensorReader& reader);
+
   Architecture architecture;
   Graph graph;
   StepOptions options;
+  Precision precision = Precision::fp32;
   std::vector<Parameters> parameters;  // of graph.layers
   FeatureNorms norms;
   std::size_t weight_bytes = 0;
@@ -113,6 +134,39 @@ struct Network::State {
   }
 };
 
+void Network::State::load_feature_norms(TensorReader& reader) {
+  for (int s = 0; s < 4; ++s) {
+    const std::string& norm = graph.stages[s].norm_batch_norm;
+    if (norm.empty())
+      fail(Status::invalid_argument, "model {}: norm_intermediate_features is RepLKNet's alone",
+           architecture.name);
+    norms[s] = fold_batch_norm(norm, architecture.channels[s], 1e-5, reader);
+  }
+}
+
+/// Takes what the graph wants from a source in train, merged, fused or int8 form. begin: the fraction of all
+/// loading that is done already.
+void Network::State::load(const WeightSource& weights, const NetworkOptions& given, double begin) {
+  TensorReader reader(weights);
+  const std::vector<bool> narrow = narrow_layers(graph);
+  const std::size_t layers = graph.layers.size();
+  for (std::size_t i = 0; i < layers; ++i) {
+    const double share = static_cast<double>(i) / static_cast<double>(layers);
+    if (given.progress && !given.progress(begin + (1 - begin) * share))
+      fail(Status::cancelled, "loading {} was cancelled", weights.describe());
+    const Layer& layer = graph.layers[i];
+    parameters.push_back(holds_int8(weights) ? load_stored_parameters(layer, reader)
+                                             : load_parameters(layer, narrow[i] ? precision : Precision::fp32,
+                                                               reader, options.threads));
+    weight_bytes += parameters.back().weight_bytes;
+  }
+  if (given.norm_intermediate_features) load_feature_norms(reader);
+  if (holds_int8(weights))
+    check_int8_leftovers(graph, reader);
+  else
+    check_leftovers(architecture, reader);
+}
+
 Network::Network(const Architecture& architecture, const WeightSource& weights, const NetworkOptions& options)
     : state_(std::make_unique<State>()) {
   State& state = *state_;
@@ -121,24 +175,18 @@ Network::Network(const Architecture& architecture, const WeightSource& weights, 
   state.architecture.classes = classes_of(architecture, weights);
   state.graph = build_graph(architecture, state.architecture.classes);
   state.options = {core::effective_threads(options.threads), options.numerics};
-
-  TensorReader reader(weights);
-  const double layers = static_cast<double>(state.graph.layers.size());
-  for (const Layer& layer : state.graph.layers) {
-    if (options.progress && !options.progress(static_cast<double>(state.parameters.size()) / layers))
-      fail(Status::cancelled, "loading {} was cancelled", weights.describe());
-    state.parameters.push_back(load_parameters(layer, reader, state.options.threads));
-    state.weight_bytes += state.parameters.back().weight_bytes;
+  state.precision = network_precision(options.precision, weights);
+  state.options.fixed_order =
+      state.precision == Precision::int8 && options.numerics == depthwise::Numerics::exact;
+  if (state.precision == Precision::int8 && !holds_int8(weights)) {
+    constexpr double quantising = 0.9;  // of the time
+    QuantiseOptions quantise{state.options.threads, {}, {}};
+    if (options.progress)
+      quantise.progress = [&](double fraction) { return options.progress(quantising * fraction); };
+    state.load(quantise_network(state.architecture, weights, quantise).tensors, options, quantising);
+  } else {
+    state.load(weights, options, 0);
   }
-  for (int s = 0; s < 4; ++s) {
-    const std::string& norm = state.graph.stages[s].norm_batch_norm;
-    if (options.norm_intermediate_features && norm.empty())
-      fail(Status::invalid_argument, "model {}: norm_intermediate_features is RepLKNet's alone",
-           architecture.name);
-    if (options.norm_intermediate_features)
-      state.norms[s] = fold_batch_norm(norm, architecture.channels[s], 1e-5, reader);
-  }
-  check_leftovers(state.architecture, reader);
   if (options.progress) options.progress(1.0);
 }
 
@@ -151,6 +199,9 @@ const Architecture& Network::architecture() const {
 }
 int Network::threads() const {
   return state_->options.threads;
+}
+Precision Network::precision() const {
+  return state_->precision;
 }
 int Network::classes() const {
   return state_->architecture.classes;

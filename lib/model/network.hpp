@@ -10,10 +10,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/types.hpp"
 #include "depthwise/problem.hpp"
 #include "model/architecture.hpp"
 #include "model/weight_source.hpp"
@@ -23,6 +25,11 @@ namespace replk::model {
 struct NetworkOptions {
   int threads = 0;  // 0: all (core::default_threads)
   depthwise::Numerics numerics = depthwise::Numerics::fast;
+  /// What pointwise and dense layers over pixels multiply in; nothing: the weights' own (fp32, or int8 for a
+  /// file of replk quantize). int8 of fp32 weights: quantised while loading, from the norms alone. int8
+  /// weights in another precision: invalid_argument. What this machine lacks (bf16x3 without AMX):
+  /// unsupported.
+  std::optional<Precision> precision = {};
   /// Features pass through their stage's BN (RepLKNet's norm_intermediate_features); the file must hold it.
   bool norm_intermediate_features = false;
   /// Called while loading with the fraction done, from the loading thread; returning false cancels: the
@@ -66,7 +73,9 @@ struct Profile {
 };
 
 struct RunOptions {
-  Profile* profile = nullptr;                 // filled anew when given (this allocates)
+  Profile* profile = nullptr;  // filled anew when given (this allocates)
+  /// Called before each layer of an fp32 network with its index and its input, [rows][inputs].
+  const std::function<void(int layer, const float* src, std::int64_t rows)>* observe = nullptr;
   const std::atomic<bool>* cancel = nullptr;  // looked at between layers: run throws Status::cancelled
 };
 
@@ -76,6 +85,9 @@ struct FeatureShape {
 
 struct Graph;
 struct Parameters;
+
+/// The number of classes of a source's head; 0 where it has none.
+int classes_of(const Architecture& architecture, const WeightSource& weights);
 
 /// Thread-safe: any number of threads may run at once, each run with an arena of its own that is kept for the
 /// next. Plans are made at the first run of a size (batch, height, width) and kept for the four sizes used
@@ -93,6 +105,7 @@ class Network {
 
   const Architecture& architecture() const;
   int threads() const;
+  Precision precision() const;
   /// 0: a backbone without a head, which gives features only.
   int classes() const;
   /// What stage 0..3 gives for an input of this size.

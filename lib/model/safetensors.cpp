@@ -262,10 +262,22 @@ void SafetensorsFile::parse_header(const std::string& header, std::uint64_t data
   metadata_ = std::move(reader.metadata);
 }
 
-void SafetensorsFile::read(std::string_view name, std::span<float> destination) const {
+const TensorInfo& SafetensorsFile::find(std::string_view name) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) fail(Status::not_found, "{}: no tensor '{}'", path_, name);
-  const TensorInfo& tensor = found->second;
+  return found->second;
+}
+
+void SafetensorsFile::read_bytes(std::string_view name, std::span<std::byte> destination) const {
+  const TensorInfo& tensor = find(name);
+  if (destination.size() != tensor.end - tensor.begin)
+    fail(Status::internal, "{}: '{}' has {} bytes, {} were asked", path_, name, tensor.end - tensor.begin,
+         destination.size());
+  read_fully(file_, path_, destination.data(), destination.size(), data_offset_ + tensor.begin);
+}
+
+void SafetensorsFile::read(std::string_view name, std::span<float> destination) const {
+  const TensorInfo& tensor = find(name);
   const auto count = static_cast<std::size_t>(elements(tensor.shape));
   if (destination.size() != count)
     fail(Status::internal, "{}: '{}' has {} elements, {} were asked", path_, name, count, destination.size());
@@ -275,7 +287,7 @@ void SafetensorsFile::read(std::string_view name, std::span<float> destination) 
     return;
   }
   if (tensor.dtype == "F64") {
-    read_doubles(found->first, offset, destination);
+    read_doubles(std::string(name), offset, destination);
     return;
   }
   if (tensor.dtype != "F16" && tensor.dtype != "BF16")
@@ -293,9 +305,15 @@ void SafetensorsFile::read(std::string_view name, std::span<float> destination) 
   }
 }
 
+std::uint64_t byte_size(const TensorToWrite& tensor) {
+  const auto element_bytes = dtype_bytes(tensor.dtype);
+  if (!element_bytes) fail(Status::internal, "'{}': dtype {} cannot be written", tensor.name, tensor.dtype);
+  return static_cast<std::uint64_t>(elements(tensor.shape)) * *element_bytes;
+}
+
 void SafetensorsFile::read_doubles(const std::string& name, std::uint64_t offset,
                                    std::span<float> destination) const {
-  std::array<double, 4096> block;
+  std::array<double, 1024> block;
   for (std::size_t begin = 0; begin < destination.size(); begin += block.size()) {
     const std::size_t count = std::min(block.size(), destination.size() - begin);
     read_fully(file_, path_, block.data(), count * 8, offset + begin * 8);
@@ -315,8 +333,8 @@ void write_safetensors(const std::string& path, std::span<const TensorToWrite> t
   std::uint64_t end = 0;
   for (const TensorToWrite& tensor : tensors) {
     const std::uint64_t begin = end;
-    end += static_cast<std::uint64_t>(elements(tensor.shape)) * 4;
-    header[tensor.name] = {{"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
+    end += byte_size(tensor);
+    header[tensor.name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
   }
   std::string text = header.dump();
   text.resize(core::round_up(text.size(), 8), ' ');  // so that the data is aligned
@@ -347,8 +365,7 @@ void write_safetensors(const std::string& path, std::span<const TensorToWrite> t
   for (int i = 0; i < 8; ++i) prefix[i] = static_cast<unsigned char>(text.size() >> 8 * i);
   put(prefix, 8);
   put(text.data(), text.size());
-  for (const TensorToWrite& tensor : tensors)
-    put(tensor.data, static_cast<std::uint64_t>(elements(tensor.shape)) * 4);
+  for (const TensorToWrite& tensor : tensors) put(tensor.data, byte_size(tensor));
   if (::close(file) != 0 || (!in_place && ::rename(temporary.c_str(), path.c_str()) != 0)) {
     const int reason = errno;
     if (!in_place) ::unlink(temporary.c_str());

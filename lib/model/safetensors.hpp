@@ -45,8 +45,12 @@ class SafetensorsFile {
   /// Reads a tensor as fp32. Throws not_found, or bad_file where its type is not F64, F32, F16 or BF16, a
   /// value is beyond fp32's range or the file has become shorter.
   void read(std::string_view name, std::span<float> destination) const;
+  /// Reads a tensor of any type as its bytes, end - begin of them. Throws not_found, or bad_file where the
+  /// file has become shorter.
+  void read_bytes(std::string_view name, std::span<std::byte> destination) const;
 
  private:
+  const TensorInfo& find(std::string_view name) const;
   void read_doubles(const std::string& name, std::uint64_t offset, std::span<float> destination) const;
   void parse_header(const std::string& header, std::uint64_t data_bytes);
 
@@ -60,11 +64,14 @@ class SafetensorsFile {
 struct TensorToWrite {
   std::string name;
   Shape shape;
-  const float* data = nullptr;
+  const void* data = nullptr;
+  std::string dtype = "F32";  // a type that TensorInfo knows
 };
+/// Of a tensor that is to be written.
+std::uint64_t byte_size(const TensorToWrite& tensor);
 
-/// Writes fp32 tensors to a temporary file beside `path` and renames it, so that a failure leaves the old
-/// file. Throws invalid_argument naming the path and the system's reason.
+/// Writes tensors, in this order, to a temporary file beside `path` and renames it, so that a failure leaves
+/// the old file. Throws invalid_argument naming the path and the system's reason.
 void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

@@ -46,6 +46,9 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
     : input_(input), options_(options), sizes_(graph.values.size()) {
   sizes_[0] = input;
   for (const Layer& layer : graph.layers) sizes_[layer.dst] = output_size(layer, sizes_[layer.src]);
+  std::vector<Precision> precision;
+  for (const Parameters& layer : parameters) precision.push_back(layer.precision);
+  flow_ = plan_flow(graph, precision);
   steps_.resize(graph.layers.size());
   // Kernels last: while a layer's matrix is packed it is there twice, and that shall not come on top of what
   // kernels are packed into.
@@ -54,7 +57,11 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
       const Layer& layer = graph.layers[i];
       if ((layer.operation == Operation::depthwise) != depthwise) continue;
       const MapSize& in = sizes_[layer.src];
-      steps_[i] = {prepare_step(layer, parameters[i], in, options), macs_of(layer, parameters[i], in)};
+      const LayerFlow& flow = flow_[i];
+      const Parameters* next =
+          flow.copy_for < 0 ? nullptr : &parameters[static_cast<std::size_t>(flow.copy_for)];
+      steps_[i] = {prepare_step(layer, parameters[i], in, {flow, next}, options),
+                   macs_of(layer, parameters[i], in)};
     }
   for (std::size_t i = 1; i < steps_.size(); ++i) steps_[i - 1].step->set_next(steps_[i].step->weights());
   plan_memory(graph);
@@ -64,18 +71,23 @@ void SizePlan::plan_memory(const Graph& graph) {
   std::vector<int> last_use(graph.values.size(), -1);
   for (int i = 0; i < static_cast<int>(graph.layers.size()); ++i) {
     const Layer& layer = graph.layers[i];
-    for (int value : {layer.src, layer.dst, layer.residual})
+    const LayerFlow& flow = flow_[i];
+    for (int value :
+         {flow.src == Element::f32 ? layer.src : -1, flow.result ? layer.dst : -1, layer.residual})
       if (value >= 0) last_use[value] = i;
   }
   // Values that share a buffer: a residual that is not needed any more becomes the sum, which saves a copy as
   // well.
-  std::vector<int> buffer_of(graph.values.size(), -1);
+  std::vector<int> buffer_of(graph.values.size(), -1), copy_of(graph.layers.size(), -1);
   std::vector<Lifetime> buffers;
   for (int i = 0; i < static_cast<int>(graph.layers.size()); ++i) {
     const Layer& layer = graph.layers[i];
-    if (buffer_of[layer.dst] >= 0) {  // in place
-      continue;
+    const auto elements = static_cast<std::size_t>(sizes_[layer.dst].pixels()) * layer.outputs;
+    if (flow_[i].copy != Element::f32) {
+      copy_of[i] = static_cast<int>(buffers.size());
+      buffers.push_back({elements * size_of(flow_[i].copy), i, flow_[i].copy_for});
     }
+    if (!flow_[i].result || buffer_of[layer.dst] >= 0) continue;  // in place
     const bool reuses = layer.residual > 0 && last_use[layer.residual] == i;
     if (reuses) {
       buffer_of[layer.dst] = buffer_of[layer.residual];
@@ -84,12 +96,15 @@ void SizePlan::plan_memory(const Graph& graph) {
       continue;
     }
     buffer_of[layer.dst] = static_cast<int>(buffers.size());
-    const std::size_t elements = static_cast<std::size_t>(sizes_[layer.dst].pixels()) * layer.outputs;
     buffers.push_back({elements * sizeof(float), i, std::max(i, last_use[layer.dst])});
   }
   const ArenaPlan arena = plan_arena(buffers);
   offsets_.assign(graph.values.size(), 0);
-  for (std::size_t v = 1; v < graph.values.size(); ++v) offsets_[v] = arena.offsets[buffer_of[v]];
+  copy_offsets_.assign(graph.layers.size(), 0);
+  for (std::size_t v = 1; v < graph.values.size(); ++v)
+    if (buffer_of[v] >= 0) offsets_[v] = arena.offsets[buffer_of[v]];
+  for (std::size_t i = 0; i < graph.layers.size(); ++i)
+    if (copy_of[i] >= 0) copy_offsets_[i] = arena.offsets[copy_of[i]];
   std::size_t scratch = 0;
   for (const PlannedStep& planned : steps_) scratch = std::max(scratch, planned.step->scratch_bytes());
   scratch_offset_ = core::round_up(arena.bytes, core::alignment);
@@ -131,9 +146,16 @@ void SizePlan::run(const Graph& graph, const Input& input, const Output& output,
       core::fail(core::Status::cancelled, "the run was cancelled");
     const Layer& layer = graph.layers[i];
     const Step& step = *steps_[i].step;
+    if (options.observe != nullptr)
+      (*options.observe)(static_cast<int>(i), layer.src == 0 ? input.pixels : at(layer.src),
+                         sizes_[layer.src].pixels());
     const auto start = options.profile != nullptr ? Clock::now() : Clock::time_point();
-    step.run(layer.src == 0 ? input.pixels : at(layer.src), at(layer.dst),
-             layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_);
+    const LayerFlow& flow = flow_[i];
+    const void* src = layer.src == 0 ? input.pixels : at(layer.src);
+    if (flow.copy_from >= 0) src = arena + copy_offsets_[flow.copy_from];
+    step.run({src, flow.result ? at(layer.dst) : nullptr,
+              flow.copy == Element::f32 ? nullptr : arena + copy_offsets_[i],
+              layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_});
     if (options.profile != nullptr)
       options.profile->layers.push_back(
           {layer.name, step.shape(), step.choice(), kind_of(layer), seconds_since(start), steps_[i].macs});

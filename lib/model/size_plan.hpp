@@ -6,6 +6,7 @@
 
 #include "core/memory.hpp"
 #include "model/arena.hpp"
+#include "model/flow.hpp"
 #include "model/steps.hpp"
 
 namespace replk::model {
@@ -37,9 +38,11 @@ class SizePlan {
 
   MapSize input_;
   StepOptions options_;
-  std::vector<PlannedStep> steps_;    // of graph.layers
-  std::vector<MapSize> sizes_;        // of graph.values
-  std::vector<std::size_t> offsets_;  // of graph.values in the arena
+  std::vector<PlannedStep> steps_;         // of graph.layers
+  std::vector<LayerFlow> flow_;            // of graph.layers
+  std::vector<MapSize> sizes_;             // of graph.values
+  std::vector<std::size_t> offsets_;       // of graph.values in the arena, where they are fp32
+  std::vector<std::size_t> copy_offsets_;  // of the narrow copies that graph.layers write
   std::size_t scratch_offset_ = 0, arena_bytes_ = 0;
   std::mutex mutex_;
   std::vector<Arena> free_arenas_;

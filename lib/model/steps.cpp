@@ -22,9 +22,7 @@ class DepthwiseStep : public Step {
       : plan_(depthwise_problem(layer, parameters.depthwise.branches, in, options.numerics),
               weights(parameters), view(parameters.depthwise.bias), plan_options(options)) {}
   std::size_t scratch_bytes() const override { return plan_.workspace_bytes(); }
-  void run(const float* src, float* dst, const float* residual, void* scratch) const override {
-    plan_.run({src, dst, residual}, scratch);
-  }
+  void run(const StepRun& run) const override { plan_.run({run.src, run.dst, run.residual}, run.scratch); }
   std::span<const std::byte> weights() const override { return plan_.executor().weights(); }
   std::string shape() const override { return depthwise::to_string(plan_.problem()); }
   std::string choice() const override { return plan_.tiling().to_string(); }
@@ -43,22 +41,39 @@ class DepthwiseStep : public Step {
   depthwise::Plan plan_;
 };
 
+/// Of a dense layer in this precision.
+dense::PlanOptions dense_options(const StepOptions& options, Precision precision = Precision::fp32) {
+  dense::PlanOptions dense_options;
+  dense_options.threads = options.threads;
+  if (options.fixed_order && precision == Precision::fp32) dense_options.choice = "plain";
+  return dense_options;
+}
+
 class LinearStep : public Step {
  public:
-  LinearStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepOptions& options)
-      : plan_(linear_layer(layer, in), parameters.linear, {.threads = options.threads}) {}
+  LinearStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepPlace& place,
+             const StepOptions& options)
+      : plan_(linear_layer(layer, parameters.precision, place.flow, in), parameters.linear,
+              plan_options(place, parameters.precision, options)) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
-  void run(const float* src, float* dst, const float* residual, void* scratch) const override {
-    plan_.run(src, dst, residual, scratch, next_);
+  void run(const StepRun& run) const override {
+    plan_.run({run.src, run.dst, run.copy, run.residual, run.scratch, next_});
   }
   void set_next(std::span<const std::byte> weights) override { next_ = weights; }
   std::string shape() const override {
     const dense::Linear& linear = plan_.linear();
-    return fmt::format("{}x{} to {}", linear.rows, linear.inputs, linear.outputs);
+    const std::string shape = fmt::format("{}x{} to {}", linear.rows, linear.inputs, linear.outputs);
+    return linear.precision == Precision::fp32 ? shape : fmt::format("{}, {}", shape, name(linear.precision));
   }
   std::string choice() const override { return plan_.choice(); }
 
  private:
+  static dense::PlanOptions plan_options(const StepPlace& place, Precision precision,
+                                         const StepOptions& options) {
+    dense::PlanOptions plan_options = dense_options(options, precision);
+    if (place.next) plan_options.copy = &place.next->quantiser;
+    return plan_options;
+  }
   dense::LinearPlan plan_;
   std::span<const std::byte> next_;
 };
@@ -67,11 +82,9 @@ class ConvolutionStep : public Step {
  public:
   ConvolutionStep(const Layer& layer, const Parameters& parameters, const MapSize& in,
                   const StepOptions& options)
-      : plan_(convolution_layer(layer, in), parameters.convolution, {.threads = options.threads}) {}
+      : plan_(convolution_layer(layer, in), parameters.convolution, dense_options(options)) {}
   std::size_t scratch_bytes() const override { return plan_.scratch_bytes(); }
-  void run(const float* src, float* dst, const float*, void* scratch) const override {
-    plan_.run(src, dst, scratch);
-  }
+  void run(const StepRun& run) const override { plan_.run(run.floats(), run.dst, run.scratch); }
   std::string shape() const override {
     const dense::Convolution& conv = plan_.convolution();
     return fmt::format("{}x{}x{}x{} to {}, {}x{}, stride {}", conv.batch, conv.height, conv.width,
@@ -106,34 +119,63 @@ class MapStep : public Step {
 
 class MeanStep : public MapStep {
   using MapStep::MapStep;
-  void run(const float* src, float* dst, const float*, void*) const override {
-    elementwise::global_mean(map_, src, dst, threads_);
+  void run(const StepRun& run) const override {
+    elementwise::global_mean(map_, run.floats(), run.dst, threads_);
   }
 };
 
-class LayerNormStep : public MapStep {
-  using MapStep::MapStep;
-  void run(const float* src, float* dst, const float*, void*) const override {
+/// A norm, which may write its result as the next product's operand instead.
+class NormStep : public MapStep {
+ public:
+  NormStep(const Layer& layer, const Parameters& parameters, const MapSize& in, const StepPlace& place,
+           const StepOptions& options)
+      : MapStep(layer, parameters, in, options), place_(place) {}
+
+ protected:
+  /// Of a run; type f32 where the result is fp32.
+  elementwise::NarrowCopy copy(const StepRun& run) const {
+    if (run.copy == nullptr) return {};
+    const dense::Quantiser& quantiser = place_.next->quantiser;
+    return {place_.flow.copy, run.copy, quantiser.scale.data(), quantiser.offset.data()};
+  }
+
+ private:
+  StepPlace place_;
+};
+
+class LayerNormStep : public NormStep {
+  using NormStep::NormStep;
+  void run(const StepRun& run) const override {
     const elementwise::LayerNorm norm{map_.images * map_.pixels, map_.channels,
                                       static_cast<float>(layer_.epsilon), layer_.activation};
-    elementwise::layer_norm(norm, parameters_.gain.data(), parameters_.offset.data(), src, dst, threads_);
+    const float *gain = parameters_.gain.data(), *offset = parameters_.offset.data();
+    if (run.copy)
+      elementwise::layer_norm(norm, gain, offset, run.floats(), copy(run), threads_);
+    else
+      elementwise::layer_norm(norm, gain, offset, run.floats(), run.dst, threads_);
   }
 };
 
-class GrnStep : public MapStep {
-  using MapStep::MapStep;
+class GrnStep : public NormStep {
+  using NormStep::NormStep;
   std::size_t scratch_bytes() const override { return map_.images * map_.channels * sizeof(float); }
-  void run(const float* src, float* dst, const float*, void* scratch) const override {
-    elementwise::global_response_norm(map_, parameters_.gain.data(), nullptr,
-                                      static_cast<float>(layer_.epsilon), src, dst,
-                                      static_cast<float*>(scratch), threads_);
+  void run(const StepRun& run) const override {
+    const auto epsilon = static_cast<float>(layer_.epsilon);
+    auto* scratch = static_cast<float*>(run.scratch);
+    if (run.copy)
+      elementwise::global_response_norm(map_, parameters_.gain.data(), epsilon, run.floats(), copy(run),
+                                        scratch, threads_);
+    else
+      elementwise::global_response_norm(map_, parameters_.gain.data(), nullptr, epsilon, run.floats(),
+                                        run.dst, scratch, threads_);
   }
 };
 
 class ClampStep : public MapStep {
   using MapStep::MapStep;
-  void run(const float* src, float* dst, const float*, void*) const override {
-    elementwise::clamp_above(map_.images * map_.pixels * map_.channels, 6.0f, src, dst, threads_);
+  void run(const StepRun& run) const override {
+    elementwise::clamp_above(map_.images * map_.pixels * map_.channels, 6.0f, run.floats(), run.dst,
+                             threads_);
   }
 };
 
@@ -144,19 +186,19 @@ class SqueezeExciteStep : public MapStep {
                     const StepOptions& options)
       : MapStep(layer, parameters, in, options),
         down_({in.batch, layer.inputs, layer.hidden, true, Activation::relu}, parameters.linear,
-              {.threads = options.threads}),
-        up_({in.batch, layer.hidden, layer.inputs, true}, parameters.up, {.threads = options.threads}) {}
+              dense_options(options)),
+        up_({in.batch, layer.hidden, layer.inputs, true}, parameters.up, dense_options(options)) {}
   std::size_t scratch_bytes() const override {
     return mean_bytes() + hidden_bytes() + std::max(down_.scratch_bytes(), up_.scratch_bytes());
   }
-  void run(const float* src, float* dst, const float*, void* scratch) const override {
-    auto* mean = static_cast<float*>(scratch);  // and then the gate's logits
+  void run(const StepRun& run) const override {
+    auto* mean = static_cast<float*>(run.scratch);  // and then the gate's logits
     auto* hidden = mean + mean_bytes() / sizeof(float);
     auto* inner = hidden + hidden_bytes() / sizeof(float);
-    elementwise::global_mean(map_, src, mean, threads_);
+    elementwise::global_mean(map_, run.floats(), mean, threads_);
     down_.run(mean, hidden, nullptr, inner);
     up_.run(hidden, mean, nullptr, inner);
-    elementwise::gate(map_, mean, src, dst, threads_);
+    elementwise::gate(map_, mean, run.floats(), run.dst, threads_);
   }
   std::string choice() const override { return down_.choice(); }
 
@@ -170,60 +212,11 @@ class SqueezeExciteStep : public MapStep {
   dense::LinearPlan down_, up_;
 };
 
-std::shared_ptr<dense::LinearWeights> read_linear(const ConvTensors& tensors, int inputs, int outputs,
-                                                  TensorReader& reader) {
-  const core::Buffer<float> weights = reader.read(tensors.weight, tensors.shape);
-  const core::Buffer<float> bias = reader.read(tensors.bias, {outputs});
-  return std::make_shared<dense::LinearWeights>(inputs, outputs, view(weights), view(bias));
-}
-
 bool is_large(const Layer& layer) {
   return layer.kernel_h >= 7 || layer.kernel_w >= 7;
 }
 
 }  // namespace
-
-Parameters load_parameters(const Layer& layer, TensorReader& reader, int threads) {
-  Parameters parameters;
-  const auto floats = [&](std::size_t count) { parameters.weight_bytes += count * sizeof(float); };
-  switch (layer.operation) {
-    case Operation::depthwise:
-      parameters.depthwise = fold_depthwise(layer, reader, threads);
-      for (const auto& weights : parameters.depthwise.weights) floats(weights.size());
-      floats(parameters.depthwise.bias.size());
-      break;
-    case Operation::linear:
-    case Operation::convolution: {
-      const FoldedDense folded = fold_dense(layer, reader, threads);
-      floats(folded.weights.size() + folded.bias.size());
-      if (layer.operation == Operation::linear)
-        parameters.linear = std::make_shared<dense::LinearWeights>(layer.inputs, layer.outputs,
-                                                                   view(folded.weights), view(folded.bias));
-      else
-        parameters.convolution = std::make_shared<dense::ConvolutionWeights>(
-            layer.inputs, layer.outputs, layer.kernel_h, layer.kernel_w, view(folded.weights),
-            view(folded.bias));
-      break;
-    }
-    case Operation::layer_norm:
-    case Operation::grn: {
-      const ConvTensors& norm = layer.tensors[0];
-      parameters.gain = reader.read(norm.weight, norm.shape);
-      if (!norm.bias.empty()) parameters.offset = reader.read(norm.bias, norm.shape);
-      floats(parameters.gain.size() + parameters.offset.size());
-      break;
-    }
-    case Operation::squeeze_excite:
-      parameters.linear = read_linear(layer.tensors[0], layer.inputs, layer.hidden, reader);
-      parameters.up = read_linear(layer.tensors[1], layer.hidden, layer.inputs, reader);
-      floats(2 * std::size_t(layer.inputs) * layer.hidden + layer.inputs + layer.hidden);
-      break;
-    case Operation::relu6_clamp:
-    case Operation::mean:
-      break;
-  }
-  return parameters;
-}
 
 MapSize output_size(const Layer& layer, const MapSize& in) {
   if (layer.operation == Operation::mean) return {in.batch, 1, 1};
@@ -270,18 +263,18 @@ double macs_of(const Layer& layer, const Parameters& parameters, const MapSize& 
 }
 
 std::unique_ptr<Step> prepare_step(const Layer& layer, const Parameters& parameters, const MapSize& in,
-                                   const StepOptions& options) {
+                                   const StepPlace& place, const StepOptions& options) {
   switch (layer.operation) {
     case Operation::depthwise:
       return std::make_unique<DepthwiseStep>(layer, parameters, in, options);
     case Operation::linear:
-      return std::make_unique<LinearStep>(layer, parameters, in, options);
+      return std::make_unique<LinearStep>(layer, parameters, in, place, options);
     case Operation::convolution:
       return std::make_unique<ConvolutionStep>(layer, parameters, in, options);
     case Operation::layer_norm:
-      return std::make_unique<LayerNormStep>(layer, parameters, in, options);
+      return std::make_unique<LayerNormStep>(layer, parameters, in, place, options);
     case Operation::grn:
-      return std::make_unique<GrnStep>(layer, parameters, in, options);
+      return std::make_unique<GrnStep>(layer, parameters, in, place, options);
     case Operation::squeeze_excite:
       return std::make_unique<SqueezeExciteStep>(layer, parameters, in, options);
     case Operation::relu6_clamp:

@@ -1,28 +1,16 @@
-// A layer's weights, and a layer prepared for one input size.
+// A layer prepared for one input size.
 #pragma once
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 
-#include "core/memory.hpp"
-#include "dense/dense.hpp"
-#include "model/fold.hpp"
+#include "model/flow.hpp"
 #include "model/graph.hpp"
 #include "model/network.hpp"
+#include "model/parameters.hpp"
 
 namespace replk::model {
-
-/// The folded weights of one layer, shared by the plans of all sizes; what is used depends on the operation.
-struct Parameters {
-  std::shared_ptr<dense::LinearWeights> linear;
-  std::shared_ptr<dense::ConvolutionWeights> convolution;
-  FoldedDepthwise depthwise;
-  core::Buffer<float> gain, offset;          // of layer_norm and grn
-  std::shared_ptr<dense::LinearWeights> up;  // of squeeze_excite, behind `linear`
-  std::size_t weight_bytes = 0;              // as fp32
-};
-Parameters load_parameters(const Layer& layer, TensorReader& reader, int threads);
 
 /// The size of a layer's input and output.
 struct MapSize {
@@ -39,6 +27,26 @@ double macs_of(const Layer& layer, const Parameters& parameters, const MapSize& 
 struct StepOptions {
   int threads = 1;
   depthwise::Numerics numerics = depthwise::Numerics::fast;
+  /// Dense layers in fp32 sum in one order on every CPU, slowly: with exact depthwise layers an int8 network
+  /// then has the same bits everywhere.
+  bool fixed_order = false;
+};
+
+/// What a step reads and writes, channels-last: dst, and copy, are null where the flow has none.
+struct StepRun {
+  const void* src = nullptr;  // of the flow's element
+  float* dst = nullptr;
+  void* copy = nullptr;
+  const float* residual = nullptr;
+  void* scratch = nullptr;
+
+  const float* floats() const { return static_cast<const float*>(src); }
+};
+
+/// Where a step stands: what it reads and writes, and the layer whose operand its copy is (null: none).
+struct StepPlace {
+  LayerFlow flow;
+  const Parameters* next = nullptr;
 };
 
 /// A prepared layer. Immutable once it runs: run() may be called from many threads, each with scratch of its
@@ -47,7 +55,7 @@ class Step {
  public:
   virtual ~Step() = default;
   virtual std::size_t scratch_bytes() const = 0;
-  virtual void run(const float* src, float* dst, const float* residual, void* scratch) const = 0;
+  virtual void run(const StepRun& run) const = 0;
   /// What a run streams from memory, where it helps to call it up before.
   virtual std::span<const std::byte> weights() const { return {}; }
   /// Tells, before the first run, of weights() of the step behind this one, which outlive it: a step that
@@ -57,6 +65,6 @@ class Step {
   virtual std::string choice() const = 0;  // what computes it
 };
 std::unique_ptr<Step> prepare_step(const Layer& layer, const Parameters& parameters, const MapSize& in,
-                                   const StepOptions& options);
+                                   const StepPlace& place, const StepOptions& options);
 
 }  // namespace replk::model

@@ -22,6 +22,10 @@ class FileSource : public WeightSource {
   void read(std::string_view name, std::span<float> destination) const override {
     file_.read(name, destination);
   }
+  std::string dtype(std::string_view name) const override { return file_.tensors().find(name)->second.dtype; }
+  void read_bytes(std::string_view name, std::span<std::byte> destination) const override {
+    file_.read_bytes(name, destination);
+  }
   std::string metadata(std::string_view key) const override {
     const auto found = file_.metadata().find(key);
     return found == file_.metadata().end() ? std::string() : found->second;
@@ -32,6 +36,10 @@ class FileSource : public WeightSource {
 };
 
 }  // namespace
+
+void WeightSource::read_bytes(std::string_view name, std::span<std::byte> destination) const {
+  read(name, {reinterpret_cast<float*>(destination.data()), destination.size() / sizeof(float)});
+}
 
 std::string to_string(const Shape& shape) {
   std::string text = "[";

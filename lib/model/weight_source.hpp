@@ -1,5 +1,6 @@
 // Where the tensors of a network come from: a file, or a seed.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -25,6 +26,11 @@ class WeightSource {
   virtual const Shape* shape(std::string_view name) const = 0;
   /// Reads a whole tensor; destination has its number of elements. Throws not_found or bad_file.
   virtual void read(std::string_view name, std::span<float> destination) const = 0;
+  /// A tensor's type as .safetensors spells it; there is such a tensor.
+  virtual std::string dtype(std::string_view) const { return "F32"; }
+  /// Reads a whole tensor as it is stored; destination has its number of bytes. Only files and StoredTensors
+  /// hold types other than fp32.
+  virtual void read_bytes(std::string_view name, std::span<std::byte> destination) const;
   /// Free text the file carries (`labels`, `model`); empty where there is none.
   virtual std::string metadata(std::string_view key) const = 0;
 };

@@ -4,6 +4,7 @@
 
 #include "model/fold.hpp"
 #include "model/graph.hpp"
+#include "model/precision.hpp"
 
 namespace replk::model {
 namespace {
@@ -37,8 +38,10 @@ depthwise::Problem depthwise_problem(const Layer& layer, const std::vector<depth
   return problem;
 }
 
-dense::Linear linear_layer(const Layer& layer, const MapSize& in) {
-  return {in.pixels(), layer.inputs, layer.outputs, true, layer.activation, layer.residual >= 0};
+dense::Linear linear_layer(const Layer& layer, Precision precision, const LayerFlow& flow,
+                           const MapSize& in) {
+  return {in.pixels(),         layer.inputs, layer.outputs, true,        layer.activation,
+          layer.residual >= 0, precision,    flow.src,      flow.result, flow.copy};
 }
 
 dense::Convolution convolution_layer(const Layer& layer, const MapSize& in) {
@@ -46,13 +49,17 @@ dense::Convolution convolution_layer(const Layer& layer, const MapSize& in) {
           layer.stride, layer.stride, layer.padding, layer.padding, true,     layer.activation};
 }
 
-Workload workload(const Architecture& architecture, const MapSize& input, int classes,
+Workload workload(const Architecture& architecture, const MapSize& input, int classes, Precision precision,
                   depthwise::Numerics numerics) {
   const Graph graph = build_graph(architecture, classes);
+  std::vector<Precision> precisions;
+  for (const bool narrow : narrow_layers(graph)) precisions.push_back(narrow ? precision : Precision::fp32);
+  const std::vector<LayerFlow> flow = plan_flow(graph, precisions);
   std::vector<MapSize> sizes(graph.values.size());
   sizes[0] = input;
   Workload all;
-  for (const Layer& layer : graph.layers) {
+  for (std::size_t i = 0; i < graph.layers.size(); ++i) {
+    const Layer& layer = graph.layers[i];
     const MapSize in = sizes[layer.src];
     sizes[layer.dst] = output_size(layer, in);
     switch (layer.operation) {
@@ -60,7 +67,7 @@ Workload workload(const Architecture& architecture, const MapSize& input, int cl
         add_once(all.depthwise, depthwise_problem(layer, merged_branches(layer.branches), in, numerics));
         break;
       case Operation::linear:
-        add_linear(all, linear_layer(layer, in));
+        add_linear(all, linear_layer(layer, precisions[i], flow[i], in));
         break;
       case Operation::convolution:
         add_once(all.convolutions, convolution_layer(layer, in));

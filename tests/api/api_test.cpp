@@ -40,7 +40,17 @@ TEST(Api, TellsTheMachine) {
   EXPECT_EQ(info.cores, replk_default_threads());
   EXPECT_LE(info.isa, info.hardware);
   EXPECT_NE(info.vendor[0], 0);
-  info.struct_size = 4;
+  EXPECT_EQ((info.features & REPLK_FEATURE_AVX2) != 0, info.isa >= REPLK_ISA_AVX2);
+  EXPECT_EQ((info.features & REPLK_FEATURE_AVX512) != 0, info.isa >= REPLK_ISA_AVX512);
+  // A program that was built with the first header has no room for features.
+  replk_cpu_info old{};
+  old.struct_size = offsetof(replk_cpu_info, features);
+  old.features = 0xabcd;
+  ASSERT_EQ(replk_get_cpu_info(&old), REPLK_OK);
+  EXPECT_EQ(old.features, 0xabcdu);
+  EXPECT_EQ(old.l1d_bytes, info.l1d_bytes);
+  EXPECT_EQ(old.struct_size, offsetof(replk_cpu_info, features));
+  info.struct_size = offsetof(replk_cpu_info, features) - 1;
   EXPECT_EQ(replk_get_cpu_info(&info), REPLK_INVALID_ARGUMENT);
   EXPECT_EQ(replk_get_cpu_info(nullptr), REPLK_INVALID_ARGUMENT);
 }
@@ -149,11 +159,11 @@ TEST(Api, ReadsAProblemAndChecksEveryField) {
   refused([](Problem& q) { q.branches = nullptr; }, "branches");
   refused([](Problem& q) { q.branch_count = 1 << 30; }, "branch_count");
   refused([](Problem& q) { q.pad_h = -2; }, "padding");
-  refused([](Problem& q) { q.stride_w = 3; }, "stride");
+  refused([](Problem& q) { q.stride_w = 17; }, "stride");
   refused([](Problem& q) { q.layout = static_cast<replk_layout>(7); }, "layout");
   refused([](Problem& q) { q.type = static_cast<replk_type>(-1); }, "type");
   const replk_branch huge[] = {{2147483647, 3, 2147483647, 1}, {3, 3, 1, 1}};
-  refused([&](Problem& q) { q.branches = huge; }, "branch 0");
+  refused([&](Problem& q) { q.branches = huge; }, "kernel height");
 
   // From a newer header: fine while the fields that this library does not know are zero.
   struct {

@@ -104,24 +104,48 @@ TEST(Hostile, EachFieldIsRefusedByName) {
       {"height", 65537, "height"},
       {"width", -1, "width"},
       {"width", INT32_MAX, "width"},
-      {"kernel", 0, "kernel size or dilation of branch 0 is 0"},
-      {"kernel", 64, "kernel size or dilation of branch 0 is 64"},
-      {"kernel", INT32_MIN, "kernel size or dilation"},
-      {"dilation", 0, "kernel size or dilation"},
-      {"dilation", INT32_MAX, "kernel size or dilation"},
+      {"kernel", 0, "kernel height (k) is 0"},
+      {"kernel", 64, "kernel height (k) is 64"},
+      {"kernel", INT32_MIN, "kernel height"},
+      {"dilation", 0, "dilation (d)"},
+      {"dilation", INT32_MAX, "dilation (d)"},
       {"extent", 64, "dilated kernel"},
       {"branches", 0, "branch_count"},
       {"branches", -1, "branch_count"},
       {"branches", INT32_MAX, "branch_count"},
       {"pad", -2, "padding"},
-      {"pad", 3, "padding"},
+      {"pad", 1024, "padding"},
       {"pad", INT32_MAX, "padding"},
       {"stride", 0, "stride"},
+      {"stride", 17, "stride"},
       {"stride", INT32_MAX, "stride"},
       {"layout", 2, "layout"},
       {"type", -1, "type"},
       {"numerics", 7, "numerics"},
       {"activation", INT32_MIN, "activation"},
+      {"output layout", 2, "output_layout"},
+      {"output layout", -2, "output_layout"},
+      {"top", 1024, "padding above"},
+      {"top", -65536, "padding above"},
+      {"top", INT32_MIN, "padding above"},
+      {"bottom", INT32_MAX, "padding below"},
+      {"bottom", -15, "padded height"},
+      {"left", INT32_MIN, "padding on the left"},
+      {"right", 1024, "padding on the right"},
+      {"multiplier", 0, "channel_multiplier"},
+      {"multiplier", 5, "channel_multiplier"},
+      {"multiplier", INT32_MIN, "channel_multiplier"},
+      {"input pixels", 7, "the input's stride of pixels"},
+      {"input pixels", INT64_MIN, "the input's stride of pixels"},
+      {"input pixels", INT64_MAX, "the input's stride of pixels"},
+      {"input pixels", std::int64_t{1} << 47, "the input's stride of rows"},
+      {"input rows", 127, "the input's stride of rows"},
+      {"input rows", INT64_MAX, "the input's stride of rows"},
+      {"input images", 2047, "the input's stride of images"},
+      {"input channels", 2, "the input's stride of channels"},
+      {"input channels", 0, "the input's stride of channels"},
+      {"output pixels", 7, "the output's stride of pixels"},
+      {"output images", INT64_MIN, "the output's stride of images"},
       {"none", 0, "weights"},  // nothing wrong but the weights
   };
   std::size_t all_bytes = 0;
@@ -148,6 +172,21 @@ TEST(Hostile, EachFieldIsRefusedByName) {
     if (name == "type") p.type = static_cast<replk_type>(value);
     if (name == "numerics") p.numerics = static_cast<replk_numerics>(value);
     if (name == "activation") p.activation = static_cast<replk_activation>(value);
+    if (name == "output layout") p.output_layout = value;
+    p.explicit_padding = name == "top" || name == "bottom" || name == "left" || name == "right";
+    if (name == "top") p.pad_top = value;
+    if (name == "bottom") p.pad_bottom = value;
+    if (name == "left") p.pad_left = value;
+    if (name == "right") p.pad_right = value;
+    if (name == "multiplier") p.channel_multiplier = value;
+    if (name.starts_with("input")) p.input_strides = {2048, 128, 8, 1};
+    if (name == "input pixels") p.input_strides.pixel = field.value;
+    if (name == "input rows") p.input_strides.row = field.value;
+    if (name == "input images") p.input_strides.image = field.value;
+    if (name == "input channels") p.input_strides.channel = field.value;
+    if (name.starts_with("output ") && name != "output layout") p.output_strides = {2048, 128, 8, 1};
+    if (name == "output pixels") p.output_strides.pixel = field.value;
+    if (name == "output images") p.output_strides.image = field.value;
     const Refusal r = refusal(p);
     EXPECT_EQ(r.status, REPLK_INVALID_ARGUMENT) << name << " " << field.value;
     EXPECT_NE(r.message.find(field.message), std::string::npos)
@@ -234,6 +273,16 @@ TEST(Hostile, AThousandRandomOnes) {
     p.pad_w = mostly(-1);
     p.stride_h = mostly(1);
     p.stride_w = mostly(2);
+    if (random() % 4 == 0) {
+      p.explicit_padding = 1;
+      p.pad_top = any(), p.pad_bottom = any(), p.pad_left = mostly(0), p.pad_right = mostly(1);
+    }
+    if (random() % 4 == 0) p.input_strides = {any(), any(), any(), mostly(1)};
+    if (random() % 4 == 0)
+      p.output_strides = {static_cast<std::int64_t>(random()), static_cast<std::int64_t>(random()), any(),
+                          mostly(1)};
+    p.output_layout = mostly(-1);
+    p.channel_multiplier = mostly(1);
     const Refusal r = refusal(p);
     ASSERT_EQ(r.status, REPLK_INVALID_ARGUMENT) << i;
     ASSERT_FALSE(r.message.empty());
@@ -286,13 +335,10 @@ TEST(Hostile, TheLargestProblemsOverflowNoAlgorithm) {
             << shape << ": " << c.tiling.to_string();
       }
     if (static_cast<std::int64_t>(p.channels) * geometry.height * geometry.width > 1 << 22) continue;
-    Kernel kernel = geometry;
-    kernel.weights.assign(static_cast<std::size_t>(kernel.height) * kernel.width * kernel.channels, 0.5f);
-    kernel.bias.assign(kernel.channels, 0.0f);
     for (const Algorithm* algorithm : algorithms()) {
       const auto candidates = algorithm->candidates(p, geometry, isa, 2);
       if (candidates.empty()) continue;
-      const auto executor = algorithm->prepare(p, kernel, candidates.front().tiling, isa, 1);
+      const auto executor = algorithm->prepare(p, geometry, candidates.front().tiling, isa);
       EXPECT_LE(executor->workspace_bytes(2), std::size_t{2} << 30)
           << shape << ": " << candidates.front().tiling.to_string();
     }
@@ -305,11 +351,12 @@ void plan_square(int side, const std::string& kernel_text) {
   const std::vector<float> weights(63 * 63, 0.5f), bias(1, 0.0f);
   std::vector<std::span<const float>> branches;
   for (const Branch& b : p.branches) branches.emplace_back(weights.data(), b.taps());
-  const Kernel kernel = merge(p, branches, bias);
+  const Kernel kernel = merged_geometry(p);
   for (const Algorithm* algorithm : algorithms()) {
     const auto candidates = algorithm->candidates(p, kernel, plan_isa({}), 2);
     if (candidates.empty()) continue;
-    EXPECT_NE(algorithm->prepare(p, kernel, candidates.front().tiling, plan_isa({}), 1), nullptr);
+    const auto executor = algorithm->prepare(p, kernel, candidates.front().tiling, plan_isa({}));
+    executor->set_weights(Weights(p, branches, bias), 1);
   }
 }
 

@@ -116,7 +116,9 @@ TEST(Caches, OfThisMachineAreThoseTheKernelKnows) {
   EXPECT_EQ(own.l2, kernels.l2);
   EXPECT_EQ(own.l3, kernels.l3);
   EXPECT_EQ(cpu().l1d_bytes, own.l1d);
-  if (own.l2 > 0) EXPECT_EQ(cpu().l2_bytes, own.l2);
+  if (own.l2 > 0) {
+    EXPECT_EQ(cpu().l2_bytes, own.l2);
+  }
   EXPECT_EQ(cpu().l3_bytes, own.l3);
 }
 

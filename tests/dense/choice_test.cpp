@@ -19,6 +19,27 @@ TEST(DenseSpelling, WhatIsPrintedIsRead) {
       EXPECT_EQ(parse_convolution(to_string(c)), c);
       EXPECT_FALSE(parse_linear(to_string(c)));
     }
+  for (Precision precision : {Precision::bf16, Precision::bf16x3, Precision::int8})
+    for (Element src : {Element::f32, Element::bf16, Element::u8})
+      for (Element copy : {Element::f32, Element::bf16, Element::u8}) {
+        const Linear l{.rows = 7,
+                       .inputs = 2,
+                       .outputs = 3,
+                       .precision = precision,
+                       .src = src,
+                       .result = copy == Element::f32,
+                       .copy = copy};
+        EXPECT_EQ(parse_linear(to_string(l)), l) << to_string(l);
+      }
+  EXPECT_EQ(to_string(Linear{.rows = 7,
+                             .inputs = 2,
+                             .outputs = 3,
+                             .activation = Activation::gelu,
+                             .residual = true,
+                             .precision = Precision::int8,
+                             .src = Element::u8,
+                             .copy = Element::bf16}),
+            "linear-r7i2o3+bias+gelu+residual+int8+from-u8+also-bf16");
   for (const char* text :
        {"", "linear", "linear-r1i2", "linear-r1i2o3x", "linear-r1i2o3+bias+bias", "linear-r01i2o3",
         "linear-r99999999999999999999i2o3", "dense-n1i3o128h224w224k3x3s2x2p1x1+residual"}) {
@@ -54,6 +75,19 @@ TEST_F(DenseChoice, EveryCandidateIsRightAndThePickIsRemembered) {
   tune(question(Linear{49, 24, 40, true, Activation::gelu, true}, 2));
   tune(question(Linear{100, 32, 16, false, Activation::relu, false}, 1));
   tune(question(Convolution{2, 3, 16, 20, 22, 3, 3, 2, 2, 1, 1, true, Activation::relu}, 2));
+}
+
+TEST_F(DenseChoice, NarrowCandidatesAreRightToo) {
+  for (const Precision precision : {Precision::bf16, Precision::int8})
+    for (const bool narrow : {false, true}) {
+      Linear l{
+          .rows = 49, .inputs = 66, .outputs = 40, .activation = Activation::gelu, .precision = precision};
+      l.residual = !narrow;
+      if (narrow) l.src = precision == Precision::bf16 ? Element::bf16 : Element::u8;
+      l.copy = narrow ? l.src : Element::f32;
+      l.result = !narrow;
+      tune(question(l, 2));
+    }
 }
 
 TEST_F(DenseChoice, WithoutACacheThePickIsTheFirstCandidate) {

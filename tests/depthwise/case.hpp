@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/error.hpp"
 #include "core/half.hpp"
 #include "core/memory.hpp"
 #include "depthwise/plan.hpp"
@@ -79,6 +80,8 @@ struct Case {
     for (float& value : bias) value = normal(random);
     for (std::int64_t i = 0; i < src.elements(); i++) src.set(i, mean + normal(random));
     for (std::int64_t i = 0; i < residual.elements(); i++) residual.set(i, normal(random));
+    if (p.epilogue.scale) scale.resize(p.channels);
+    for (float& value : scale) value = normal(random);
   }
   explicit Case(std::string_view shape, std::uint64_t seed = 1, float mean = 0)
       : Case(parse(shape), seed, mean) {}
@@ -87,7 +90,8 @@ struct Case {
   Tensors tensors(Storage& dst) const {
     return {src.data(), dst.data(), problem.epilogue.residual ? residual.data() : nullptr};
   }
-  Storage run(const PlanOptions& options) const {
+  Storage run(PlanOptions options) const {
+    options.scale = scale;
     const Plan plan(problem, weights, bias, options);
     Storage dst(problem.type, problem.output_elements());
     std::memset(dst.data(), 0xff, dst.bytes());  // an output that is not written stays a NaN
@@ -98,7 +102,7 @@ struct Case {
   Problem problem;
   std::vector<std::vector<float>> branch_weights;
   std::vector<std::span<const float>> weights;
-  std::vector<float> bias;
+  std::vector<float> bias, scale;
   Storage src, residual;
 };
 
@@ -122,8 +126,7 @@ inline bool some_candidate_has_work(const Algorithm& algorithm, const Problem& p
                                     const std::vector<Candidate>& candidates, int threads,
                                     Isa isa = core::cpu().isa) {
   return std::any_of(candidates.begin(), candidates.end(), [&](const Candidate& each) {
-    const std::vector<Phase> phases =
-        algorithm.prepare(problem, kernel, each.tiling, isa, 1)->phases(threads);
+    const std::vector<Phase> phases = algorithm.prepare(problem, kernel, each.tiling, isa)->phases(threads);
     return !phases.empty() && std::all_of(phases.begin(), phases.end(),
                                           [&](const Phase& phase) { return phase.tasks >= threads; });
   });
@@ -157,14 +160,91 @@ inline Problem random_problem(std::uint64_t seed, int most_height = 17, int most
       p.branches.push_back(b);
     }
     set_default_padding(p);
-    if (between(1, 4) == 1) p.pad_h = between(0, p.pad_h + 2);
-    if (between(1, 4) == 1) p.pad_w = between(0, p.pad_w + 2);
+    const auto both = [&](int standard) {
+      const int pad = between(0, standard + 2);
+      return Padding{pad, pad};
+    };
+    if (between(1, 4) == 1) p.pad_h = both(p.pad_h.before);
+    if (between(1, 4) == 1) p.pad_w = both(p.pad_w.before);
     if (between(1, 3) == 1) p.stride_h = between(1, 2), p.stride_w = between(1, 2);
     p.layout = between(1, 4) == 1 ? Layout::nchw : Layout::nhwc;
     p.type = between(1, 3) > 1 ? DataType::f32 : between(1, 2) == 1 ? DataType::bf16 : DataType::f16;
     p.numerics = Numerics::exact;
     p.epilogue = {between(1, 4) > 1, static_cast<Activation>(between(0, 2)), between(0, 1) == 1};
     try {
+      validate(p);
+      return p;
+    } catch (const core::Error&) {
+      continue;  // another draw
+    }
+  }
+}
+
+/// What a problem may have beside what random_problem() draws, one kind a bit.
+enum Feature : unsigned {
+  sided_padding = 1,   // for each side on its own, less than 0 and more than the kernel too
+  long_stride = 2,     // to 16
+  line_kernel = 4,     // 1 x k and k x 1, to 127
+  mixed_layout = 8,    // of input and output
+  gaps = 16,           // between pixels, rows, channels and images
+  more_epilogue = 32,  // SiLU, hard-swish, a scale
+  multiplied = 64      // 2 to 4 outputs a channel
+};
+
+/// Strides with gaps of a tensor of so many channels, rows and columns.
+inline Strides gapped(std::mt19937_64& random, Layout layout, int channels, int height, int width) {
+  const auto more = [&](std::int64_t least) {
+    return least + (random() % 3 ? static_cast<std::int64_t>(random() % 7) : 0);
+  };
+  Strides s;
+  if (layout == Layout::nhwc) {
+    s.channel = 1;
+    s.pixel = more(channels);
+    s.row = more(s.pixel * width);
+    s.image = more(s.row * height);
+  } else {
+    s.pixel = 1;
+    s.row = more(width);
+    s.channel = more(s.row * height);
+    s.image = more(s.channel * channels);
+  }
+  return s;
+}
+
+/// random_problem() with some of these.
+inline Problem random_problem_with(unsigned features, std::uint64_t seed, int most_height = 17,
+                                   int most_width = 29) {
+  std::mt19937_64 random(seed * 1000003 + features);
+  const auto between = [&](int low, int high) { return low + static_cast<int>(random() % (high - low + 1)); };
+  for (std::uint64_t next = seed;; next += 1000) {
+    Problem p = random_problem(next, most_height, most_width);
+    if (features & line_kernel) {
+      const int taps = between(1, 3) == 1 ? between(64, 127) : between(1, 63);
+      p.branches = {between(0, 1) ? Branch{taps, 1, 1, 1} : Branch{1, taps, 1, 1}};
+      set_default_padding(p);
+    }
+    if (features & sided_padding) {
+      const auto side = [&](int extent) { return between(-4, between(1, 4) == 1 ? extent + 9 : extent); };
+      p.pad_h = {side(p.branches[0].extent_h()), side(p.branches[0].extent_h())};
+      p.pad_w = {side(p.branches[0].extent_w()), side(p.branches[0].extent_w())};
+    }
+    if (features & multiplied) {
+      p.multiplier = between(1, 4);
+      p.channels *= p.multiplier;
+    }
+    if (features & long_stride) p.stride_h = between(1, 16), p.stride_w = between(1, 16);
+    if (features & mixed_layout && between(0, 3))
+      p.out_layout = p.layout == Layout::nhwc ? Layout::nchw : Layout::nhwc;
+    if (features & more_epilogue) {
+      p.epilogue.scale = between(0, 1) == 1;
+      if (between(0, 3)) p.epilogue.activation = between(0, 1) ? Activation::silu : Activation::hard_swish;
+    }
+    try {
+      validate(p);
+      if (features & gaps && between(0, 3))
+        p.src_strides = gapped(random, p.layout, p.input_channels(), p.height, p.width);
+      if (features & gaps && between(0, 3))
+        p.dst_strides = gapped(random, p.output_layout(), p.channels, p.out_height(), p.out_width());
       validate(p);
       return p;
     } catch (const core::Error&) {

@@ -104,8 +104,8 @@ TEST_P(Direct, ThreadsDoNotChangeBits) {
 TEST_P(Direct, OneImageOf128ChannelsHasWorkFor64Threads) {
   for (const char* shape : {"n1c128h56w56k3", "n1c128h56w56k5", "n1c128h56w56k7"}) {
     const Case c(shape);
-    const Kernel kernel = merge(c.problem, c.weights, c.bias);
-    const auto found = direct_algorithm().candidates(c.problem, merged_geometry(c.problem), GetParam(), 64);
+    const Kernel kernel = merged_geometry(c.problem);
+    const auto found = direct_algorithm().candidates(c.problem, kernel, GetParam(), 64);
     EXPECT_TRUE(some_candidate_has_work(direct_algorithm(), c.problem, kernel, found, 64, GetParam()))
         << shape;
   }

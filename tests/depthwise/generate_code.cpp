@@ -21,14 +21,7 @@ void add_depthwise(std::vector<std::function<void()>>& all, const char* shape, I
   for (const depthwise::Algorithm* algorithm : depthwise::algorithms())
     for (const auto& [tiling, seconds] :
          algorithm->candidates(problem, depthwise::merged_geometry(problem), isa, 1))
-      all.push_back([=] {
-        std::vector<std::vector<float>> weights;
-        for (const depthwise::Branch& b : problem.branches)
-          weights.emplace_back(static_cast<std::size_t>(problem.channels) * b.taps(), 1.0f);
-        const std::vector<std::span<const float>> spans(weights.begin(), weights.end());
-        const std::vector<float> bias(problem.epilogue.bias ? problem.channels : 0, 1.0f);
-        algorithm->prepare(problem, depthwise::merge(problem, spans, bias), tiling, isa, 1);
-      });
+      all.push_back([=] { algorithm->prepare(problem, depthwise::merged_geometry(problem), tiling, isa); });
 }
 
 void add_gemm(std::vector<std::function<void()>>& all, Isa isa) {

@@ -58,7 +58,7 @@ class Guard : public testing::Test {
   };
   static Wanted wanted(const Case& c) {
     Wanted w{c.run(portable_options()), sampled_outputs(c.problem, 400, 3), {}};
-    w.fast = reference(c.problem, c.weights, c.bias, c.tensors(w.exact), w.samples);
+    w.fast = reference(c.problem, c.weights, c.bias, c.tensors(w.exact), w.samples, c.scale);
     return w;
   }
 
@@ -69,7 +69,7 @@ class Guard : public testing::Test {
     }
     const Tensors tensors{c.src.data(), const_cast<void*>(got.data()), c.residual.data()};
     const double of_allowed =
-        compare(c.problem, c.weights, c.bias, tensors, wanted.samples, wanted.fast).max_of_allowed;
+        compare(c.problem, c.weights, c.bias, tensors, wanted.samples, wanted.fast, c.scale).max_of_allowed;
     EXPECT_LE(of_allowed, 1);
     if (c.problem.type == DataType::f32)
       worst_ = std::max(worst_, of_allowed);  // elsewhere rounding fills it
@@ -92,7 +92,10 @@ class Guard : public testing::Test {
     PlanOptions options;
     options.threads = threads;
     options.tiling = tiling;
-    const Plan plan(p, spans, {bias->as<const float>(), c.bias.size()}, options);
+    options.scale = c.scale;
+    Problem planned = p;  // the batch is the run's
+    planned.batch = 1 + plans_ % 3;
+    const Plan plan(planned, spans, {bias->as<const float>(), c.bias.size()}, options);
 
     const auto src = guarded(c.src.data(), c.src.bytes(), side, away(0, size));
     const auto residual = guarded(c.residual.data(), c.residual.bytes(), side, away(7, size));
@@ -100,7 +103,8 @@ class Guard : public testing::Test {
     const std::size_t scratch = core::round_up(plan.workspace_bytes(), core::alignment);
     const Guarded workspace(scratch, side);
     test::poison();
-    plan.run({src->as(), dst.as(), p.epilogue.residual ? residual->as() : nullptr}, workspace.as());
+    plan.run({src->as(), dst.as(), p.epilogue.residual ? residual->as() : nullptr},
+             {p.batch, workspace.as()});
 
     Storage got(p.type, p.output_elements());
     std::memcpy(got.data(), dst.as(), output);
@@ -152,9 +156,17 @@ TEST_F(Guard, SeededShapes) {
   const Sweep s = sweep();
   int shapes = 0;
   for (std::uint64_t seed = 0; shapes < s.shapes; seed++) {
-    Problem p = random_problem(seed, std::min(17, s.most_side), s.most_side);
-    p.numerics = Numerics::fast;
+    // Every other one has something beside a kernel and an epilogue.
+    const unsigned features = seed % 2 ? static_cast<unsigned>(seed / 2 % 128) : 0;
+    Problem p = random_problem_with(features & ~gaps, seed, std::min(17, s.most_side), s.most_side);
+    p.numerics = seed % 3 ? Numerics::fast : Numerics::exact;
     p.channels = 1 + static_cast<int>(seed % 49);  // every tail of every vector
+    p.channels *= p.multiplier;
+    if (features & gaps) {
+      std::mt19937_64 random(seed);
+      p.src_strides = gapped(random, p.layout, p.input_channels(), p.height, p.width);
+      p.dst_strides = gapped(random, p.output_layout(), p.channels, p.out_height(), p.out_width());
+    }
     const Case c(p, seed);
     const Kernel geometry = merged_geometry(p);
     const Wanted expected = wanted(c);

@@ -8,29 +8,77 @@
 namespace replk::depthwise {
 namespace {
 
+/// [height][width] of a channel, from rows and from columns alike.
+std::vector<float> values(const Kernel& k, const Weights& weights, int channel) {
+  std::vector<float> all, row(static_cast<std::size_t>(k.width) * 8),
+      column(static_cast<std::size_t>(k.height) * 8);
+  for (int a = 0; a < k.height; a++) {
+    weights.row(k, a, 0, 8, row.data());
+    for (int b = 0; b < k.width; b++) {
+      weights.column(k, b, 0, 8, column.data());
+      EXPECT_EQ(column[a * 8 + channel], row[b * 8 + channel]);
+      EXPECT_EQ(row[b * 8 + 7], 0) << "there is no channel 7";
+      all.push_back(row[b * 8 + channel]);
+    }
+  }
+  return all;
+}
+
 TEST(Kernel, MergesBranchesAroundOneCentre) {
   const Problem p = parse("n1c2h9w9k3x1,1x3");
   const std::vector<float> column{1, 2, 3, 10, 20, 30}, row{4, 5, 6, 40, 50, 60}, bias{7, 70};
-  const Kernel k = merge(p, std::vector<std::span<const float>>{column, row}, bias);
+  const std::vector<std::span<const float>> branches{column, row};
+  const Weights weights(p, branches, bias);
+  const Kernel k = merged_geometry(p);
   ASSERT_EQ(k.height, 3);
   ASSERT_EQ(k.width, 3);
   EXPECT_EQ(k.offset_h, -1);
   EXPECT_EQ(k.support, (std::vector<std::uint8_t>{0, 1, 0, 1, 1, 1, 0, 1, 0}));
-  const float expected[3][3] = {{0, 1, 0}, {4, 7, 6}, {0, 3, 0}};
-  for (int a = 0; a < 3; a++)
-    for (int b = 0; b < 3; b++) {
-      EXPECT_EQ(k.at(a, b)[0], expected[a][b]);
-      EXPECT_EQ(k.at(a, b)[1], 10 * expected[a][b]);
+  EXPECT_EQ(values(k, weights, 0), (std::vector<float>{0, 1, 0, 4, 7, 6, 0, 3, 0}));
+  EXPECT_EQ(values(k, weights, 1), (std::vector<float>{0, 10, 0, 40, 70, 60, 0, 30, 0}));
+  std::vector<float> some(8);
+  weights.bias(0, 8, some.data());
+  EXPECT_EQ(some, (std::vector<float>{7, 70, 0, 0, 0, 0, 0, 0}));
+  weights.scale(0, 8, some.data());
+  EXPECT_EQ(some, (std::vector<float>{1, 1, 0, 0, 0, 0, 0, 0}));
+}
+
+/// Every branch's weights, added up tap by tap in double where the definition puts them.
+TEST(Kernel, HasTheWeightsOfTheDefinition) {
+  for (std::uint64_t seed = 0; seed < 300; seed++) {
+    Problem p = random_problem_with(static_cast<unsigned>(seed % 8), seed);
+    p.channels = 3;
+    p.multiplier = 1;
+    p.src_strides = p.dst_strides = std::nullopt;
+    const Case c(p, seed);
+    const Kernel k = merged_geometry(p);
+    const Weights weights(p, c.weights, c.bias);
+    std::vector<double> sums(k.taps(), 0.0);
+    for (std::size_t i = 0; i < p.branches.size(); i++) {
+      const Branch& b = p.branches[i];
+      const Axis vertical = p.vertical(b), horizontal = p.horizontal(b);
+      for (int y = 0; y < b.kernel_h; y++)
+        for (int x = 0; x < b.kernel_w; x++) {
+          const int row = vertical.offset + y * b.dilation_h - k.offset_h,
+                    column = horizontal.offset + x * b.dilation_w - k.offset_w;
+          if (row < 0 || row >= k.height || column < 0 || column >= k.width || !k.has(row, column)) continue;
+          sums[row * k.width + column] += c.branch_weights[i][2 * b.taps() + y * b.kernel_w + x];
+        }
     }
-  EXPECT_EQ(k.bias, (std::vector<float>{7, 70}));
+    EXPECT_EQ(values(k, weights, 2), std::vector<float>(sums.begin(), sums.end())) << to_string(p);
+  }
 }
 
 TEST(Kernel, SumsInDoubleAndRoundsOnce) {
   const Problem p = parse("n1c1h3w3k1,1,1");
   const std::vector<float> a{1}, b{0x1p-30f}, c{-1};
-  const Kernel k = merge(p, std::vector<std::span<const float>>{a, b, c}, {});
-  EXPECT_EQ(k.weights[0], 0x1p-30f);
-  EXPECT_EQ(k.bias[0], 0);
+  const std::vector<std::span<const float>> branches{a, b, c};
+  float line[8], bias[8];
+  const Weights weights(p, branches, {});
+  weights.row(merged_geometry(p), 0, 0, 8, line);
+  EXPECT_EQ(line[0], 0x1p-30f);
+  weights.bias(0, 8, bias);
+  EXPECT_EQ(bias[0], 0);
 }
 
 TEST(Kernel, IsCroppedToWhatTheMapReaches) {
@@ -48,6 +96,9 @@ TEST(Kernel, IsCroppedToWhatTheMapReaches) {
   EXPECT_EQ(dilated.offset_h, -2);
   EXPECT_FALSE(dilated.has(1, 0));
   // No tap meets the map at all.
+  const Kernel padding = merged_geometry(parse("n1c1h1w1k1p2:-1x0"));
+  EXPECT_EQ(padding.taps(), 1);
+  EXPECT_FALSE(padding.has(0, 0));
   const Kernel none = merged_geometry(parse("n1c1h1w1k2d5p3"));
   EXPECT_EQ(none.height * none.width, 1);
   EXPECT_FALSE(none.has(0, 0));
@@ -58,7 +109,7 @@ TEST(Kernel, RefusesWrongSizes) {
   const std::vector<float> right(18), wrong(17), bias(3);
   const auto status = [&](std::vector<std::span<const float>> weights, std::span<const float> bias) {
     try {
-      merge(p, weights, bias);
+      const Weights accepted(p, weights, bias);
     } catch (const core::Error& e) {
       return e.status();
     }

@@ -41,8 +41,8 @@ std::vector<Tiling> tilings(const Problem& p, bool exact) {
 }
 
 std::int64_t input_index(const Problem& p, std::int64_t image, int channel, int row, int column) {
-  return p.layout == Layout::nchw ? ((image * p.channels + channel) * p.height + row) * p.width + column
-                                  : ((image * p.height + row) * p.width + column) * p.channels + channel;
+  const Strides s = p.input_strides();
+  return image * s.image + channel * s.channel + row * s.row + column * s.pixel;
 }
 
 struct Place {
@@ -57,10 +57,10 @@ Place output_place(const Problem& p, std::int64_t i) {
     return part;
   };
   Place at{};
-  if (p.layout == Layout::nhwc) at.channel = take(p.channels);
+  if (p.output_layout() == Layout::nhwc) at.channel = take(p.channels);
   at.column = take(width);
   at.row = take(height);
-  if (p.layout == Layout::nchw) at.channel = take(p.channels);
+  if (p.output_layout() == Layout::nchw) at.channel = take(p.channels);
   at.image = i;
   return at;
 }
@@ -70,8 +70,8 @@ bool reaches(const Problem& p, int row, int column, int out_row, int out_column)
   Problem standard = p;
   set_default_padding(standard);
   for (const Branch& b : p.branches) {
-    const int top = p.pad_h - standard.pad_h + b.dilation_h * (b.kernel_h - 1) / 2;
-    const int left = p.pad_w - standard.pad_w + b.dilation_w * (b.kernel_w - 1) / 2;
+    const int top = p.pad_h.before - standard.pad_h.before + b.dilation_h * (b.kernel_h - 1) / 2;
+    const int left = p.pad_w.before - standard.pad_w.before + b.dilation_w * (b.kernel_w - 1) / 2;
     const int down = row - (out_row * p.stride_h - top), right = column - (out_column * p.stride_w - left);
     if (down >= 0 && right >= 0 && down % b.dilation_h == 0 && right % b.dilation_w == 0 &&
         down / b.dilation_h < b.kernel_h && right / b.dilation_w < b.kernel_w)
@@ -81,15 +81,34 @@ bool reaches(const Problem& p, int row, int column, int out_row, int out_column)
 }
 
 constexpr std::array shapes{
-    "n2c3h6w7k3",     "n1c19h5w6k5",        "n1c9h8w7k3s2",        "n1c5h7w7k4p2",      "n1c9h9w8k3d2",
-    "n1c3h6w5k11",    "n2c10h5w5k3nchw",    "n1c4h7w9k5x1p0",      "n1c17h6w6k7x3,3x7", "n1c8h7w6k5s2x1p1",
-    "n1c9h6w6k3bf16", "n1c9h6w6k3nchwfp16", "n1c3h12w12k13x3,3x13"};
+    "n2c3h6w7k3",
+    "n1c19h5w6k5",
+    "n1c9h8w7k3s2",
+    "n1c5h7w7k4p2",
+    "n1c9h9w8k3d2",
+    "n1c3h6w5k11",
+    "n2c10h5w5k3nchw",
+    "n1c4h7w9k5x1p0",
+    "n1c17h6w6k7x3,3x7",
+    "n1c8h7w6k5s2x1p1",
+    "n1c9h6w6k3bf16",
+    "n1c9h6w6k3nchwfp16",
+    "n1c3h12w12k13x3,3x13",
+    "n1c5h7w7k3p-1:3x2:0",
+    "n1c9h4w5k3p5:4",
+    "n1c3h14w9k5s5x3",
+    "n1c9h1w20k1x67",
+    "n2c9h6w5k5nchw>nhwc",
+    "n2c9h6w5k5nhwc>nchwi11x60x400",
+    "n1c17h6w7k5i20x150x1000"};  // one input channel a channel: a special value marks one of them
 
 /// One special value at every position of the input in turn, in a middle channel of the last image.
 template <class Judge>  // void(const Storage& clean, const Storage& got, int row, int column, Place marked)
 void at_every_position(const Problem& p, const Tiling& tiling, float value, const Judge& judge) {
   Case c(p, 3);
-  const Plan plan(p, c.weights, c.bias, with(tiling));
+  PlanOptions options = with(tiling);
+  options.scale = c.scale;
+  const Plan plan(p, c.weights, c.bias, options);
   Storage clean(p.type, p.output_elements()), got(p.type, p.output_elements());
   plan.run(c.tensors(clean));
   const std::int64_t image = p.batch - 1;
@@ -135,8 +154,10 @@ TEST(Propagation, ExactReachesTheReceptiveFieldAndNothingElse) {
 }
 
 TEST(Propagation, ActivationsPassANaNOn) {
-  for (const char* shape : {"n1c9h6w7k3+relu", "n1c9h6w7k3+gelu", "n1c9h6w7k5nchw+relu",
-                            "n1c9h6w7k5+gelu+residual", "n1c17h6w7k5bf16+relu", "n1c16h6w7k5+relu+residual"})
+  for (const char* shape :
+       {"n1c9h6w7k3+relu", "n1c9h6w7k3+gelu", "n1c9h6w7k3+silu", "n1c17h6w7k5nchw+hardswish+scale",
+        "n1c9h6w7k5+silu+scale+residual", "n1c9h6w7k5nchw+relu", "n1c9h6w7k5+gelu+residual",
+        "n1c17h6w7k5bf16+relu", "n1c16h6w7k5+relu+residual"})
     for (const bool exact : {true, false}) {
       Problem p = parse(shape);
       p.numerics = exact ? Numerics::exact : Numerics::fast;
@@ -190,7 +211,8 @@ TEST(Propagation, AWeightThatIsNoNumberStaysInItsChannel) {
 TEST(Denormals, ExactHasTheBitsOfPortable) {
   int denormal_outputs = 0;
   for (const char* shape : {"n1c19h8w9k5exact", "n2c9h7w7k3nchwexact+residual", "n1c16h9w9k7exact+relu",
-                            "n1c9h8w8k3s2exact+gelu", "n1c9h6w6k3fp16exact", "n1c9h6w6k3bf16exact"})
+                            "n1c9h8w8k3s2exact+gelu", "n1c9h8w8k3exact+silu+scale",
+                            "n1c9h8w8k3exact+hardswish", "n1c9h6w6k3fp16exact", "n1c9h6w6k3bf16exact"})
     for (const int exponent : {-126, -135, -145}) {
       Case c(shape, 7);
       const float scale = std::ldexp(1.0f, exponent / 2);

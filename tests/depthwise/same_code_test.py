@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-CLASSES = {"row-forward", "row-inverse", "toeplitz", "column-fft", "direct", "gemm"}
+CLASSES = {"row-forward", "row-inverse", "row-weights", "toeplitz", "column-fft", "column-weights", "direct", "gemm"}
 
 
 def generate(program, order, folder):

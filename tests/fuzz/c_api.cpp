@@ -51,21 +51,47 @@ bool many_tilings(const replk_depthwise_problem& p) {
   return side + std::min(kernel, side) > 96;
 }
 
-void use(const replk_depthwise_problem& p, replk_depthwise* plan) {
+/// Elements from the first to the last of so many images, or more than `small`.
+std::int64_t spanned(const replk_strides& s, std::int64_t images, std::int64_t channels, std::int64_t height,
+                     std::int64_t width) {
+  if (s.image == 0 && s.row == 0 && s.pixel == 0 && s.channel == 0) return images * channels * height * width;
+  // No more than 2^47 each was accepted, so no product of one with a count overflows.
+  return (images - 1) * s.image + (height - 1) * s.row + (width - 1) * s.pixel + (channels - 1) * s.channel +
+         1;
+}
+
+void use(const replk_depthwise_problem& p, replk_depthwise* plan, std::int64_t batch,
+         const float* const* weights) {
   std::int32_t height = 0, width = 0;
   std::size_t bytes = 0;
   if (replk_depthwise_output_size(plan, &height, &width) != REPLK_OK || height < 1 || width < 1) std::abort();
   if (replk_depthwise_workspace_bytes(plan, &bytes) != REPLK_OK) std::abort();
-  const std::int64_t pixels = std::max(std::int64_t{p.height} * p.width, std::int64_t{height} * width);
-  const std::int64_t most = p.batch * p.channels * pixels;  // no more than 2^47 was accepted
-  if (most > small || bytes > 16 << 20) return;
+  replk_run_options options = replk_run_options_default();
+  options.batch = batch;
+  const std::int64_t images = batch == 0 ? p.batch : batch;
+  if (images < 1 || images > small) {  // too many, or none at all
+    float nothing[1] = {};
+    if (images < 1 &&
+        replk_depthwise_run_with(plan, nothing, nothing, nothing, &options) != REPLK_INVALID_ARGUMENT)
+      std::abort();
+    return;
+  }
+  const std::int64_t outputs = std::int64_t{p.channels} * p.channel_multiplier;
+  const std::int64_t most_in = spanned(p.input_strides, images, p.channels, p.height, p.width),
+                     most_out = spanned(p.output_strides, images, outputs, height, width);
+  if (std::max(most_in, most_out) > small || bytes > 16 << 20) return;
   const std::size_t element = p.type == REPLK_F32 ? 4 : 2;
-  const std::vector<std::uint8_t> src(p.batch * p.channels * p.height * p.width * element, 0x3c);
-  std::vector<std::uint8_t> dst(p.batch * p.channels * height * width * element);
+  const std::vector<std::uint8_t> src(most_in * element, 0x3c);
+  std::vector<std::uint8_t> dst(most_out * element);
   const std::vector<std::uint8_t> residual(p.residual ? dst.size() : 0, 0x3c);
-  const replk_status status =
-      replk_depthwise_run(plan, src.data(), dst.data(), p.residual ? residual.data() : nullptr, nullptr, 0);
-  if (status != REPLK_OK) std::abort();
+  const auto run = [&] {
+    return replk_depthwise_run_with(plan, src.data(), dst.data(), p.residual ? residual.data() : nullptr,
+                                    &options);
+  };
+  if (run() != REPLK_OK) std::abort();
+  const std::vector<std::uint8_t> before = dst;
+  if (replk_depthwise_set_weights(plan, weights, nullptr) != REPLK_OK || run() != REPLK_OK) std::abort();
+  if (!p.bias && dst != before) std::abort();  // they are the same weights
 }
 
 }  // namespace
@@ -92,7 +118,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                    static_cast<std::int32_t>(in.number()), static_cast<std::int32_t>(in.number())};
     const std::int64_t taps = std::int64_t{branches[i].kernel_h} * branches[i].kernel_w;
     std::int64_t here = 0;
-    if (__builtin_mul_overflow(taps, std::int64_t{p.channels}, &here)) here = INT64_MAX;
+    if (__builtin_mul_overflow(taps, std::int64_t{p.channels} * 4, &here)) here = INT64_MAX;
     needed = std::max(needed, here);
   }
   p.branches = branches;
@@ -104,7 +130,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (given & 4) p.layout = static_cast<replk_layout>(in.byte() % 3);
   if (given & 8) p.type = static_cast<replk_type>(in.byte() % 4);
   if (given & 16) p.numerics = static_cast<replk_numerics>(in.byte() % 3);
-  if (given & 32) p.activation = static_cast<replk_activation>(in.byte() % 4);
+  if (given & 32) p.activation = static_cast<replk_activation>(in.byte() % 6);
+  const std::uint8_t more = in.byte();
+  const auto narrow = [&] { return static_cast<std::int32_t>(in.number()); };
+  const auto side = [&] { return (in.byte() & 1 ? -1 : 1) * (narrow() % (1 << 20)); };
+  if (more & 1)
+    p.explicit_padding = 1, p.pad_top = side(), p.pad_bottom = side(), p.pad_left = side(),
+    p.pad_right = side();
+  if (more & 2) p.output_layout = in.byte() % 4 - 1;
+  const auto strides = [&] { return replk_strides{in.number(), in.number(), in.number(), in.number()}; };
+  if (more & 4) p.input_strides = strides();
+  if (more & 8) p.output_strides = strides();
+  if (more & 16) p.scale = in.byte() & 1, p.channel_multiplier = in.byte() % 6;
+  const std::int64_t batch = more & 32 ? in.number() : 0;
   if (given & 64) p.residual = in.byte() & 1, p.bias = in.byte() & 1;
   // A longer structure is a caller's of a later header, who vouches for its length: up to the most that is
   // read it is there.
@@ -118,6 +156,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   replk_depthwise_options options = replk_depthwise_options_default();
   options.threads = 1;
+  if (more & 64 && p.channels <= (1 << 14)) options.scale = weights.data();
   static const char* const algorithms[] = {nullptr,    "portable", "direct", "row-spectral",
                                            "spectral", "stripes",  "none"};
   options.algorithm = algorithms[in.byte() % 7];
@@ -136,13 +175,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (newest) std::memcpy(later.data(), &p, sizeof p);
   const replk_status status = replk_depthwise_create(
       newest ? reinterpret_cast<replk_depthwise_problem*>(later.data()) : &p, enough ? pointers : nullptr,
-      p.bias && p.channels <= (1 << 16) ? weights.data() : nullptr, &options, &plan);
+      p.bias && p.channels <= (1 << 14) ? weights.data() : nullptr, &options, &plan);
   if ((status == REPLK_OK) != (plan != nullptr)) std::abort();
   if (status == REPLK_INTERNAL || status == REPLK_OUT_OF_MEMORY) std::abort();
   if (status != REPLK_OK && !*replk_last_error()) std::abort();
   if (newest && *newest && status == REPLK_OK) std::abort();
   if (newest) *newest = 0;
-  if (plan) use(p, plan);
+  if (plan) use(p, plan, batch, pointers);
   replk_depthwise_destroy(plan);
   return 0;
 }

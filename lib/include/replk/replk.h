@@ -77,7 +77,8 @@ REPLK_API int replk_default_threads(void);
 
 /* Runs the library's work on threads of the caller instead of OpenMP's: `run` must call task(i, context) for
  * every i in [0, count), at the same time where it can, and return when all have ended. Process-wide; NULL
- * restores OpenMP. Not to be changed while another thread is inside the library. */
+ * restores OpenMP. Not to be changed while another thread is inside the library. (replk_run_options gives a
+ * pool to one run.) */
 typedef void (*replk_task)(int index, void* context);
 typedef void (*replk_pool_run)(int count, replk_task task, void* context, void* user);
 REPLK_API replk_status replk_set_thread_pool(replk_pool_run run, void* user);
@@ -88,6 +89,18 @@ typedef enum replk_isa REPLK_INT {
   REPLK_ISA_AVX512 = 2
 } replk_isa;
 
+/* Bits of replk_cpu_info.features. */
+enum {
+  REPLK_FEATURE_AVX2 = 1 << 0,   /* AVX2, FMA and F16C */
+  REPLK_FEATURE_AVX512 = 1 << 1, /* AVX-512 F, BW, DQ, VL and CD */
+  REPLK_FEATURE_AVX_VNNI = 1 << 2,
+  REPLK_FEATURE_AVX512_VNNI = 1 << 3,
+  REPLK_FEATURE_AVX512_BF16 = 1 << 4,
+  REPLK_FEATURE_AMX_TILE = 1 << 5, /* tiles, where the kernel lets this process have them */
+  REPLK_FEATURE_AMX_BF16 = 1 << 6,
+  REPLK_FEATURE_AMX_INT8 = 1 << 7
+};
+
 typedef struct replk_cpu_info {
   size_t struct_size;
   char vendor[16], brand[64];
@@ -97,6 +110,7 @@ typedef struct replk_cpu_info {
   replk_isa isa;           /* the one in use: hardware, lowered by REPLK_MAX_ISA */
   int32_t code_generation; /* 0 where the system forbids executable memory */
   uint64_t l1d_bytes, l2_bytes, l3_bytes;
+  uint32_t features; /* in use: the hardware's that REPLK_MAX_ISA leaves (README), REPLK_FEATURE_... */
 } replk_cpu_info;
 
 /* Fills *info, whose struct_size is set. */
@@ -137,7 +151,13 @@ REPLK_API replk_status replk_get_tuning(replk_tuning* tuning);
 typedef enum replk_layout REPLK_INT { REPLK_NHWC = 0, REPLK_NCHW = 1 } replk_layout;
 typedef enum replk_type REPLK_INT { REPLK_F32 = 0, REPLK_BF16 = 1, REPLK_F16 = 2 } replk_type;
 /* GELU: by erf. */
-typedef enum replk_activation REPLK_INT { REPLK_NONE = 0, REPLK_RELU = 1, REPLK_GELU = 2 } replk_activation;
+typedef enum replk_activation REPLK_INT {
+  REPLK_NONE = 0,
+  REPLK_RELU = 1,
+  REPLK_GELU = 2,
+  REPLK_SILU = 3,      /* x / (1 + exp(-x)) */
+  REPLK_HARD_SWISH = 4 /* x * min(max(x / 6 + 1/2, 0), 1) */
+} replk_activation;
 /* FAST: in every algorithm, error at most 1e-6 of the largest value of the channel of its image, before the
  * epilogue, with the bias or behind it all, or 2^-24 times the norms of the channel's weights and inputs where
  * that is larger. So one large value costs the whole channel accuracy: a pixel of 1e30 leaves the other outputs
@@ -146,14 +166,25 @@ typedef enum replk_activation REPLK_INT { REPLK_NONE = 0, REPLK_RELU = 1, REPLK_
  * EXACT: fp32 in one fixed order, the same bits everywhere; what overflows in this order is infinite. */
 typedef enum replk_numerics REPLK_INT { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
 
-/* One linear branch; the branches of a problem are summed. */
+/* One linear branch; the branches of a problem are summed. Kernel sides 1 to 63, or to 127 where the other is
+ * 1; dilation 1 to 64; dilation * (kernel - 1) + 1 at most 1024. */
 typedef struct replk_branch {
   int32_t kernel_h, kernel_w;
   int32_t dilation_h, dilation_w;
 } replk_branch;
 
+/* How far elements that follow each other along an axis of a tensor lie apart, in elements. All 0: without
+ * gaps. Channels-last: channel is 1, and pixel <= row <= image leave room for what lies between; NCHW: pixel
+ * is 1, row <= channel <= image. So a tensor may be a slice of another's channels or a window of a larger
+ * map. What lies in the gaps is neither read nor written. */
+typedef struct replk_strides {
+  int64_t image, row, pixel, channel;
+} replk_strides;
+
 /* A cross-correlation, as in PyTorch, of `batch` images; height and width are the input's. After the sum come
- * bias, activation and residual, in this order. */
+ * bias, activation, scale and residual, in this order. The output's height is (height + padding above +
+ * padding below - the bounding kernel's height) / stride_h + 1, rounded down, and so its width. A plan is
+ * tuned for `batch` images and runs any number of them (replk_depthwise_run_with). */
 typedef struct replk_depthwise_problem {
   size_t struct_size;
   int64_t batch;
@@ -161,12 +192,21 @@ typedef struct replk_depthwise_problem {
   const replk_branch* branches;
   int32_t branch_count;
   int32_t pad_h, pad_w; /* on both sides; -1: floor(dilation * (kernel - 1) / 2) of the largest branch */
-  int32_t stride_h, stride_w;
-  replk_layout layout; /* of input, output and residual */
-  replk_type type;     /* of input, output and residual; weights, bias and sums are fp32 */
+  int32_t stride_h, stride_w; /* 1 to 16 */
+  replk_layout layout;        /* of input, output and residual, unless output_layout says another */
+  replk_type type;            /* of input, output and residual; weights, bias and sums are fp32 */
   replk_numerics numerics;
   replk_activation activation;
-  int32_t bias, residual; /* whether there is one */
+  int32_t bias, residual;                      /* whether there is one */
+  replk_strides input_strides, output_strides; /* the residual's are the output's */
+  int32_t output_layout; /* of output and residual: a replk_layout, or -1 for the input's */
+  /* 1: padding is that of the four sides instead of pad_h and pad_w, each -65535 to 1023; less than 0 crops.
+   */
+  int32_t explicit_padding, pad_top, pad_bottom, pad_left, pad_right;
+  int32_t scale; /* whether there is one, a factor a channel: replk_depthwise_options has it */
+  /* Outputs a channel, 1 to 4: the output has channels * channel_multiplier channels, of which c reads input
+   * channel c / channel_multiplier, and so many have weights, bias and scale. */
+  int32_t channel_multiplier;
 } replk_depthwise_problem;
 
 /* A problem of one fp32 channels-last image with "same" padding and stride 1, and a bias; the sizes and
@@ -174,7 +214,8 @@ typedef struct replk_depthwise_problem {
 static inline replk_depthwise_problem replk_depthwise_problem_default(void) {
   /* clang-format off */
   replk_depthwise_problem p = {sizeof(replk_depthwise_problem), 1, 0, 0, 0, NULL, 0, -1, -1, 1, 1,
-                               REPLK_NHWC, REPLK_F32, REPLK_FAST, REPLK_NONE, 1, 0};
+                               REPLK_NHWC, REPLK_F32, REPLK_FAST, REPLK_NONE, 1, 0,
+                               {0, 0, 0, 0}, {0, 0, 0, 0}, -1, 0, 0, 0, 0, 0, 0, 1};
   /* clang-format on */
   return p;
 }
@@ -184,14 +225,17 @@ typedef struct replk_depthwise_options {
   int32_t threads;       /* 0: all */
   const char* algorithm; /* NULL: the tuner's choice; else the best tiling of this one, such as "direct" */
   const char* tiling;    /* NULL, or exactly this one, as replk_depthwise_tiling() prints it */
+  const float* scale;    /* [channels], of a problem that has one; copied. NULL otherwise */
 } replk_depthwise_options;
 
 static inline replk_depthwise_options replk_depthwise_options_default(void) {
-  replk_depthwise_options o = {sizeof(replk_depthwise_options), 0, NULL, NULL};
+  replk_depthwise_options o = {sizeof(replk_depthwise_options), 0, NULL, NULL, NULL};
   return o;
 }
 
-/* A problem, prepared: weights packed and code generated. Immutable: many threads may run one plan. */
+/* A problem, prepared: weights packed and code generated. Many threads may run one plan. Code is kept for the
+ * process by what it depends on, so that a second plan of the same problem takes hardly more than packing its
+ * weights. */
 typedef struct replk_depthwise replk_depthwise;
 
 /* weights[i] holds branch i's, [channels][kernel_h][kernel_w]; bias [channels], or NULL for none. Both are
@@ -204,13 +248,19 @@ REPLK_API replk_status replk_depthwise_create_from_shape(const char* shape, cons
                                                          const float* bias,
                                                          const replk_depthwise_options* options,
                                                          replk_depthwise** plan);
+/* Gives the plan other weights and another bias, as at its creation (bias NULL: none): it is then as one that
+ * was created with them, with the same tiling, and the same bits come out. Copies them, merging branches;
+ * allocates nothing; takes less time than a run or about as much. Needs the plan to itself: no run and no
+ * other set_weights meanwhile. On failure the old weights stay. */
+REPLK_API replk_status replk_depthwise_set_weights(replk_depthwise* plan, const float* const* weights,
+                                                   const float* bias);
 /* NULL is allowed. */
 REPLK_API void replk_depthwise_destroy(replk_depthwise* plan);
 
 /* Height and width of the output. */
 REPLK_API replk_status replk_depthwise_output_size(const replk_depthwise* plan, int32_t* height,
                                                    int32_t* width);
-/* Bytes of scratch memory that one run needs; may be 0. */
+/* Bytes of scratch memory that one run needs, whatever its batch; may be 0. */
 REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* plan, size_t* bytes);
 
 /* Runs, allocating nothing, with at most 64 KiB of the stack. src, dst and residual in the problem's layout
@@ -219,11 +269,34 @@ REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* pl
  * the usual ones, round to nearest with denormals; threads of the pool have the modes that they began with. A
  * NaN or an infinity reaches, in class EXACT, the outputs that its input meets and no others; in class FAST
  * these and perhaps more of its channel of its image. residual is NULL where the problem has none, and may be
- * dst (class FAST then looks through src first); neither may overlap src. workspace: 64-byte aligned, of
- * workspace_bytes >= replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the
- * library keeps for each thread. */
+ * dst (class FAST then looks through src first); neither may overlap src. workspace: 64-byte aligned, of workspace_bytes >=
+ * replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the library keeps for
+ * each thread. */
 REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst,
                                            const void* residual, void* workspace, size_t workspace_bytes);
+
+typedef struct replk_run_options {
+  size_t struct_size;
+  int64_t batch;   /* images of src, dst and residual, at least 1; 0: the problem's */
+  void* workspace; /* as for replk_depthwise_run */
+  size_t workspace_bytes;
+  /* Runs the work of this run, as replk_set_thread_pool's would: task(i, context) for every i in [0, count),
+   * each once, at the same time or one after another, in any order; no task waits for another. NULL: as
+   * usual. */
+  replk_pool_run pool;
+  void* user; /* passed to pool */
+} replk_run_options;
+
+/* The problem's batch, a workspace and threads of the library. */
+static inline replk_run_options replk_run_options_default(void) {
+  replk_run_options o = {sizeof(replk_run_options), 0, NULL, 0, NULL, NULL};
+  return o;
+}
+
+/* replk_depthwise_run with options, which may be NULL. An image's result does not depend on how many there
+ * are, nor on the pool. */
+REPLK_API replk_status replk_depthwise_run_with(const replk_depthwise* plan, const void* src, void* dst,
+                                                const void* residual, const replk_run_options* options);
 
 /* The shape in its canonical spelling, the tiling in use, and where the choice came from (analytic, forced,
  * cache, measured, near(...)). Valid as long as the plan; "" for NULL. */
@@ -238,6 +311,17 @@ REPLK_API const char* replk_depthwise_source(const replk_depthwise* plan);
  * size allocates nothing. */
 typedef struct replk_model replk_model;
 
+/* What a network's pointwise and dense layers multiply in (docs/precision.md); the head, depthwise sums, the
+ * stem's 3x3 layers and what is carried from block to block are fp32 in all. 0: as the weights are, fp32, or
+ * int8 for a file of `replk quantize`. BF16X3, three bf16 products for a multiplication, needs AMX. */
+typedef enum replk_precision REPLK_INT {
+  REPLK_PRECISION_OF_WEIGHTS = 0,
+  REPLK_PRECISION_FP32 = 1,
+  REPLK_PRECISION_BF16 = 2,
+  REPLK_PRECISION_BF16X3 = 3,
+  REPLK_PRECISION_INT8 = 4
+} replk_precision;
+
 typedef struct replk_model_options {
   size_t struct_size;
   int32_t threads;         /* 0: all */
@@ -249,15 +333,20 @@ typedef struct replk_model_options {
    * NULL. */
   int (*progress)(double fraction, void* user);
   void* progress_user;
+  /* Never computes in a narrower type than this says. INT8 of fp32 weights: they are quantised while loading,
+   * as `replk quantize` does without images. REPLK_INVALID_ARGUMENT: another precision of int8 weights;
+   * REPLK_UNSUPPORTED: one that this CPU lacks. */
+  replk_precision precision;
 } replk_model_options;
 
 static inline replk_model_options replk_model_options_default(void) {
-  replk_model_options o = {sizeof(replk_model_options), 0, REPLK_FAST, 0, 1, NULL, NULL};
+  replk_model_options o = {sizeof(replk_model_options), 0, REPLK_FAST, 0, 1, NULL, NULL,
+                           REPLK_PRECISION_OF_WEIGHTS};
   return o;
 }
 
 /* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
- * merged or fused form, refused (REPLK_BAD_FILE) where it is not this whole network or holds more of one;
+ * merged, fused or int8 form, refused (REPLK_BAD_FILE) where it is not this whole network or holds more of one;
  * NULL: random weights of options->seed, for measurements. options may be NULL. On failure *model is NULL. */
 REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
                                         const replk_model_options* options, replk_model** model);
@@ -275,6 +364,7 @@ typedef struct replk_model_info {
    * warp_from on it resizes to size x size. Bicubic, as Pillow does it. */
   double crop_fraction;
   int32_t warp_from;
+  replk_precision precision; /* what it computes in, never OF_WEIGHTS */
 } replk_model_info;
 
 /* Fills *info, whose struct_size is set. */
@@ -287,6 +377,16 @@ REPLK_API replk_status replk_model_feature_shape(const replk_model* model, int32
                                                  int32_t* feature_height, int32_t* feature_width);
 /* Makes the plans of a size now rather than at its first run. */
 REPLK_API replk_status replk_model_prepare(replk_model* model, int64_t batch, int32_t height, int32_t width);
+
+/* An input for replk_model_run from a picture, as the network's own evaluation prepares it: a square of fewer
+ * than info.warp_from pixels a side is resized and cropped to the middle, any other size is warped to
+ * (bicubic, as Pillow does it); then normalised. pixels: [height][width][3]; sides 1 to 16384. Thread-safe.
+ * read_image: a JPEG or PNG file, at most 64 MiB. */
+REPLK_API replk_status replk_model_read_image(const replk_model* model, const char* path, int32_t height,
+                                              int32_t width, float* pixels);
+/* rgb: 8-bit red, green and blue, [rows][columns][3]; sides 1 to 16384, at most 2^26 pixels. */
+REPLK_API replk_status replk_model_read_rgb(const replk_model* model, const uint8_t* rgb, int32_t rows,
+                                            int32_t columns, int32_t height, int32_t width, float* pixels);
 
 /* Lets one thread stop the runs of others: they end between two layers with REPLK_CANCELLED. */
 typedef struct replk_cancel replk_cancel;

@@ -54,9 +54,19 @@ inline Tuning tuning() {
 }
 
 struct DepthwiseOptions {
-  int threads = 0;        // 0: all
-  std::string algorithm;  // empty: the tuner's choice
-  std::string tiling;     // empty, or exactly this one
+  int threads = 0;                    // 0: all
+  std::string algorithm;              // empty: the tuner's choice
+  std::string tiling;                 // empty, or exactly this one
+  std::span<const float> scale = {};  // [channels], of a problem that has one
+};
+
+/// How one run is done; as replk_run_options.
+struct RunOptions {
+  std::int64_t batch = 0;  // images; 0: the problem's
+  std::span<std::byte> workspace =
+      {};                         // 64-byte aligned and of at least workspace_bytes(); empty: the library's
+  replk_pool_run pool = nullptr;  // null: as usual
+  void* user = nullptr;
 };
 
 /// A prepared depthwise convolution. Movable; run() may be called from many threads at once.
@@ -68,16 +78,20 @@ class Depthwise {
             std::span<const float> bias = {}, const DepthwiseOptions& options = {}) {
     if (weights.size() != static_cast<std::size_t>(problem.branch_count))
       throw Error(REPLK_INVALID_ARGUMENT, "as many weights as branches are needed");
+    const std::size_t channels =
+        static_cast<std::size_t>(problem.channels) * static_cast<std::size_t>(multiplier(problem));
     std::vector<const float*> pointers;
     for (std::size_t i = 0; i < weights.size(); i++) {
       const replk_branch& b = problem.branches[i];
-      if (weights[i].size() != static_cast<std::size_t>(problem.channels) * b.kernel_h * b.kernel_w)
+      if (weights[i].size() != channels * b.kernel_h * b.kernel_w)
         throw Error(REPLK_INVALID_ARGUMENT,
                     "weights of a branch must have channels x kernel_h x kernel_w elements");
       pointers.push_back(weights[i].data());
     }
-    if (!bias.empty() && bias.size() != static_cast<std::size_t>(problem.channels))
+    if (!bias.empty() && bias.size() != channels)
       throw Error(REPLK_INVALID_ARGUMENT, "bias must have one element a channel");
+    if (!options.scale.empty() && options.scale.size() != channels)
+      throw Error(REPLK_INVALID_ARGUMENT, "scale must have one element a channel");
     const replk_depthwise_options c = c_options(options);
     replk_depthwise* plan = nullptr;
     check(replk_depthwise_create(&problem, pointers.data(), bias.empty() ? nullptr : bias.data(), &c, &plan));
@@ -113,17 +127,36 @@ class Depthwise {
     check(replk_depthwise_run(plan_.get(), src, dst, residual, workspace.data(), workspace.size()));
   }
 
+  void run(const void* src, void* dst, const void* residual, const RunOptions& options) const {
+    replk_run_options c = replk_run_options_default();
+    c.batch = options.batch;
+    c.workspace = options.workspace.empty() ? nullptr : options.workspace.data();
+    c.workspace_bytes = options.workspace.size();
+    c.pool = options.pool;
+    c.user = options.user;
+    check(replk_depthwise_run_with(plan_.get(), src, dst, residual, &c));
+  }
+  /// Other weights (one pointer a branch) and another bias; needs the plan to itself.
+  void set_weights(const std::vector<const float*>& weights, const float* bias = nullptr) {
+    check(replk_depthwise_set_weights(plan_.get(), weights.data(), bias));
+  }
+
   std::string shape() const { return replk_depthwise_shape(plan_.get()); }
   std::string tiling() const { return replk_depthwise_tiling(plan_.get()); }
   std::string source() const { return replk_depthwise_source(plan_.get()); }
   const replk_depthwise* get() const noexcept { return plan_.get(); }
 
  private:
+  static int multiplier(const replk_depthwise_problem& problem) {
+    // An older program's structure ends before it.
+    return problem.struct_size >= sizeof(replk_depthwise_problem) ? problem.channel_multiplier : 1;
+  }
   static replk_depthwise_options c_options(const DepthwiseOptions& options) {
     replk_depthwise_options c = replk_depthwise_options_default();
     c.threads = options.threads;
     if (!options.algorithm.empty()) c.algorithm = options.algorithm.c_str();
     if (!options.tiling.empty()) c.tiling = options.tiling.c_str();
+    if (!options.scale.empty()) c.scale = options.scale.data();
     return c;
   }
   struct Destroy {
@@ -156,6 +189,7 @@ struct ModelOptions {
   bool norm_intermediate_features = false;
   std::uint64_t seed = 1;                         // of random weights, where no file is given
   std::function<bool(double fraction)> progress;  // while loading; returning false cancels
+  replk_precision precision = REPLK_PRECISION_OF_WEIGHTS;
 };
 
 /// A network, loaded. Movable; run() may be called from many threads at once.
@@ -170,6 +204,7 @@ class Model {
     c.numerics = options.numerics;
     c.norm_intermediate_features = options.norm_intermediate_features;
     c.seed = options.seed;
+    c.precision = options.precision;
     if (options.progress) {
       // An exception may not pass through C: the load is cancelled and it is thrown from here.
       c.progress = [](double fraction, void* user) {
@@ -239,6 +274,13 @@ class Model {
            const std::array<float*, 4>& features = {}, const Cancel* cancel = nullptr) {
     check(replk_model_run(model_.get(), pixels, batch, height, width, logits, features.data(),
                           cancel ? cancel->get() : nullptr));
+  }
+  /// A JPEG or PNG file as the network's own evaluation prepares it: [height][width][3].
+  std::vector<float> read_image(const std::string& path, int height, int width) const {
+    if (height < 1 || width < 1) throw Error(REPLK_INVALID_ARGUMENT, "height and width must be at least 1");
+    std::vector<float> pixels(static_cast<std::size_t>(height) * width * 3);
+    check(replk_model_read_image(model_.get(), path.c_str(), height, width, pixels.data()));
+    return pixels;
   }
   replk_model* get() const noexcept { return model_.get(); }
 

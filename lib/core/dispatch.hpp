@@ -1,4 +1,4 @@
-// One loop, compiled for every instruction set; the one in use is picked when it is called. Inside the box
+// One loop, compiled for every instruction set; the one in use is picked when it is called. For .cpp files
 // only.
 #pragma once
 #include <cmath>
@@ -6,23 +6,22 @@
 
 #include "core/cpu.hpp"
 #include "core/fma.hpp"
-#include "core/gelu.hpp"
 
 #define REPLK_INLINE static inline __attribute__((always_inline))
 
 /// Defines name(...) that calls name_body<Fma>(...), an REPLK_INLINE template, compiled for core::cpu().isa.
 #define REPLK_DISPATCH(name, parameters, arguments)                                                      \
   __attribute__((target("avx2,fma"))) void name##_avx2 parameters {                                      \
-    name##_body<FusedFma> arguments;                                                                     \
+    name##_body<::replk::core::FusedFma> arguments;                                                      \
   }                                                                                                      \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))) void name##_avx512 parameters { \
-    name##_body<FusedFma> arguments;                                                                     \
+    name##_body<::replk::core::FusedFma> arguments;                                                      \
   }                                                                                                      \
   void name##_portable parameters {                                                                      \
-    name##_body<EmulatedFma> arguments;                                                                  \
+    name##_body<::replk::core::EmulatedFma> arguments;                                                   \
   }                                                                                                      \
   void name parameters {                                                                                 \
-    switch (core::cpu().isa) {                                                                           \
+    switch (::replk::core::cpu().isa) {                                                                  \
       case Isa::avx512:                                                                                  \
         return name##_avx512 arguments;                                                                  \
       case Isa::avx2:                                                                                    \
@@ -32,7 +31,7 @@
     }                                                                                                    \
   }
 
-namespace replk::elementwise {
+namespace replk::core {
 
 /// Both round once; the first becomes one instruction where it is inlined into code that may use it.
 struct FusedFma {
@@ -46,4 +45,4 @@ struct EmulatedFma {
   }
 };
 
-}  // namespace replk::elementwise
+}  // namespace replk::core

@@ -1,0 +1,136 @@
+// replk quantize: a network's weights in int8, in a file of their own.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/commands.hpp"
+#include "cli/common.hpp"
+#include "cli/dataset.hpp"
+#include "cli/image_files.hpp"
+#include "cli/network.hpp"
+#include "cli/precisions.hpp"
+#include "core/error.hpp"
+#include "image/decode.hpp"
+#include "model/calibrate.hpp"
+#include "model/picture.hpp"
+#include "model/precision.hpp"
+#include "model/quantise_network.hpp"
+
+namespace replk::cli {
+namespace {
+
+struct Arguments {
+  NetworkOptions network;
+  std::string out, images;
+  std::optional<Size> size;
+  int count = 256;
+};
+
+/// The images to calibrate with: any in a folder, or those of an IDX file; `count` of them, evenly spread.
+class Pictures {
+ public:
+  Pictures(const std::string& path, int count) {
+    if (std::filesystem::is_directory(path))
+      files_ = image_files(path).paths;
+    else
+      dataset_ = open_dataset(path);
+    all_ = dataset_ ? dataset_->size() : std::ssize(files_);
+    if (all_ == 0) core::fail(core::Status::not_found, "{}: no JPEG or PNG files", path);
+    count_ = std::min<std::int64_t>(count, all_);
+  }
+  int size() const { return static_cast<int>(count_); }
+  image::Image read(int i) const {
+    const std::int64_t index = i * all_ / count_;
+    return dataset_ ? dataset_->read(index) : image::read_image(files_[static_cast<std::size_t>(index)]);
+  }
+
+ private:
+  std::vector<std::string> files_;
+  std::unique_ptr<Dataset> dataset_;
+  std::int64_t all_ = 0, count_ = 0;
+};
+
+std::map<int, model::InputKnowledge> calibrate(const Arguments& arguments, const model::WeightSource& source,
+                                               const model::Architecture& architecture) {
+  const Pictures pictures(arguments.images, arguments.count);
+  model::NetworkOptions options;
+  options.threads = arguments.network.threads;
+  options.precision = Precision::fp32;
+  model::Network network(architecture, source, options);
+  const Size size = input_size(arguments.size, architecture);
+  std::vector<float> pixels(static_cast<std::size_t>(size.height) * size.width * 3);
+  model::Calibration calibration(network, source, pictures.size());
+  Progress progress(pictures.size(), "images");
+  for (int i = 0; i < pictures.size(); ++i) {
+    model::prepare_picture(pictures.read(i), architecture.preprocessing, size.height, size.width,
+                           pixels.data());
+    calibration.add({pixels.data(), 1, size.height, size.width});
+    progress.advance();
+  }
+  return calibration.result();
+}
+
+ExitCode run(const Arguments& arguments, bool json) {
+  model::Architecture architecture = model::find_architecture(arguments.network.model);
+  const Weights weights = open_weights(arguments.network, architecture);
+  architecture.classes = model::classes_of(architecture, *weights.source);
+  model::QuantiseOptions options;
+  options.threads = arguments.network.threads;
+  if (!arguments.images.empty()) options.seen = calibrate(arguments, *weights.source, architecture);
+  StatusLine line;
+  options.progress = [&](double fraction) {
+    line.show(fmt::format("quantising {}: {:.0f} %", architecture.name, 100 * fraction));
+    return true;
+  };
+  model::QuantisedNetwork made = model::quantise_network(architecture, *weights.source, options);
+  line.clear();
+  made.tensors.write(arguments.out);
+  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(arguments.out));
+  if (json) {
+    print_json({{"model", architecture.name},
+                {"weights", weights.source->describe()},
+                {"random_weights", weights.random},
+                {"images", arguments.images.empty() ? 0 : arguments.count},
+                {"out", arguments.out},
+                {"bytes", bytes},
+                {"precision", "int8"},
+                {"layers", layer_rows(made.layers)}});
+    return exit_done;
+  }
+  fmt::print("{}, weights: {}\n", architecture.name, weights.note());
+  print_layer_precisions(made.layers);
+  fmt::print("{:.1f} MB written to {}\n", static_cast<double>(bytes) / 1e6, arguments.out);
+  return exit_done;
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = add_command(
+      program, "quantize",
+      "Write a network's weights in int8 as a .safetensors file that runs by itself. The ranges of what is "
+      "quantised come from the batch and layer norms, or from images",
+      [arguments](bool json) { return run(*arguments, json); });
+  add_model_option(command, arguments->network.model);
+  add_weights_options(command, arguments->network);
+  command.add_option("--out", arguments->out, "The file to write")->type_name("FILE.safetensors")->required();
+  command
+      .add_option("--images", arguments->images,
+                  "Images to calibrate with: a folder, at any depth, or an IDX file; no labels are used")
+      ->type_name("DIR|IDX");
+  command.add_option("--count", arguments->count, "How many of them, evenly spread")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  add_size_option(command, arguments->size, "Input size for calibration (default: the model's)");
+}
+
+}  // namespace replk::cli

@@ -1,0 +1,45 @@
+# What a Python wheel carries beside the package (pyproject.toml): libreplk_cpu, what it needs, the program and the
+# networks that ship, in replk/. Libraries lie in one directory and look for each other there ($ORIGIN).
+set(wheel replk)
+
+# The wheel's libstdc++ is inside: an older system's would be too old. Safe because nothing but replk_* is exported.
+target_link_options(replk_cpu PRIVATE -static-libstdc++)
+target_link_options(replk PRIVATE -static-libstdc++)
+
+# Under its own name: a process has one OpenMP pool if all who want libgomp.so.1 get the same, and glibc shares by name.
+# A renamed copy, as auditwheel would make, is a second pool that spins beside PyTorch's.
+execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libgomp.so.1
+  OUTPUT_VARIABLE libgomp OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+file(REAL_PATH ${libgomp} libgomp)
+
+install(TARGETS replk_cpu LIBRARY DESTINATION ${wheel}/lib COMPONENT wheel NAMELINK_SKIP)
+install(FILES ${libgomp} RENAME libgomp.so.1 DESTINATION ${wheel}/lib COMPONENT wheel)
+install(FILES $<TARGET_FILE:DNNL::dnnl> RENAME $<TARGET_SONAME_FILE_NAME:DNNL::dnnl>
+  DESTINATION ${wheel}/lib COMPONENT wheel)
+# Of Intel's build; so that auditwheel finds the libgomp above.
+find_program(PATCHELF patchelf REQUIRED)
+install(CODE "execute_process(COMMAND ${PATCHELF} --set-rpath $ORIGIN
+  \$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${wheel}/lib/$<TARGET_SONAME_FILE_NAME:DNNL::dnnl> COMMAND_ERROR_IS_FATAL ANY)"
+  COMPONENT wheel)
+
+set_target_properties(replk PROPERTIES INSTALL_RPATH $ORIGIN/../lib)
+install(TARGETS replk RUNTIME DESTINATION ${wheel}/bin COMPONENT wheel)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/models/ DESTINATION ${wheel}/share/replk/models COMPONENT wheel)
+
+if(TARGET replk_torch)
+  target_link_options(replk_torch PRIVATE -static-libstdc++)
+  install(TARGETS replk_torch LIBRARY DESTINATION ${wheel}/torch COMPONENT wheel)
+endif()
+
+# The licences of what is carried or compiled in.
+if(EXISTS ${PROJECT_BINARY_DIR}/onednn/share/doc/onednn)
+  install(DIRECTORY ${PROJECT_BINARY_DIR}/onednn/share/doc/onednn/ DESTINATION ${wheel}/licences/onednn COMPONENT wheel)
+endif()
+foreach(package libgomp1 libfmt-dev libjpeg62-turbo libpng16-16 libpng16-16t64 libxbyak-dev nlohmann-json3-dev libcli11-dev)
+  if(EXISTS /usr/share/doc/${package}/copyright)
+    install(FILES /usr/share/doc/${package}/copyright DESTINATION ${wheel}/licences RENAME ${package} COMPONENT wheel)
+  endif()
+endforeach()
+if(EXISTS /usr/share/common-licenses/GPL-3)  # libgomp's, with the GCC runtime library exception
+  install(FILES /usr/share/common-licenses/GPL-3 DESTINATION ${wheel}/licences COMPONENT wheel)
+endif()

@@ -1,0 +1,79 @@
+#include "model/flow.hpp"
+
+#include <algorithm>
+
+namespace replk::model {
+namespace {
+
+/// The layer whose result stands in a value when `reader` runs; -1: the network's input.
+int writer_of(const Graph& graph, int value, int reader) {
+  for (int i = reader - 1; i >= 0; --i)
+    if (graph.layers[static_cast<std::size_t>(i)].dst == value) return i;
+  return -1;
+}
+
+/// Products in a narrow type have an epilogue for it, norms that follow one value by value too.
+bool writes_copies(const Layer& layer, Precision precision) {
+  return operand_of(precision) != Element::f32 || layer.operation == Operation::layer_norm ||
+         layer.operation == Operation::grn;
+}
+
+bool is_output(const Graph& graph, int value) {
+  return value == graph.logits || std::any_of(graph.stages.begin(), graph.stages.end(),
+                                              [&](const Stage& stage) { return stage.value == value; });
+}
+
+/// Where all that reads a result reads its copy, there is no other. A norm writes one of both: a copy that is
+/// not enough is none.
+void drop_results(const Graph& graph, std::vector<LayerFlow>& flow) {
+  const int layers = static_cast<int>(graph.layers.size());
+  for (int writer = 0; writer < layers; ++writer) {
+    LayerFlow& from = flow[static_cast<std::size_t>(writer)];
+    const int value = graph.layers[static_cast<std::size_t>(writer)].dst;
+    if (from.copy == Element::f32) continue;
+    from.result = is_output(graph, value);
+    for (int i = writer + 1; i < layers && !from.result; ++i) {
+      const Layer& layer = graph.layers[static_cast<std::size_t>(i)];
+      const bool reads = layer.src == value && flow[static_cast<std::size_t>(i)].copy_from != writer;
+      from.result = reads || layer.residual == value;
+      if (layer.dst == value) break;
+    }
+    if (from.result && graph.layers[static_cast<std::size_t>(writer)].operation != Operation::linear) {
+      flow[static_cast<std::size_t>(from.copy_for)].src = Element::f32;
+      flow[static_cast<std::size_t>(from.copy_for)].copy_from = -1;
+      from.copy = Element::f32;
+      from.copy_for = -1;
+    }
+  }
+}
+
+}  // namespace
+
+Element operand_of(Precision precision) {
+  return precision == Precision::bf16   ? Element::bf16
+         : precision == Precision::int8 ? Element::u8
+                                        : Element::f32;
+}
+
+std::vector<LayerFlow> plan_flow(const Graph& graph, const std::vector<Precision>& precision) {
+  const int layers = static_cast<int>(graph.layers.size());
+  std::vector<LayerFlow> flow(graph.layers.size());
+  for (int reader = 0; reader < layers; ++reader) {
+    const Element operand = operand_of(precision[static_cast<std::size_t>(reader)]);
+    const int writer = writer_of(graph, graph.layers[static_cast<std::size_t>(reader)].src, reader);
+    if (operand == Element::f32 || writer < 0) continue;
+    LayerFlow& from = flow[static_cast<std::size_t>(writer)];
+    if (!writes_copies(graph.layers[static_cast<std::size_t>(writer)],
+                       precision[static_cast<std::size_t>(writer)]) ||
+        from.copy != Element::f32)  // one copy: the first reader's
+      continue;
+    from.copy = operand;
+    from.copy_for = reader;
+    flow[static_cast<std::size_t>(reader)].src = operand;
+    flow[static_cast<std::size_t>(reader)].copy_from = writer;
+  }
+  drop_results(graph, flow);
+  return flow;
+}
+
+}  // namespace replk::model

@@ -1,0 +1,27 @@
+// What values are stored as between layers: fp32, or what the next product multiplies, written by the layer
+// before it.
+#pragma once
+#include <vector>
+
+#include "core/types.hpp"
+#include "model/graph.hpp"
+
+namespace replk::model {
+
+struct LayerFlow {
+  Element src = Element::f32;  // what it reads; f32: a narrow layer makes its operand itself
+  bool result = true;          // writes its result in fp32
+  /// Writes it (also) as what a later layer multiplies; f32: no.
+  Element copy = Element::f32;
+  int copy_for = -1;   // that layer
+  int copy_from = -1;  // of a layer that reads a copy: the layer that wrote it
+};
+
+/// What a product in this precision multiplies with: bf16 of bf16, u8 of int8, else f32.
+Element operand_of(Precision precision);
+
+/// precision: of each layer; fp32 of what is not linear. A layer's result stays in fp32 where anything reads
+/// it so: residuals, depthwise layers, convolutions, norms, the stages' maps.
+std::vector<LayerFlow> plan_flow(const Graph& graph, const std::vector<Precision>& precision);
+
+}  // namespace replk::model

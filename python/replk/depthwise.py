@@ -1,0 +1,180 @@
+"""One depthwise convolution, prepared."""
+import ctypes
+import re
+
+import numpy as np
+
+from . import _arrays, _c
+from .errors import InvalidArgument
+
+_SIDE = r"\d+(?:x\d+)?"
+_BRANCH = rf"{_SIDE}(?:d{_SIDE})?"
+_SHAPE = re.compile(rf"n(\d+)c(\d+)(?:x(\d+))?h(\d+)w(\d+)k({_BRANCH}(?:,{_BRANCH})*)(.*)")
+_STRIDES = re.compile(r"[io]\d+x\d+x\d+")
+
+
+class _Problem:
+    """What of a shape's text (docs/shapes.md) the arrays must agree with."""
+
+    def __init__(self, text):
+        match = _SHAPE.fullmatch(text)
+        if match is None:
+            raise ValueError(text)
+        self.batch, self.channels, multiplier, *self.sides = (int(text or 1) for text in match.groups()[:5])
+        self.outputs = self.channels * multiplier
+        self.kernels = []
+        for branch in match[6].split(","):
+            sides = branch.split("d")[0].split("x")
+            self.kernels.append((int(sides[0]), int(sides[-1])))
+        options = match[7]
+        if _STRIDES.search(options):
+            raise InvalidArgument(f"shape {text!r} has strides; allowed here: none, an array has its own")
+        before, _, behind = options.rpartition(">")
+        self.channels_first = "nchw" in (before or options)
+        self.result_channels_first = "nchw" in options if not before else "nchw" in behind
+        self.storage = "bf16" if "bf16" in options else "fp16" if "fp16" in options else "fp32"
+        self.bias = "nobias" not in options
+        self.residual = "+residual" in options
+
+    def input(self, batch):
+        height, width = self.sides
+        return (batch, self.channels, height, width) if self.channels_first else (batch, height, width, self.channels)
+
+    def result(self, batch, height, width):
+        return (batch, self.outputs, height, width) if self.result_channels_first else (batch, height, width, self.outputs)
+
+
+class _Packed:
+    """Weights and bias as the C API takes them; the arrays live as long."""
+
+    def __init__(self, problem, weights, bias):
+        branches = list(weights) if isinstance(weights, (list, tuple)) else [weights]
+        if len(branches) != len(problem.kernels):
+            raise InvalidArgument(f"weights has {len(branches)} arrays; allowed: {len(problem.kernels)}, one a branch")
+        self._arrays = [
+            _arrays.weights(w, (problem.outputs, *kernel), f"weights[{i}]")
+            for i, (w, kernel) in enumerate(zip(branches, problem.kernels))
+        ]
+        self.weights = (ctypes.c_void_p * len(branches))(*(w.ctypes.data for w in self._arrays))
+        self._bias = None if bias is None else _arrays.weights(bias, (problem.outputs,), "bias")
+        self.bias = None if bias is None else self._bias.ctypes.data
+
+
+class Depthwise:
+    """A depthwise convolution (cross-correlation, as in PyTorch), its weights packed and its code generated.
+
+    >>> layer = replk.Depthwise("n1c128h56w56k31+relu", weights, bias)
+    >>> y = layer(x)                                       # x: float32 [1, 56, 56, 128]
+
+    Parameters
+    ----------
+    shape: what is computed, in one line (docs/shapes.md): batch, channels, height and width of the input, kernel; then
+        stride, padding, ``nchw``, storage type, epilogue.
+    weights: float32 [channels, kernel_h, kernel_w] ([channels, 1, kernel_h, kernel_w] as PyTorch has them will do); a
+        list of them where the shape has several branches. Copied.
+    bias: float32 [channels], or None. Copied.
+    threads: None for ``replk.default_threads()``.
+    algorithm, tiling: None for the tuner's choice; else exactly this one, as ``tiling`` reads.
+
+    Raises ``replk.InvalidArgument`` where a value is out of range, naming it and the range. Immutable: many threads may
+    call one object at once; the GIL is released meanwhile.
+    """
+
+    def __init__(self, shape, weights, bias=None, *, threads=None, algorithm=None, tiling=None):
+        encoded = str(shape).encode()
+        try:
+            problem = _Problem(str(shape))
+        except ValueError:
+            self._refuse(encoded)
+        packed = _Packed(problem, weights, bias)
+        options = _c.sized(
+            _c.DepthwiseOptions,
+            threads=threads or 0,
+            algorithm=algorithm.encode() if algorithm else None,
+            tiling=tiling.encode() if tiling else None,
+        )
+        self._handle = _c.Handle(_c.lib.replk_depthwise_destroy)
+        _c.lib.replk_depthwise_create_from_shape(
+            encoded, packed.weights, packed.bias, ctypes.byref(options), ctypes.byref(self._handle.pointer)
+        )
+        self._problem = problem
+        height, width = ctypes.c_int32(), ctypes.c_int32()
+        _c.lib.replk_depthwise_output_size(self._handle.pointer, ctypes.byref(height), ctypes.byref(width))
+        self._out_sides = height.value, width.value
+
+    @classmethod
+    def zeros(cls, shape, **options):
+        """One whose weights are all zero: for timing and tuning."""
+        try:
+            problem = _Problem(str(shape))
+        except ValueError:
+            cls._refuse(str(shape).encode())
+        return cls(shape, [np.zeros((problem.outputs, *kernel), np.float32) for kernel in problem.kernels], **options)
+
+    @staticmethod
+    def _refuse(encoded):
+        """Lets the library say what is wrong with a text."""
+        plan = ctypes.c_void_p()
+        _c.lib.replk_depthwise_create_from_shape(encoded, None, None, None, ctypes.byref(plan))
+        raise InvalidArgument(f"shape {encoded.decode()!r} is not one")
+
+    def set_weights(self, weights, bias=None):
+        """Gives the layer other weights and bias, as at its creation; the tiling stays. No call may run meanwhile."""
+        packed = _Packed(self._problem, weights, bias)
+        _c.lib.replk_depthwise_set_weights(self._handle.pointer, packed.weights, packed.bias)
+
+    def __call__(self, x, residual=None, out=None):
+        """The convolution of ``x``: ``input_shape`` with any batch of at least 1, copied first where it is not in C order.
+
+        ``residual``: of ``output_shape``, exactly where the shape has ``+residual``. ``out``: where the result goes, in
+        C order; it may be ``residual`` and must not overlap ``x``. None: a new array.
+        """
+        storage = self._problem.storage
+        x = _arrays.stored(x, storage, "x")
+        batch = x.shape[0] if x.ndim == 4 and x.shape[0] > 0 else self._problem.batch
+        x = _arrays.contiguous(_arrays.shaped(x, self._problem.input(batch), "x"))
+        shape = self._problem.result(batch, *self._out_sides)
+        if (residual is not None) != self._problem.residual:
+            raise InvalidArgument(f"residual is {'given' if residual is not None else 'missing'}; shape: {self.shape}")
+        if residual is not None:
+            residual = _arrays.shaped(_arrays.stored(residual, storage, "residual"), shape, "residual")
+            residual = _arrays.contiguous(residual)
+        if out is None:
+            out = np.empty(shape, x.dtype)
+        else:
+            out = _arrays.written(_arrays.shaped(_arrays.stored(out, storage, "out"), shape, "out"), "out")
+            if np.shares_memory(out, x):
+                raise InvalidArgument("out overlaps x; allowed: memory of its own, or the residual's")
+        options = _c.sized(_c.RunOptions, batch=batch)
+        _c.lib.replk_depthwise_run_with(
+            self._handle.pointer, x.ctypes.data, out.ctypes.data, residual.ctypes.data if residual is not None else None,
+            ctypes.byref(options)
+        )
+        return out
+
+    @property
+    def input_shape(self):
+        """[batch, height, width, channels], or [batch, channels, height, width] where the shape says ``nchw``."""
+        return self._problem.input(self._problem.batch)
+
+    @property
+    def output_shape(self):
+        return self._problem.result(self._problem.batch, *self._out_sides)
+
+    @property
+    def shape(self):
+        """The problem in its canonical spelling."""
+        return _c.lib.replk_depthwise_shape(self._handle.pointer).decode()
+
+    @property
+    def tiling(self):
+        """How it is computed, e.g. ``row-spectral n=28 factors=4x7 rows=7``."""
+        return _c.lib.replk_depthwise_tiling(self._handle.pointer).decode()
+
+    @property
+    def source(self):
+        """Where the choice came from: analytic, forced, cache, measured, near(...)."""
+        return _c.lib.replk_depthwise_source(self._handle.pointer).decode()
+
+    def __repr__(self):
+        return f"<replk.Depthwise {self.shape}: {self.tiling}>"

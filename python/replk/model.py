@@ -1,0 +1,153 @@
+"""A network: RepLKNet, SLaK, ConvNeXt, UniRepLKNet, MobileNetV2."""
+import ctypes
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _arrays, _c
+from .errors import InvalidArgument
+
+
+_PRECISIONS = None, "fp32", "bf16", "bf16x3", "int8"  # by the C API's number
+
+
+def _precision(name):
+    if name not in _PRECISIONS:
+        raise InvalidArgument(f"precision is {name!r}; allowed: {', '.join(map(repr, _PRECISIONS))}")
+    return _PRECISIONS.index(name)
+
+
+class Guess(NamedTuple):
+    """One class that a network names."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class Model:
+    """A network, loaded: weights folded and packed.
+
+    >>> network = replk.Model("replknet-31b", "31b.safetensors")
+    >>> network.classify(["photo.jpg"])[0][0]
+    Guess(index=282, label='tiger cat', probability=0.83)
+
+    Parameters
+    ----------
+    name: such as ``replknet-31b``, ``slak-t``, ``convnext-b``, ``unireplknet-s``, ``replknet-31b:k=3,3,3,3``.
+    weights: a ``.safetensors`` file in train, merged or fused form; None: random weights from ``seed``, for measurements.
+    threads: None for ``replk.default_threads()``.
+    exact: depthwise layers in class exact (the same bits on every machine) instead of fast.
+    precision: what pointwise and dense layers multiply in: None (the file's own), ``fp32``, ``bf16``, ``bf16x3``, ``int8``;
+        never narrower than asked.
+    norm_features: whether ``features`` pass their stage's batch norm, which the file must hold.
+
+    Raises ``replk.NotFound`` (name, file), ``replk.BadFile``, ``replk.InvalidArgument``. Any number of threads may run one
+    model at once; the GIL is released meanwhile. Plans are made at the first run of a size and kept for the four sizes
+    used last.
+    """
+
+    def __init__(self, name, weights=None, precision=None, threads=None, *, exact=False, norm_features=False, seed=1):
+        self.name = name
+        options = _c.sized(
+            _c.ModelOptions,
+            threads=threads or 0,
+            numerics=int(exact),
+            norm_intermediate_features=int(norm_features),
+            seed=seed,
+            precision=_precision(precision),
+        )
+        self._handle = _c.Handle(_c.lib.replk_model_destroy)
+        _c.lib.replk_model_load(
+            name.encode(), os.fsencode(weights) if weights is not None else None, ctypes.byref(options),
+            ctypes.byref(self._handle.pointer)
+        )
+        info = _c.sized(_c.ModelInfo)
+        _c.lib.replk_model_get_info(self._handle.pointer, ctypes.byref(info))
+        self.classes = info.classes  # 0: a backbone without a head
+        self.threads = info.threads
+        self.weight_bytes = info.weight_bytes
+        self.precision = _PRECISIONS[info.precision]
+        self.mean, self.std = tuple(info.mean), tuple(info.std)  # an input is (RGB in 0..1 - mean) / std
+        self.size = info.size  # of the default input, a square
+
+    def label(self, index):
+        """A class's name from the file, or ``class 7`` where it has none."""
+        return _c.lib.replk_model_label(self._handle.pointer, index).decode() or f"class {index}"
+
+    def read(self, image, size=None):
+        """One input, float32 [height, width, 3], as the network's own evaluation prepares it.
+
+        ``image``: a path (JPEG or PNG), or an RGB picture, uint8 [rows, columns, 3]. ``size``: a side, or (height, width).
+        """
+        height, width = self._size(size)
+        pixels = np.empty((height, width, 3), np.float32)
+        if isinstance(image, (str, bytes, os.PathLike)):
+            _c.lib.replk_model_read_image(self._handle.pointer, os.fsencode(image), height, width, pixels.ctypes.data)
+            return pixels
+        picture = np.asarray(image)
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise InvalidArgument(
+                f"image has type {picture.dtype} and shape {picture.shape}; allowed: a path, or uint8 (rows, columns, 3)"
+            )
+        picture = np.ascontiguousarray(picture)
+        _c.lib.replk_model_read_rgb(
+            self._handle.pointer, picture.ctypes.data, picture.shape[0], picture.shape[1], height, width,
+            pixels.ctypes.data
+        )
+        return pixels
+
+    def classify(self, images, top=5, size=None):
+        """The most probable classes of each picture, best first: a list of lists of ``Guess``.
+
+        ``images``: paths or uint8 pictures (see ``read``), each run by itself.
+        """
+        if isinstance(images, (str, bytes, os.PathLike)) or getattr(images, "ndim", 4) == 3:
+            raise InvalidArgument("images is one picture; allowed: a list of them")
+        return [self._guesses(self.logits(self.read(image, size)[None])[0], top) for image in images]
+
+    def logits(self, pixels):
+        """float32 [batch, classes] of normalised RGB, float32 [batch, height, width, 3]."""
+        pixels = self._pixels(pixels)
+        if self.classes == 0:
+            raise InvalidArgument(f"model {self.name}: its weights have no head, so there are no logits")
+        logits = np.empty((pixels.shape[0], self.classes), np.float32)
+        self._run(pixels, logits.ctypes.data, None)
+        return logits
+
+    def features(self, pixels):
+        """What the four stages give for such pixels: four float32 [batch, channels, height, width]."""
+        pixels = self._pixels(pixels)
+        maps = []
+        for stage in range(4):
+            sides = [ctypes.c_int32() for _ in range(3)]
+            _c.lib.replk_model_feature_shape(
+                self._handle.pointer, stage, *pixels.shape[1:3], *(ctypes.byref(side) for side in sides)
+            )
+            maps.append(np.empty((pixels.shape[0], *(side.value for side in sides)), np.float32))
+        self._run(pixels, None, (ctypes.c_void_p * 4)(*(m.ctypes.data for m in maps)))
+        return maps
+
+    def _size(self, size):
+        if size is None:
+            size = self.size
+        return (size, size) if isinstance(size, int) else tuple(size)
+
+    def _guesses(self, logits, top):
+        weights = np.exp(logits.astype(np.float64) - logits.max())
+        best = np.argsort(-logits, kind="stable")[:top]
+        return [Guess(int(i), self.label(int(i)), float(weights[i] / weights.sum())) for i in best]
+
+    @staticmethod
+    def _pixels(pixels):
+        pixels = _arrays.stored(pixels, "fp32", "pixels")
+        if pixels.ndim != 4 or pixels.shape[3] != 3:
+            raise InvalidArgument(f"pixels has shape {pixels.shape}; allowed: (batch, height, width, 3)")
+        return _arrays.contiguous(pixels)
+
+    def _run(self, pixels, logits, features):
+        _c.lib.replk_model_run(self._handle.pointer, pixels.ctypes.data, *pixels.shape[:3], logits, features, None)
+
+    def __repr__(self):
+        return f"<replk.Model {self.name}: {self.classes} classes, {self.weight_bytes >> 20} MiB of weights>"

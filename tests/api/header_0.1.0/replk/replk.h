@@ -1,0 +1,296 @@
+/* libreplk_cpu: large-kernel depthwise convolution on x86-64 CPUs. The C API.
+ *
+ * Every function that can fail returns a status; replk_last_error() then has one line that names the field,
+ * the value and what is allowed. No function prints, aborts or lets a C++ exception out. Structures begin
+ * with struct_size, to be set to sizeof, so that a program keeps working with a later library whose
+ * structures are longer.
+ */
+#ifndef REPLK_REPLK_H
+#define REPLK_REPLK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#error "libreplk_cpu runs on Linux"
+#endif
+#define REPLK_API __attribute__((visibility("default")))
+
+/* A value without a name is an error that is reported. C++ must be told that an enumeration may hold it. */
+#ifdef __cplusplus
+#define REPLK_INT : int
+extern "C" {
+#else
+#define REPLK_INT
+#endif
+
+/* The library's version, "major.minor.patch"; never NULL. Thread-safe. */
+REPLK_API const char* replk_version(void);
+
+/* ---- Errors ---- */
+
+typedef enum replk_status REPLK_INT {
+  REPLK_OK = 0,
+  REPLK_INVALID_ARGUMENT = 1, /* a value that the caller gave */
+  REPLK_BAD_FILE = 2,         /* a file's content */
+  REPLK_NOT_FOUND = 3,        /* a file or a name that does not exist */
+  REPLK_UNSUPPORTED = 4,      /* valid, but not on this machine or not in this build */
+  REPLK_OUT_OF_MEMORY = 5,
+  REPLK_CANCELLED = 6,
+  REPLK_INTERNAL = 7
+} replk_status;
+
+/* A short name such as "invalid argument"; never NULL. */
+REPLK_API const char* replk_status_string(replk_status status);
+
+/* What went wrong in the last call that failed on this thread; "" if none did. Valid until the next one
+ * fails. */
+REPLK_API const char* replk_last_error(void);
+
+/* ---- Logging, threads, the machine ---- */
+
+typedef enum replk_log_level REPLK_INT {
+  REPLK_LOG_WARNING = 0,
+  REPLK_LOG_INFO = 1,
+  REPLK_LOG_DEBUG = 2
+} replk_log_level;
+typedef void (*replk_log_callback)(replk_log_level level, const char* message, void* user);
+
+/* The library is silent unless a callback is set (or REPLK_VERBOSE is in the environment). NULL makes it
+ * silent again. Thread-safe; the callback may be called from any thread. */
+REPLK_API replk_status replk_set_log_callback(replk_log_callback callback, void* user);
+
+/* Threads that a call uses when it asks for 0: CPUs that this process may use (affinity and cgroup quota). */
+REPLK_API int replk_default_threads(void);
+
+/* A process that was forked may use the library, and what its parent made with it, on the thread that it has:
+ * there every call runs on one. While a process forks, no other thread of it may be inside the library. A
+ * library that was unloaded (dlclose) stays in memory, once however often that is done. */
+
+/* Runs the library's work on threads of the caller instead of OpenMP's: `run` must call task(i, context) for
+ * every i in [0, count), at the same time where it can, and return when all have ended. Process-wide; NULL
+ * restores OpenMP. Not to be changed while another thread is inside the library. */
+typedef void (*replk_task)(int index, void* context);
+typedef void (*replk_pool_run)(int count, replk_task task, void* context, void* user);
+REPLK_API replk_status replk_set_thread_pool(replk_pool_run run, void* user);
+
+typedef enum replk_isa REPLK_INT {
+  REPLK_ISA_PORTABLE = 0,
+  REPLK_ISA_AVX2 = 1,
+  REPLK_ISA_AVX512 = 2
+} replk_isa;
+
+typedef struct replk_cpu_info {
+  size_t struct_size;
+  char vendor[16], brand[64];
+  int32_t family, model, stepping;
+  int32_t cores;           /* logical CPUs that this process may use */
+  replk_isa hardware;      /* the best that CPU and operating system can run */
+  replk_isa isa;           /* the one in use: hardware, lowered by REPLK_MAX_ISA */
+  int32_t code_generation; /* 0 where the system forbids executable memory */
+  uint64_t l1d_bytes, l2_bytes, l3_bytes;
+} replk_cpu_info;
+
+/* Fills *info, whose struct_size is set. */
+REPLK_API replk_status replk_get_cpu_info(replk_cpu_info* info);
+
+/* ---- Tuning ---- */
+
+/* What a plan does where several algorithms can compute it. OFF: the cost model chooses. CACHED: what was
+ * measured before on this machine for this problem, else for a near one, else the cost model; never measures.
+ * NOW: what was measured before, else it is measured when the plan is made, which takes up to the budget, and
+ * remembered. Results keep their accuracy class whichever is chosen. */
+typedef enum replk_tuning_mode REPLK_INT {
+  REPLK_TUNING_OFF = 0,
+  REPLK_TUNING_CACHED = 1,
+  REPLK_TUNING_NOW = 2
+} replk_tuning_mode;
+
+typedef struct replk_tuning {
+  size_t struct_size;
+  replk_tuning_mode mode;
+  double budget_seconds; /* of measuring one problem; at least 0 (one run of one candidate), at most 86400 */
+} replk_tuning;
+
+/* CACHED and 2 seconds. */
+static inline replk_tuning replk_tuning_default(void) {
+  replk_tuning t = {sizeof(replk_tuning), REPLK_TUNING_CACHED, 2.0};
+  return t;
+}
+
+/* How this process tunes; the mode is at first what REPLK_TUNING in the environment says, else CACHED. Plans
+ * that exist, and those of a model's sizes that were prepared, stay as they are. Both calls are thread-safe;
+ * a plan that is being made goes by what was set when it began. *tuning has its struct_size set. */
+REPLK_API replk_status replk_set_tuning(const replk_tuning* tuning);
+REPLK_API replk_status replk_get_tuning(replk_tuning* tuning);
+
+/* ---- Depthwise convolution ---- */
+
+typedef enum replk_layout REPLK_INT { REPLK_NHWC = 0, REPLK_NCHW = 1 } replk_layout;
+typedef enum replk_type REPLK_INT { REPLK_F32 = 0, REPLK_BF16 = 1, REPLK_F16 = 2 } replk_type;
+/* GELU: by erf. */
+typedef enum replk_activation REPLK_INT { REPLK_NONE = 0, REPLK_RELU = 1, REPLK_GELU = 2 } replk_activation;
+/* FAST: error at most 1e-6 of the channel's largest value, before the epilogue or behind it
+ * (docs/algorithms.md). EXACT: fp32 in one fixed order, the same bits everywhere. */
+typedef enum replk_numerics REPLK_INT { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
+
+/* One linear branch; the branches of a problem are summed. */
+typedef struct replk_branch {
+  int32_t kernel_h, kernel_w;
+  int32_t dilation_h, dilation_w;
+} replk_branch;
+
+/* A cross-correlation, as in PyTorch, of `batch` images; height and width are the input's. After the sum come
+ * bias, activation and residual, in this order. */
+typedef struct replk_depthwise_problem {
+  size_t struct_size;
+  int64_t batch;
+  int32_t channels, height, width;
+  const replk_branch* branches;
+  int32_t branch_count;
+  int32_t pad_h, pad_w; /* on both sides; -1: floor(dilation * (kernel - 1) / 2) of the largest branch */
+  int32_t stride_h, stride_w;
+  replk_layout layout; /* of input, output and residual */
+  replk_type type;     /* of input, output and residual; weights, bias and sums are fp32 */
+  replk_numerics numerics;
+  replk_activation activation;
+  int32_t bias, residual; /* whether there is one */
+} replk_depthwise_problem;
+
+/* A problem of one fp32 channels-last image with "same" padding and stride 1, and a bias; the sizes and
+ * branches remain to be set. */
+static inline replk_depthwise_problem replk_depthwise_problem_default(void) {
+  /* clang-format off */
+  replk_depthwise_problem p = {sizeof(replk_depthwise_problem), 1, 0, 0, 0, NULL, 0, -1, -1, 1, 1,
+                               REPLK_NHWC, REPLK_F32, REPLK_FAST, REPLK_NONE, 1, 0};
+  /* clang-format on */
+  return p;
+}
+
+typedef struct replk_depthwise_options {
+  size_t struct_size;
+  int32_t threads;       /* 0: all */
+  const char* algorithm; /* NULL: the tuner's choice; else the best tiling of this one, such as "direct" */
+  const char* tiling;    /* NULL, or exactly this one, as replk_depthwise_tiling() prints it */
+} replk_depthwise_options;
+
+static inline replk_depthwise_options replk_depthwise_options_default(void) {
+  replk_depthwise_options o = {sizeof(replk_depthwise_options), 0, NULL, NULL};
+  return o;
+}
+
+/* A problem, prepared: weights packed and code generated. Immutable: many threads may run one plan. */
+typedef struct replk_depthwise replk_depthwise;
+
+/* weights[i] holds branch i's, [channels][kernel_h][kernel_w]; bias [channels], or NULL for none. Both are
+ * copied. options may be NULL. On failure *plan is NULL. */
+REPLK_API replk_status replk_depthwise_create(const replk_depthwise_problem* problem,
+                                              const float* const* weights, const float* bias,
+                                              const replk_depthwise_options* options, replk_depthwise** plan);
+/* The same from a shape such as "n1c128h56w56k31,5+relu" (docs/shapes.md). */
+REPLK_API replk_status replk_depthwise_create_from_shape(const char* shape, const float* const* weights,
+                                                         const float* bias,
+                                                         const replk_depthwise_options* options,
+                                                         replk_depthwise** plan);
+/* NULL is allowed. */
+REPLK_API void replk_depthwise_destroy(replk_depthwise* plan);
+
+/* Height and width of the output. */
+REPLK_API replk_status replk_depthwise_output_size(const replk_depthwise* plan, int32_t* height,
+                                                   int32_t* width);
+/* Bytes of scratch memory that one run needs; may be 0. */
+REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* plan, size_t* bytes);
+
+/* Runs, allocating nothing. src, dst and residual in the problem's layout and type, at any multiple of that
+ * type's size; the memory around them is neither read nor written. The caller's floating-point modes (MXCSR)
+ * are used and left as they are: what is promised of results holds for the usual ones, round to nearest with
+ * denormals; threads of the pool have the modes that they began with. A NaN or an infinity reaches, in class
+ * EXACT, the outputs that its input meets and no others; in class FAST these and perhaps more of its channel
+ * of its image. residual is NULL where the problem has none, and may be dst; neither may overlap src.
+ * workspace: 64-byte aligned, of workspace_bytes >= replk_depthwise_workspace_bytes(), used by one run at a
+ * time; or NULL for one that the library keeps for each thread. */
+REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst,
+                                           const void* residual, void* workspace, size_t workspace_bytes);
+
+/* The shape in its canonical spelling, the tiling in use, and where the choice came from (analytic, forced,
+ * cache, measured, near(...)). Valid as long as the plan; "" for NULL. */
+REPLK_API const char* replk_depthwise_shape(const replk_depthwise* plan);
+REPLK_API const char* replk_depthwise_tiling(const replk_depthwise* plan);
+REPLK_API const char* replk_depthwise_source(const replk_depthwise* plan);
+
+/* ---- Networks ---- */
+
+/* A network, loaded: weights folded and packed. Any number of threads may run one at once. Plans are made at
+ * the first run of a size (batch, height, width) and kept for the four sizes used last; a later run of a kept
+ * size allocates nothing. */
+typedef struct replk_model replk_model;
+
+typedef struct replk_model_options {
+  size_t struct_size;
+  int32_t threads;         /* 0: all */
+  replk_numerics numerics; /* of the depthwise layers */
+  /* Whether features pass their stage's batch norm, which the file must hold. */
+  int32_t norm_intermediate_features;
+  uint64_t seed; /* of random weights, where no file is given */
+  /* Called by the loading thread with the fraction done, 0 to 1; it cancels by a value other than 0. May be
+   * NULL. */
+  int (*progress)(double fraction, void* user);
+  void* progress_user;
+} replk_model_options;
+
+static inline replk_model_options replk_model_options_default(void) {
+  replk_model_options o = {sizeof(replk_model_options), 0, REPLK_FAST, 0, 1, NULL, NULL};
+  return o;
+}
+
+/* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
+ * merged or fused form; NULL: random weights of options->seed, for measurements. options may be NULL. On
+ * failure *model is NULL. */
+REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
+                                        const replk_model_options* options, replk_model** model);
+/* NULL is allowed. */
+REPLK_API void replk_model_destroy(replk_model* model);
+
+typedef struct replk_model_info {
+  size_t struct_size;
+  int32_t classes; /* 0: a backbone without a head, which gives features only */
+  int32_t threads;
+  uint64_t weight_bytes;
+  float mean[3], std[3]; /* an input is (RGB in 0..1 - mean) / std */
+  int32_t size;          /* of the default input, a square */
+  /* Evaluation resizes the short side to size / crop_fraction and takes the central crop; from a size of
+   * warp_from on it resizes to size x size. Bicubic, as Pillow does it. */
+  double crop_fraction;
+  int32_t warp_from;
+} replk_model_info;
+
+/* Fills *info, whose struct_size is set. */
+REPLK_API replk_status replk_model_get_info(const replk_model* model, replk_model_info* info);
+/* A class's name from the file's metadata; "" where there is none. Valid as long as the model. */
+REPLK_API const char* replk_model_label(const replk_model* model, int32_t index);
+/* What a stage, 0 to 3, gives for an input of this size. */
+REPLK_API replk_status replk_model_feature_shape(const replk_model* model, int32_t stage, int32_t height,
+                                                 int32_t width, int32_t* feature_channels,
+                                                 int32_t* feature_height, int32_t* feature_width);
+/* Makes the plans of a size now rather than at its first run. */
+REPLK_API replk_status replk_model_prepare(replk_model* model, int64_t batch, int32_t height, int32_t width);
+
+/* Lets one thread stop the runs of others: they end between two layers with REPLK_CANCELLED. */
+typedef struct replk_cancel replk_cancel;
+REPLK_API replk_status replk_cancel_create(replk_cancel** cancel);
+REPLK_API void replk_cancel_destroy(replk_cancel* cancel);
+/* requested: 1 stops runs that are given this, now and from now on; 0 lets them run again. */
+REPLK_API void replk_cancel_request(replk_cancel* cancel, int requested);
+
+/* pixels: normalised RGB, [batch][height][width][3]; height and width 32 (replknet-nano: 16) to 16384.
+ * logits: [batch][classes], or NULL. features: NULL, or four pointers, each NULL or
+ * [batch][channels][height][width] of that stage, before any norm. cancel: NULL, or what may stop the run. */
+REPLK_API replk_status replk_model_run(replk_model* model, const float* pixels, int64_t batch, int32_t height,
+                                       int32_t width, float* logits, float* const* features,
+                                       const replk_cancel* cancel);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* REPLK_REPLK_H */

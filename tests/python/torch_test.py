@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+"""replk.torch against torch's own conv2d in float64: values, formats, gradients, tracers, stale plans."""
+import copy
+import io
+import pickle
+import subprocess
+import sys
+import threading
+import unittest
+
+from needs import needs
+
+needs("torch", "pip install torch==2.13.0; ./run test with REPLK_TEST_FRAMEWORKS=1 makes an environment")
+
+import torch  # noqa: E402
+from replk.torch import DepthwiseConv2d, clear_plans, depthwise_conv2d  # noqa: E402
+from torch import nn  # noqa: E402
+
+conv2d = nn.functional.conv2d
+
+
+def problem(seed):
+    """A random layer: (x, weight, bias, stride, padding, dilation)."""
+    g = torch.Generator().manual_seed(seed)
+
+    def pick(*choices):
+        return choices[int(torch.randint(len(choices), (1,), generator=g))]
+
+    c, kh, kw = pick(1, 3, 16, 33), pick(1, 3, 5, 7, 13), pick(1, 2, 3, 7, 11)
+    dilation = (pick(1, 1, 2), pick(1, 1, 2))
+    h = dilation[0] * (kh - 1) + 1 + pick(0, 1, 4, 9)
+    w = dilation[1] * (kw - 1) + 1 + pick(0, 2, 5, 8)
+    x = torch.randn(pick(1, 1, 2), c, h, w, generator=g)
+    if pick(True, False):
+        x = x.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(c, 1, kh, kw, generator=g)
+    bias = torch.randn(c, generator=g) if pick(True, False) else None
+    return x, weight, bias, (pick(1, 1, 2), pick(1, 1, 3)), (pick(0, kh // 2), pick(0, kw // 2)), dilation
+
+
+def exact(x, weight, bias, stride, padding, dilation):
+    return conv2d(x.double(), weight.double(), None if bias is None else bias.double(), stride, padding, dilation, x.shape[1])
+
+
+class Forward(unittest.TestCase):
+    def close(self, found, expected, bound=5e-6):
+        self.assertEqual(found.shape, expected.shape)
+        scale = expected.abs().amax().clamp(min=1e-30)
+        self.assertLessEqual(((found.double() - expected).abs().amax() / scale).item(), bound)
+
+    def test_random_problems(self):
+        for seed in range(200):
+            p = problem(seed)
+            with self.subTest(seed=seed):
+                y = depthwise_conv2d(*p)
+                self.close(y, exact(*p))
+                self.assertEqual(y.stride(), conv2d(p[0], p[1], p[2], p[3], p[4], p[5], p[0].shape[1]).stride())
+
+    def test_views_are_read_where_they_lie(self):
+        x, weight = torch.randn(2, 24, 20, 18), torch.randn(8, 1, 5, 5)
+        for whole in (x, x.contiguous(memory_format=torch.channels_last)):
+            for view in (whole[:, 8:16], whole[:, 8:16, 3:17, 2:15], whole[:, ::3], whole[:, 8:16].transpose(2, 3)):
+                self.close(depthwise_conv2d(view, weight, padding=2), exact(view, weight, None, 1, 2, 1))
+
+    def test_same_and_valid_padding(self):
+        x, weight = torch.randn(1, 4, 9, 9), torch.randn(4, 1, 4, 5)
+        for padding in ("same", "valid"):
+            self.close(depthwise_conv2d(x, weight, padding=padding),
+                       conv2d(x.double(), weight.double(), padding=padding, groups=4))
+
+    def test_half_precision_and_autocast(self):
+        x, weight = torch.randn(1, 16, 14, 14), torch.randn(16, 1, 7, 7)
+        for dtype, bound in ((torch.bfloat16, 8e-3), (torch.float16, 1e-3)):
+            y = depthwise_conv2d(x.to(dtype), weight.to(dtype), padding=3)
+            self.assertEqual(y.dtype, dtype)
+            self.close(y, exact(x.to(dtype), weight.to(dtype), None, 1, 3, 1), bound)
+        with torch.autocast("cpu"):
+            self.assertEqual(depthwise_conv2d(x, weight, padding=3).dtype, conv2d(x, weight, padding=3, groups=16).dtype)
+
+    def test_empty_batch_and_activation(self):
+        weight = torch.randn(4, 1, 3, 3)
+        self.assertEqual(depthwise_conv2d(torch.randn(0, 4, 5, 5), weight, padding=1).shape, (0, 4, 5, 5))
+        x = torch.randn(1, 4, 5, 5)
+        y = depthwise_conv2d(x, weight, padding=1, activation="silu")
+        self.close(y, nn.functional.silu(exact(x, weight, None, 1, 1, 1)))
+
+    def test_wrong_input_is_named(self):
+        x, weight = torch.randn(1, 4, 5, 5), torch.randn(4, 1, 3, 3)
+        for words, call in (
+            ("channels", lambda: depthwise_conv2d(x, weight[:3])),
+            ("4-dimensional", lambda: depthwise_conv2d(x[0], weight)),
+            ("bias", lambda: depthwise_conv2d(x, weight, torch.randn(5))),
+            ("dtype", lambda: depthwise_conv2d(x.double(), weight)),
+            ("larger than", lambda: depthwise_conv2d(x, torch.randn(4, 1, 9, 9))),
+            ("padding", lambda: depthwise_conv2d(x, weight, padding="reflect")),
+            ("activation", lambda: depthwise_conv2d(x, weight, activation="tanh")),
+            ("stride", lambda: depthwise_conv2d(x, weight, stride=0)),
+        ):
+            with self.subTest(words=words), self.assertRaisesRegex((RuntimeError, ValueError), words):
+                call()
+
+
+class Gradient(unittest.TestCase):
+    def test_both_gradients(self):
+        for seed in range(60):
+            x, weight, bias, stride, padding, dilation = problem(seed)
+            leaves = [t for t in (x, weight, bias) if t is not None]
+            wanted = [t.double().requires_grad_() for t in leaves]
+            double = wanted if bias is not None else [*wanted, None]
+            expected = conv2d(*double, stride, padding, dilation, x.shape[1])
+            dy = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed))
+            expected = torch.autograd.grad(expected, wanted, dy.double())
+            for leaf in leaves:
+                leaf.requires_grad_()
+            found = torch.autograd.grad(depthwise_conv2d(x, weight, bias, stride, padding, dilation), leaves, dy)
+            for a, b in zip(found, expected):
+                with self.subTest(seed=seed):
+                    self.assertLessEqual(((a - b).abs().max() / b.abs().max().clamp(min=1e-20)).item(), 5e-6)
+
+    def test_frozen_weight(self):
+        x = torch.randn(1, 4, 6, 6, requires_grad=True)
+        depthwise_conv2d(x, torch.randn(4, 1, 3, 3), padding=1).sum().backward()
+        self.assertEqual(x.grad.shape, x.shape)
+
+
+class Stale(unittest.TestCase):
+    """A plan must not outlive the values it was made from."""
+
+    def check(self, change):
+        layer = DepthwiseConv2d(48, 13, padding=6)
+        x = torch.randn(1, 48, 20, 20)
+        with torch.no_grad():
+            layer(x)
+            change(layer)
+            expected = exact(x, layer.weight, layer.bias, 1, 6, 1)
+            self.assertLessEqual(((layer(x) - expected).abs().max() / expected.abs().max()).item(), 5e-6)
+
+    def test_in_place(self):
+        self.check(lambda layer: layer.weight.mul_(2))
+
+    def test_data_copy(self):
+        self.check(lambda layer: layer.weight.data.copy_(torch.randn_like(layer.weight)))
+
+    def test_moving_average(self):
+        self.check(lambda layer: layer.weight.data.lerp_(torch.randn_like(layer.weight), 0.01))
+
+    def test_load_state_dict(self):
+        self.check(lambda layer: layer.load_state_dict(DepthwiseConv2d(48, 13, padding=6).state_dict()))
+
+    def test_new_parameter(self):
+        self.check(lambda layer: setattr(layer, "weight", nn.Parameter(torch.randn(48, 1, 13, 13))))
+
+    def test_bias(self):
+        self.check(lambda layer: layer.bias.data.add_(1))
+
+    def test_inference_tensors(self):
+        with torch.inference_mode():
+            x, weight = torch.randn(1, 8, 9, 9), torch.randn(8, 1, 5, 5)
+            depthwise_conv2d(x, weight, padding=2)
+            weight.mul_(3)
+            expected = exact(x, weight, None, 1, 2, 1)
+            self.assertLessEqual((depthwise_conv2d(x, weight, padding=2) - expected).abs().max().item(), 1e-4)
+
+    def test_copies_are_layers_of_their_own(self):
+        layer = DepthwiseConv2d(8, 7, padding=3)
+        x = torch.randn(1, 8, 9, 9)
+        y = layer(x)
+        for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            torch.testing.assert_close(other(x), y)
+            other.weight.data.zero_()
+            torch.testing.assert_close(layer(x), y)
+
+    def test_threads_on_one_module(self):
+        layer, results = DepthwiseConv2d(32, 13, padding=6), [None] * 4
+        x = torch.randn(1, 32, 28, 28)
+
+        def work(i):
+            with torch.no_grad():
+                for _ in range(20):
+                    results[i] = layer(x)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        with torch.no_grad():
+            for result in results:
+                torch.testing.assert_close(result, layer(x))
+        clear_plans()
+
+
+class Tracers(unittest.TestCase):
+    def test_opcheck(self):
+        arguments = (torch.randn(1, 8, 9, 9), torch.randn(8, 1, 5, 5), None, 1, 1, 2, 2, 2, 2, 1, 1, 0, 0)
+        torch.library.opcheck(torch.ops.replk.depthwise.default, arguments)
+
+    def test_export(self):
+        layer = DepthwiseConv2d(8, 5, padding=2).eval()
+        x = torch.randn(2, 8, 9, 9)
+        with torch.no_grad():
+            program = torch.export.export(layer, (x,))
+            torch.testing.assert_close(program.module()(x), layer(x))
+
+    def test_compile(self):
+        layer = nn.Sequential(DepthwiseConv2d(8, 5, padding=2), nn.ReLU()).eval()
+        x = torch.randn(2, 8, 9, 9)
+        with torch.no_grad():
+            compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+            torch.testing.assert_close(compiled(x), layer(x))
+            last = x.contiguous(memory_format=torch.channels_last)
+            self.assertEqual(compiled(last).stride(), layer(last).stride())
+
+    def test_state_dict_is_conv2d_s(self):
+        plain, ours = nn.Conv2d(8, 8, 5, groups=8), DepthwiseConv2d(8, 5)
+        self.assertEqual(list(plain.state_dict()), list(ours.state_dict()))
+        buffer = io.BytesIO()
+        torch.save(plain.state_dict(), buffer)
+        ours.load_state_dict(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
+
+
+class Process(unittest.TestCase):
+    def test_one_openmp_runtime_in_either_order(self):
+        for order in ("import replk, torch", "import torch, replk"):
+            code = order + """
+import replk.torch
+replk.torch.depthwise_conv2d(torch.randn(1, 8, 9, 9), torch.randn(8, 1, 3, 3))
+print(len({line.split()[-1] for line in open("/proc/self/maps") if "gomp" in line}))
+"""
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+            self.assertEqual(done.stdout.strip(), "1", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
