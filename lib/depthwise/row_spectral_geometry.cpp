@@ -16,6 +16,7 @@ constexpr int max_split = 256;  // outputs with Karatsuba's splitting, which spi
 /// A transform's error goes by the norm of all it has transformed, and so does the largest of several
 /// outputs; a few may all be small by chance, and direct is faster there.
 constexpr std::int64_t least_outputs = 8;
+constexpr int least_along = 4;  // the same of a transformed axis, most of whose inputs few taps would meet
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 
 }  // namespace
@@ -213,6 +214,8 @@ jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const
 
 bool RowSpectralGeometry::feasible() const {
   if (along.output * static_cast<std::int64_t>(across.output) < least_outputs) return false;
+  if (along.output < least_along || (parameters.two_dimensional() && across.output < least_along))
+    return false;
   if (!sees_every_input) return false;  // a large one would cost accuracy, and no output be large with it
   if (along.output < 1 || across.output < 1 || across_taps.empty()) return false;
   if (parameters.transform.n < std::max(along_segments.least_length(), along.taps)) return false;

@@ -138,7 +138,7 @@ MUTANTS = [
     # Orchestration
     ("lib/depthwise/plan.cpp", "watch.seen() || rescue_->always()", "rescue_->always()", "nobody looks for an overflow"),
     ("lib/core/threads.cpp", "if (watch.seen()) overflow = true;", "{}", "an overflow on a thread of the pool is forgotten"),
-    ("lib/depthwise/rescue.cpp", "most[c] >= limits_[first + c]", "most[c] >= limits_[first]", "every channel has the first one's limit"),
+    ("lib/depthwise/rescue.cpp", "channel / problem_.multiplier * at.channel", "0", "channels are rescued by what the first one holds"),
     ("lib/depthwise/direct_geometry.cpp", "std::min(p.height, k.height + (t.rows - 1) * p.stride_h)",
      "std::min(p.height, k.height + (t.rows - 1) * p.stride_h - 1)", "the ring holds a row too few"),
     ("lib/depthwise/direct_executor.cpp", "arguments.bias += whole * l.lanes;", "{}", "left-over channels have the first ones' bias"),
