@@ -84,6 +84,11 @@ RowSpectralGeometry::RowSpectralGeometry(const Problem& problem, const Kernel& k
     for (int u = 0; u < along.taps && !any; u++) any = h ? kernel.has(u, t) : kernel.has(t, u);
     if (any) across_taps.push_back(t);
   }
+  std::vector<bool> seen(along.stride, false);
+  for (int u = 0; u < along.taps; u++)
+    for (int t : across_taps)
+      seen[u % along.stride] = seen[u % along.stride] || (h ? kernel.has(u, t) : kernel.has(t, u));
+  sees_every_input = std::find(seen.begin(), seen.end(), false) == seen.end();
   const int rows = std::max({1, across_segments.most_ins(), across_segments.most_outs()});
   // An odd number of cache lines from plane to plane spreads the planes of a row over all cache sets.
   int lines = static_cast<int>(core::round_up(static_cast<std::size_t>(rows) * vector_bytes, 64) / 64);
@@ -208,6 +213,7 @@ jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const
 
 bool RowSpectralGeometry::feasible() const {
   if (along.output * static_cast<std::int64_t>(across.output) < least_outputs) return false;
+  if (!sees_every_input) return false;  // a large one would cost accuracy, and no output be large with it
   if (along.output < 1 || across.output < 1 || across_taps.empty()) return false;
   if (parameters.transform.n < std::max(along_segments.least_length(), along.taps)) return false;
   if (parameters.two_dimensional() &&

@@ -47,6 +47,7 @@ struct RowSpectralGeometry {
   Axis along, across;
   Segments along_segments, across_segments;
   std::vector<int> across_taps;  // taps of the second axis that have support
+  bool sees_every_input = true;  // of the transformed axis: strides and holes pass none over
   int shift = 0;                 // local input i is input i - shift of the transform
   int column_shift = 0;          // the same along the other axis
   int lanes = 8, vector_bytes = 32;

@@ -141,6 +141,16 @@ TEST_F(Bound, HoldsForAFewOutputs) {
     for (std::uint64_t seed = 0; seed < 30; seed++) every_algorithm(Case(shape, seed), seed);
 }
 
+/// A spike that the stride passes over.
+TEST_F(Bound, HoldsBesideWhatNoOutputSees) {
+  for (const char* shape : {"n1c17h11w10k1s1x2", "n1c16h16w16k3d2s2", "n1c16h12w14k5x1s2"})
+    for (std::uint64_t seed = 0; seed < 8; seed++) {
+      Case c(shape, seed);
+      fill(c, Pattern::spike, Taps::kinds, seed);
+      every_algorithm(c, seed);
+    }
+}
+
 /// Constant steps beside a bias a thousand times as large: each of them is rounded alike.
 TEST_F(Bound, HoldsBesideALargeBias) {
   for (const char* shape :
