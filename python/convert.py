@@ -17,6 +17,7 @@ import json
 import os
 import re
 import sys
+import warnings
 
 from checkpoint import Refused, load
 from families import FAMILIES, inventory, model_of
@@ -174,6 +175,7 @@ def convert(options):
 
 
 def main():
+    warnings.filterwarnings('ignore', module='torch')  # of its own insides: what is wrong with a file is said here
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('input', metavar='IN.pth')
     parser.add_argument('output', metavar='OUT.safetensors')

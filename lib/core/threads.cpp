@@ -18,8 +18,8 @@
 #include "core/cpu.hpp"
 #include "core/log.hpp"
 #include "core/openmp.hpp"
-#include "core/thread_trial.hpp"
 #include "core/overflow.hpp"
+#include "core/thread_trial.hpp"
 
 namespace replk::core {
 namespace {

@@ -49,7 +49,7 @@ class PackedWeights {
   struct Entry {
     Role role;
     std::optional<dnnl::memory::desc> desc;  // of oneDNN's roles alone: oneDNN need not be there
-    int width;                // of panels, otherwise 0
+    int width;                               // of panels, otherwise 0
     std::weak_ptr<const core::Buffer<float>> data;
   };
   Form plain_locked(int threads);

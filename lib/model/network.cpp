@@ -62,7 +62,8 @@ void check_int8_leftovers(const Graph& graph, const TensorReader& reader) {
       return !stage.norm_batch_norm.empty() && name.starts_with(stage.norm_batch_norm + ".");
     });
     if (!norm)
-      fail(Status::bad_file, "{}: '{}' is not a tensor of this network in int8", reader.source().describe(), name);
+      fail(Status::bad_file, "{}: '{}' is not a tensor of this network in int8", reader.source().describe(),
+           name);
   }
 }
 

@@ -1,5 +1,5 @@
-/* A program of yesterday: compiled against the header of release 0.1.0 (header_0.1.0/), linked to today's library.
- * Whatever lies in its structures' padding must not matter. */
+/* A program of yesterday: compiled against the header of release 0.1.0 (header_0.1.0/), linked to today's
+ * library. Whatever lies in its structures' padding must not matter. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,12 +8,12 @@
 
 _Static_assert(sizeof(replk_depthwise_problem) == 88, "this is the old header");
 
-#define CHECK(condition)                                                           \
-  do {                                                                             \
-    if (!(condition)) {                                                            \
+#define CHECK(condition)                                                     \
+  do {                                                                       \
+    if (!(condition)) {                                                      \
       printf("line %d: %s: %s\n", __LINE__, #condition, replk_last_error()); \
-      return 1;                                                                    \
-    }                                                                              \
+      return 1;                                                              \
+    }                                                                        \
   } while (0)
 
 enum { channels = 24, side = 9, taps = 25 };

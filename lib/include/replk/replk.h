@@ -159,11 +159,12 @@ typedef enum replk_activation REPLK_INT {
   REPLK_HARD_SWISH = 4 /* x * min(max(x / 6 + 1/2, 0), 1) */
 } replk_activation;
 /* FAST: in every algorithm, error at most 1e-6 of the largest value of the channel of its image, before the
- * epilogue, with the bias or behind it all, or 2^-24 times the norms of the channel's weights and inputs where
- * that is larger. So one large value costs the whole channel accuracy: a pixel of 1e30 leaves the other outputs
- * an error of up to 6e-8 * |w| * 1e30. Finite numbers give finite results wherever the exact result is finite
- * in fp32; where sums overflow on the way, that channel takes some hundred times longer (docs/algorithms.md).
- * EXACT: fp32 in one fixed order, the same bits everywhere; what overflows in this order is infinite. */
+ * epilogue, with the bias or behind it all, or 2^-24 times the norms of the channel's weights and inputs
+ * where that is larger. So one large value costs the whole channel accuracy: a pixel of 1e30 leaves the other
+ * outputs an error of up to 6e-8 * |w| * 1e30. Finite numbers give finite results wherever the exact result
+ * is finite in fp32; where sums overflow on the way, that channel takes some hundred times longer
+ * (docs/algorithms.md). EXACT: fp32 in one fixed order, the same bits everywhere; what overflows in this
+ * order is infinite. */
 typedef enum replk_numerics REPLK_INT { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
 
 /* One linear branch; the branches of a problem are summed. Kernel sides 1 to 63, or to 127 where the other is
@@ -269,9 +270,9 @@ REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* pl
  * the usual ones, round to nearest with denormals; threads of the pool have the modes that they began with. A
  * NaN or an infinity reaches, in class EXACT, the outputs that its input meets and no others; in class FAST
  * these and perhaps more of its channel of its image. residual is NULL where the problem has none, and may be
- * dst (class FAST then looks through src first); neither may overlap src. workspace: 64-byte aligned, of workspace_bytes >=
- * replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the library keeps for
- * each thread. */
+ * dst (class FAST then looks through src first); neither may overlap src. workspace: 64-byte aligned, of
+ * workspace_bytes >= replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the
+ * library keeps for each thread. */
 REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst,
                                            const void* residual, void* workspace, size_t workspace_bytes);
 
@@ -346,8 +347,9 @@ static inline replk_model_options replk_model_options_default(void) {
 }
 
 /* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
- * merged, fused or int8 form, refused (REPLK_BAD_FILE) where it is not this whole network or holds more of one;
- * NULL: random weights of options->seed, for measurements. options may be NULL. On failure *model is NULL. */
+ * merged, fused or int8 form, refused (REPLK_BAD_FILE) where it is not this whole network or holds more of
+ * one; NULL: random weights of options->seed, for measurements. options may be NULL. On failure *model is
+ * NULL. */
 REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
                                         const replk_model_options* options, replk_model** model);
 /* NULL is allowed. */
