@@ -115,7 +115,7 @@ MUTANTS = [
     # AMX
     ("jit/tile_product.cpp", "add(residual_, argument(offsetof(TileProductArguments, dst_stride)));", "{}",
      "every row has the first one's residual"),
-    ("jit/tile_product.cpp", "least_magnitude | positive)", "least_magnitude)", "GELU takes a negative number for a magnitude"),
+    ("jit/tile_product.cpp", "least_magnitude | positive", "least_magnitude", "GELU takes a negative number for a magnitude"),
     ("jit/tile_product.cpp", "load_weights(column, low_weights_);", "load_weights(column, weights_);",
      "bf16x3 multiplies by the high parts twice"),
     ("jit/tile_product.cpp", "four_products(low);", "four_products(high);", "bf16x3 multiplies the high parts twice"),
