@@ -12,6 +12,8 @@ execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libgomp.so.1
   OUTPUT_VARIABLE libgomp OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 file(REAL_PATH ${libgomp} libgomp)
 
+# A wheel holds no links: one name, or the file is in it twice.
+set_target_properties(replk_cpu PROPERTIES VERSION ${REPLK_SOVERSION})
 install(TARGETS replk_cpu LIBRARY DESTINATION ${wheel}/lib COMPONENT wheel NAMELINK_SKIP)
 install(FILES ${libgomp} RENAME libgomp.so.1 DESTINATION ${wheel}/lib COMPONENT wheel)
 install(FILES $<TARGET_FILE:DNNL::dnnl> RENAME $<TARGET_SONAME_FILE_NAME:DNNL::dnnl>
@@ -27,6 +29,7 @@ install(TARGETS replk RUNTIME DESTINATION ${wheel}/bin COMPONENT wheel)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/models/ DESTINATION ${wheel}/share/replk/models COMPONENT wheel)
 
 if(TARGET replk_torch)
+  add_dependencies(replk replk_torch)  # so that what pyproject.toml builds is the same with and without torch
   target_link_options(replk_torch PRIVATE -static-libstdc++)
   install(TARGETS replk_torch LIBRARY DESTINATION ${wheel}/torch COMPONENT wheel)
 endif()

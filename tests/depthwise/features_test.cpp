@@ -86,7 +86,8 @@ TEST_P(Features, EveryAlgorithmIsRight) {
   EXPECT_EQ(counts["portable"], static_cast<int>(problems));
   if (isa() != Isa::portable) {
     EXPECT_GT(counts["direct"], static_cast<int>(problems) * 8 / 10);  // not where no tap meets the map
-    EXPECT_GT(counts["row-spectral"], static_cast<int>(problems) / 6);
+    // Not where there are few outputs, or where a stride passes inputs over.
+    EXPECT_GT(counts["row-spectral"], static_cast<int>(problems) / 16);
   }
 }
 
