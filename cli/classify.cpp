@@ -13,10 +13,10 @@
 
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
-#include "cli/labels.hpp"
 #include "cli/network.hpp"
 #include "core/error.hpp"
 #include "image/decode.hpp"
+#include "model/labels.hpp"
 #include "model/picture.hpp"
 #include "model/precision.hpp"
 
@@ -36,12 +36,18 @@ struct Arguments {
 
 std::vector<std::string> labels_for(const Arguments& arguments, const LoadedNetwork& loaded) {
   const int classes = loaded.network.classes();
-  if (!arguments.labels.empty()) return read_labels(arguments.labels, classes);
   const std::string metadata = loaded.weights.source->metadata("labels");
-  if (!metadata.empty()) return parse_labels(metadata, loaded.weights.source->describe(), classes);
-  std::vector<std::string> numbers;
-  for (int i = 0; i < classes; ++i) numbers.push_back(fmt::format("class {}", i));
-  return numbers;
+  std::vector<std::string> labels;
+  if (arguments.labels.empty() && metadata.empty()) {
+    for (int i = 0; i < classes; ++i) labels.push_back(fmt::format("class {}", i));
+    return labels;
+  }
+  const std::string source = arguments.labels.empty() ? loaded.weights.source->describe() : arguments.labels;
+  labels = arguments.labels.empty() ? model::parse_labels(metadata, source) : model::read_labels(source);
+  if (std::ssize(labels) != classes)
+    core::fail(core::Status::bad_file, "{}: labels: {} of them; the network has {} classes", source,
+               labels.size(), classes);
+  return labels;
 }
 
 struct Guess {

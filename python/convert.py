@@ -84,7 +84,7 @@ def save(path, tensors, metadata):
 
 
 def parse_labels(data, source):
-    """Names of classes, by the rules in cli/labels.hpp."""
+    """Names of classes, by the rules in lib/model/labels.hpp."""
     utf16 = data.startswith((b'\xff\xfe', b'\xfe\xff'))
     try:
         text = data.decode('utf-16' if utf16 else 'utf-8-sig')

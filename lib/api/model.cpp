@@ -9,6 +9,7 @@
 
 #include "api/guard.hpp"
 #include "image/decode.hpp"
+#include "model/labels.hpp"
 #include "model/network.hpp"
 #include "model/picture.hpp"
 
@@ -34,16 +35,6 @@ struct replk_cancel {
 
 namespace {
 
-std::vector<std::string> lines(const std::string& text) {
-  std::vector<std::string> lines;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    lines.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return lines;
-}
-
 std::unique_ptr<replk_model> load(const char* name, const char* weights_file,
                                   const replk_model_options* given) {
   const replk_model_options o = given ? api::read(given, replk_model_options_default(),
@@ -67,8 +58,8 @@ std::unique_ptr<replk_model> load(const char* name, const char* weights_file,
   if (o.progress)
     options.progress = [&o](double fraction) { return o.progress(fraction, o.progress_user) == 0; };
   model::Network network(architecture, *weights, options);
-  return std::unique_ptr<replk_model>(
-      new replk_model{std::move(network), lines(weights->metadata("labels"))});
+  return std::unique_ptr<replk_model>(new replk_model{
+      std::move(network), model::parse_labels(weights->metadata("labels"), weights->describe())});
 }
 
 void check_side(const char* field, int32_t side) {

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """The package replk on numpy alone: results against plain sums in double, errors, threads, memory."""
+import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
 
@@ -143,6 +145,20 @@ class ModelTest(unittest.TestCase):
         self.assertEqual(guesses[0].label, "ankle boot")
         self.assertGreater(guesses[0].probability, 0.9)
         self.assertAlmostEqual(sum(g.probability for g in network.classify([CLOTHES], top=10)[0]), 1, places=6)
+
+    def test_labels_are_read_by_the_program_s_rules(self):
+        """convert.py writes JSON where lines would be taken for something else."""
+        data = NANO.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        names = [f"[{i}]" for i in range(10)]
+        header["__metadata__"]["labels"] = json.dumps(names)
+        text = json.dumps(header).encode()
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "nano.safetensors")
+            path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+            network = replk.Model("replknet-nano", path)
+        self.assertEqual([network.label(i) for i in range(10)], names)
 
     def test_pictures_in_memory_are_files(self):
         network = replk.Model("replknet-nano", NANO)

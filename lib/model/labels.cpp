@@ -1,4 +1,4 @@
-#include "cli/labels.hpp"
+#include "model/labels.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -13,7 +13,7 @@
 
 #include "core/error.hpp"
 
-namespace replk::cli {
+namespace replk::model {
 namespace {
 
 using core::Status;
@@ -95,15 +95,11 @@ std::vector<std::string> parse_lines(const std::string& text) {
 
 }  // namespace
 
-std::vector<std::string> parse_labels(std::string text, const std::string& source, int classes) {
+std::vector<std::string> parse_labels(std::string text, const std::string& source) {
   text = to_utf8(std::move(text), source);
   const std::size_t first = text.find_first_not_of(blanks);
   const bool json = first != std::string::npos && (text[first] == '[' || text[first] == '{');
   std::vector<std::string> labels = json ? parse_json(text, source) : parse_lines(text);
-  if (labels.size() != static_cast<std::size_t>(classes)) {
-    core::fail(Status::bad_file, "{}: labels: {} of them; the network has {} classes", source, labels.size(),
-               classes);
-  }
   for (std::string& label : labels) {
     std::replace_if(
         label.begin(), label.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
@@ -111,7 +107,7 @@ std::vector<std::string> parse_labels(std::string text, const std::string& sourc
   return labels;
 }
 
-std::vector<std::string> read_labels(const std::string& path, int classes) {
+std::vector<std::string> read_labels(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) core::fail(Status::not_found, "{}: labels: {}", path, std::strerror(errno));
   std::string text(max_bytes + 1, '\0');
@@ -120,7 +116,7 @@ std::vector<std::string> read_labels(const std::string& path, int classes) {
   text.resize(static_cast<std::size_t>(file.gcount()));
   if (text.size() > max_bytes)
     core::fail(Status::bad_file, "{}: labels: more than {} bytes", path, max_bytes);
-  return parse_labels(std::move(text), path, classes);
+  return parse_labels(std::move(text), path);
 }
 
-}  // namespace replk::cli
+}  // namespace replk::model
