@@ -96,7 +96,7 @@ struct FeatureMaps {
 void tune(const Arguments& arguments, Size size, const model::Architecture& architecture) {
   const TuneFirst tune_first;
   if (tuner::settings().mode != tuner::Mode::now) return;
-  // A file that is none is told at once, and a precision that cannot be.
+  // A wrong file is an error at once, and so is a precision that cannot be had.
   const Precision precision = model::network_precision(arguments.network.precision,
                                                        *open_weights(arguments.network, architecture).source);
   const model::Workload workload = model::workload(architecture, {arguments.batch, size.height, size.width},

@@ -39,8 +39,8 @@ thread_local const PoolRun* pool_of_run = nullptr;  // PoolScope's
 thread_local bool inside = false;  // this thread is already running a share of a parallel_for
 
 /// The threads that OpenMP keeps for the teams of one thread, their leader, counted as they come and go: it
-/// says of none, and ends those that a team does not need, whoever's team that is. Held by the leader and
-/// each member.
+/// says of none, and ends those that a team does not need, no matter which thread leads that team. Held by
+/// the leader and each member.
 struct Crew {
   std::atomic<int> holders{1}, members{0};
   int last = 1;                                 // the size of the last team, the leader included

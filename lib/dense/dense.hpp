@@ -72,7 +72,7 @@ struct Convolution {
   }
 };
 
-/// Weights of an int8 layer, as whoever quantised them made them.
+/// Weights of an int8 layer, as quantisation made them.
 struct Int8Weights {
   std::span<const std::int8_t> values;      // [outputs][inputs], -127 to 127
   std::span<const float> multiplier, bias;  // [outputs]; zero points are in the bias

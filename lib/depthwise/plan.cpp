@@ -22,7 +22,7 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
     core::fail(core::Status::invalid_argument,
                "scale is absent; allowed: one value a channel, since {} has one", to_string(problem));
   scale_.assign(options.scale.begin(), options.scale.end());
-  const Weights checked(problem, weights, bias, scale_);
+  (void)Weights(problem, weights, bias, scale_);  // wrong sizes are said before candidates are measured
   const Kernel kernel = merged_geometry(problem);
   const Isa isa = plan_isa(options);
   Choice choice = choose(problem, kernel, options, isa, threads_);
@@ -38,7 +38,7 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
     one.batch = 1;
     workspace_bytes_ = residual_offset_ + static_cast<std::size_t>(one.output_elements()) * size_of(one.type);
   }
-  pack(weights, bias);
+  set_weights(weights, bias);
 }
 
 std::size_t Plan::prepared_bytes() const {
@@ -46,10 +46,6 @@ std::size_t Plan::prepared_bytes() const {
 }
 
 void Plan::set_weights(std::span<const std::span<const float>> weights, std::span<const float> bias) {
-  pack(weights, bias);
-}
-
-void Plan::pack(std::span<const std::span<const float>> weights, std::span<const float> bias) {
   const Weights checked(problem_, weights, bias, scale_);
   const core::OverflowWatch watch;
   executor_->set_weights(checked, threads_);

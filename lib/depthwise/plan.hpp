@@ -53,7 +53,6 @@ class Plan {
   void run(const Tensors& tensors, void* workspace) const { run(tensors, {.workspace = workspace}); }
 
  private:
-  void pack(std::span<const std::span<const float>> weights, std::span<const float> bias);
   void run_rescued(const Tensors& tensors, const Run& run) const;
   Tensors image(const Tensors& tensors, std::int64_t index) const;
   void keep_residual(const Tensors& tensors, void* copy) const;

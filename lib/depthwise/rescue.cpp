@@ -46,6 +46,17 @@ void with_type(DataType type, const Function& function) {
   }
 }
 
+/// Whether any of so many numbers is at least this large; NaNs count as large.
+template <class T>
+bool any_from(const T* row, int count, float limit) {
+  // The bits of floats without their signs are ordered as the floats are.
+  const std::int32_t least = std::bit_cast<std::int32_t>(limit);
+  int large = 0;
+  for (int i = 0; i < count; i++)
+    large |= (std::bit_cast<std::int32_t>(core::to_float(row[i])) & INT32_MAX) >= least;
+  return large != 0;
+}
+
 }  // namespace
 
 Rescue::Rescue(const Problem& problem) : problem_(problem) {
@@ -108,17 +119,6 @@ bool Rescue::large(const T* image, int channel) const {
   return norm > largest || bias > largest || most >= largest / std::max(norm, 1.0);
 }
 
-/// Whether any of `count` numbers `step` apart is at least this large; NaNs count as large.
-template <class T>
-bool Rescue::any_from(const T* row, std::int64_t step, int count, float limit) const {
-  // The bits of floats without their signs are ordered as the floats are.
-  const std::int32_t least = std::bit_cast<std::int32_t>(limit);
-  int large = 0;
-  for (int i = 0; i < count; i++)
-    large |= (std::bit_cast<std::int32_t>(core::to_float(row[i * step])) & INT32_MAX) >= least;
-  return large != 0;
-}
-
 bool Rescue::may_be_needed(const void* src, int threads) const {
   std::atomic<bool> found{false};
   with_type(problem_.type, [&](auto type) {
@@ -130,11 +130,11 @@ bool Rescue::may_be_needed(const void* src, int threads) const {
       const T* row =
           static_cast<const T*>(src) + task % problem_.height * at.row + task / problem_.height * at.channel;
       if (planes) {
-        if (any_from(row, 1, problem_.width, limit_)) found = true;
+        if (any_from(row, problem_.width, limit_)) found = true;
         return;
       }
       for (int x = 0; x < problem_.width; x++)
-        if (any_from(row + x * at.pixel, 1, channels, limit_)) found = true;
+        if (any_from(row + x * at.pixel, channels, limit_)) found = true;
     };
     core::parallel_for(std::int64_t{problem_.height} * (planes ? channels : 1), threads, std::ref(body));
   });

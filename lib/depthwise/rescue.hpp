@@ -33,8 +33,6 @@ class Rescue {
   template <class T>
   void compute(const Tensors& tensors, std::int64_t image, int channel) const;
   double sum_of_weights(int channel) const;
-  template <class T>
-  bool any_from(const T* row, std::int64_t step, int count, float limit) const;
 
   Problem problem_;
   std::vector<float> weights_;  // branch after branch: [channels][kernel_h][kernel_w]

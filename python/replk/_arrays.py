@@ -28,11 +28,6 @@ def shaped(array, shape, name):
     return array
 
 
-def contiguous(array):
-    """The array itself where its elements lie in C order, else a copy."""
-    return np.ascontiguousarray(array)
-
-
 def written(array, name):
     """An array that results can be written to where it lies."""
     if not isinstance(array, np.ndarray) or not array.flags.writeable or not array.flags.c_contiguous:

@@ -18,7 +18,7 @@ def library_path() -> Path:
 
 
 try:
-    # Beside it lies an unrenamed libgomp, so that a process has one OpenMP pool whoever loads it first (docs/python.md).
+    # Beside it lies an unrenamed libgomp, so that a process has one OpenMP pool whatever loads it first (docs/python.md).
     lib = ctypes.CDLL(os.fspath(library_path()))
 except OSError as error:
     raise ImportError(f"replk: {library_path()} cannot be loaded: {error}") from error
@@ -124,7 +124,6 @@ _STATUS = {
     "replk_model_feature_shape": [_P, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, _P, _P, _P],
     "replk_model_read_image": [_P, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, _P],
     "replk_model_read_rgb": [_P, _P] + [ctypes.c_int32] * 4 + [_P],
-    "replk_model_prepare": [_P, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32],
     "replk_model_run": [_P, _P, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32, _P, _P, _P],
 }
 _TEXT = {

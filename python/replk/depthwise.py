@@ -16,10 +16,7 @@ _STRIDES = re.compile(r"[io]\d+x\d+x\d+")
 class _Problem:
     """What of a shape's text (docs/shapes.md) the arrays must agree with."""
 
-    def __init__(self, text):
-        match = _SHAPE.fullmatch(text)
-        if match is None:
-            raise ValueError(text)
+    def __init__(self, text, match):
         self.batch, self.channels, multiplier, *self.sides = (int(text or 1) for text in match.groups()[:5])
         self.outputs = self.channels * multiplier
         self.kernels = []
@@ -42,6 +39,15 @@ class _Problem:
 
     def result(self, batch, height, width):
         return (batch, self.outputs, height, width) if self.result_channels_first else (batch, height, width, self.outputs)
+
+
+def _problem(shape):
+    """Read from a text; where it is no shape, the library says what is wrong with it."""
+    match = _SHAPE.fullmatch(str(shape))
+    if match is None:
+        _c.lib.replk_depthwise_create_from_shape(str(shape).encode(), None, None, None, ctypes.byref(ctypes.c_void_p()))
+        raise InvalidArgument(f"shape {shape!r} is not one")
+    return _Problem(str(shape), match)
 
 
 class _Packed:
@@ -81,11 +87,7 @@ class Depthwise:
     """
 
     def __init__(self, shape, weights, bias=None, *, threads=None, algorithm=None, tiling=None):
-        encoded = str(shape).encode()
-        try:
-            problem = _Problem(str(shape))
-        except ValueError:
-            self._refuse(encoded)
+        problem = _problem(shape)
         packed = _Packed(problem, weights, bias)
         options = _c.sized(
             _c.DepthwiseOptions,
@@ -95,7 +97,7 @@ class Depthwise:
         )
         self._handle = _c.Handle(_c.lib.replk_depthwise_destroy)
         _c.lib.replk_depthwise_create_from_shape(
-            encoded, packed.weights, packed.bias, ctypes.byref(options), ctypes.byref(self._handle.pointer)
+            str(shape).encode(), packed.weights, packed.bias, ctypes.byref(options), ctypes.byref(self._handle.pointer)
         )
         self._problem = problem
         height, width = ctypes.c_int32(), ctypes.c_int32()
@@ -105,18 +107,8 @@ class Depthwise:
     @classmethod
     def zeros(cls, shape, **options):
         """One whose weights are all zero: for timing and tuning."""
-        try:
-            problem = _Problem(str(shape))
-        except ValueError:
-            cls._refuse(str(shape).encode())
+        problem = _problem(shape)
         return cls(shape, [np.zeros((problem.outputs, *kernel), np.float32) for kernel in problem.kernels], **options)
-
-    @staticmethod
-    def _refuse(encoded):
-        """Lets the library say what is wrong with a text."""
-        plan = ctypes.c_void_p()
-        _c.lib.replk_depthwise_create_from_shape(encoded, None, None, None, ctypes.byref(plan))
-        raise InvalidArgument(f"shape {encoded.decode()!r} is not one")
 
     def set_weights(self, weights, bias=None):
         """Gives the layer other weights and bias, as at its creation; the tiling stays. No call may run meanwhile."""
@@ -132,13 +124,13 @@ class Depthwise:
         storage = self._problem.storage
         x = _arrays.stored(x, storage, "x")
         batch = x.shape[0] if x.ndim == 4 and x.shape[0] > 0 else self._problem.batch
-        x = _arrays.contiguous(_arrays.shaped(x, self._problem.input(batch), "x"))
+        x = np.ascontiguousarray(_arrays.shaped(x, self._problem.input(batch), "x"))
         shape = self._problem.result(batch, *self._out_sides)
         if (residual is not None) != self._problem.residual:
             raise InvalidArgument(f"residual is {'given' if residual is not None else 'missing'}; shape: {self.shape}")
         if residual is not None:
             residual = _arrays.shaped(_arrays.stored(residual, storage, "residual"), shape, "residual")
-            residual = _arrays.contiguous(residual)
+            residual = np.ascontiguousarray(residual)
         if out is None:
             out = np.empty(shape, x.dtype)
         else:

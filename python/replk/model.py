@@ -144,7 +144,7 @@ class Model:
         pixels = _arrays.stored(pixels, "fp32", "pixels")
         if pixels.ndim != 4 or pixels.shape[3] != 3:
             raise InvalidArgument(f"pixels has shape {pixels.shape}; allowed: (batch, height, width, 3)")
-        return _arrays.contiguous(pixels)
+        return np.ascontiguousarray(pixels)
 
     def _run(self, pixels, logits, features):
         _c.lib.replk_model_run(self._handle.pointer, pixels.ctypes.data, *pixels.shape[:3], logits, features, None)
