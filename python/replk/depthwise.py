@@ -30,7 +30,6 @@ class _Problem:
         self.channels_first = "nchw" in (before or options)
         self.result_channels_first = "nchw" in options if not before else "nchw" in behind
         self.storage = "bf16" if "bf16" in options else "fp16" if "fp16" in options else "fp32"
-        self.bias = "nobias" not in options
         self.residual = "+residual" in options
 
     def input(self, batch):
