@@ -72,21 +72,23 @@ Rescue::Rescue(const Problem& problem) : problem_(problem) {
 void Rescue::set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
                          std::span<const float> scale, bool packing_overflowed) {
   float* to = weights_.data();
-  std::int32_t most = 0;  // of the bits without the sign, which are ordered as the numbers are
-  for (const std::span<const float> branch : branches)
-    for (const float weight : branch) {
-      most = std::max(most, std::bit_cast<std::int32_t>(weight) & INT32_MAX);
-      *to++ = weight;
-    }
+  for (const std::span<const float> branch : branches) to = std::copy(branch.begin(), branch.end(), to);
   std::fill(bias_.begin(), bias_.end(), 0.0f);
   if (problem_.epilogue.bias) std::copy(bias.begin(), bias.end(), bias_.begin());
   std::copy_n(scale.begin(), scale_.size(), scale_.begin());
   always_ = packing_overflowed;
+  if (problem_.epilogue.residual) limit_ = safe_limit();  // nobody else asks may_be_needed
+}
+
+/// From the largest weight and bias of all channels: what is not finite or beyond the limits gives 0, and is
+/// looked into channel by channel.
+float Rescue::safe_limit() const {
+  std::int32_t most = 0;  // of the bits without the sign, which are ordered as the numbers are
+  for (const float weight : weights_) most = std::max(most, std::bit_cast<std::int32_t>(weight) & INT32_MAX);
   const double norm = std::bit_cast<float>(most) * static_cast<double>(weights_.size()) / problem_.channels;
-  double bias_norm = 0;
-  for (const float each : bias_) bias_norm = std::max(bias_norm, std::fabs(double{each}));
-  // Whatever is not finite or beyond the limits is looked into channel by channel.
-  limit_ = norm <= largest && bias_norm <= largest ? static_cast<float>(largest / std::max(norm, 1.0)) : 0.0f;
+  double bias = 0;
+  for (const float each : bias_) bias = std::max(bias, std::fabs(double{each}));
+  return norm <= largest && bias <= largest ? static_cast<float>(largest / std::max(norm, 1.0)) : 0.0f;
 }
 
 double Rescue::sum_of_weights(int channel) const {

@@ -20,7 +20,7 @@ class Rescue {
                    std::span<const float> scale, bool packing_overflowed);
   bool always() const { return always_; }
   /// Whether an image (its first value is src) has a number so large that sums of some channel may overflow.
-  /// Reads all of it, along memory.
+  /// Reads all of it, along memory. Only of a problem with a residual.
   bool may_be_needed(const void* src, int threads) const;
   /// Computes these channels of each image from the definition in double and writes them; the others stay. A
   /// channel that holds a NaN or an infinity stays too. residual must not be dst. Allocates nothing.
@@ -33,6 +33,7 @@ class Rescue {
   template <class T>
   void compute(const Tensors& tensors, std::int64_t image, int channel) const;
   double sum_of_weights(int channel) const;
+  float safe_limit() const;
 
   Problem problem_;
   std::vector<float> weights_;  // branch after branch: [channels][kernel_h][kernel_w]
