@@ -11,8 +11,8 @@
 
 #include "core/error.hpp"
 #include "depthwise/trial.hpp"
-#include "jit/code.hpp"
-#include "jit/fingerprint.hpp"
+#include "jit/x64/code.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {

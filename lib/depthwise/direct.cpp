@@ -7,7 +7,7 @@
 
 #include "depthwise/direct_executor.hpp"
 #include "depthwise/direct_geometry.hpp"
-#include "jit/direct.hpp"
+#include "jit/kernels/direct.hpp"
 
 namespace replk::depthwise {
 namespace {

@@ -9,7 +9,7 @@
 #include "depthwise/algorithm.hpp"
 #include "depthwise/direct_geometry.hpp"
 #include "depthwise/rows.hpp"
-#include "jit/direct.hpp"
+#include "jit/kernels/direct.hpp"
 
 namespace replk::depthwise {
 

@@ -8,7 +8,7 @@
 #include "depthwise/row_spectral_geometry.hpp"
 #include "depthwise/row_spectral_weights.hpp"
 #include "depthwise/rows.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::depthwise {
 

@@ -6,7 +6,7 @@
 #include "core/memory.hpp"
 #include "depthwise/row_spectral_geometry.hpp"
 #include "depthwise/weights.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::depthwise {
 

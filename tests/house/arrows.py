@@ -3,14 +3,16 @@
 
     cli, bench, tests -> lib/model -> lib/depthwise, lib/dense, lib/elementwise, lib/image -> tuner, jit -> lib/core
 
-lib/api is the C API over all of lib. jit and tuner do not know each other, nor do the four boxes below lib/model.
+lib/api is the C API over all of lib. jit and tuner do not know each other, nor do the four boxes below lib/model. Within
+jit/: kernels -> x64 -> program.
 """
 import pathlib
 import re
 import sys
 
 CORE = {"lib/core"}
-LEAVES = CORE | {"jit", "tuner"}
+JIT = {"jit/program", "jit/x64", "jit/kernels"}
+LEAVES = CORE | JIT | {"tuner"}
 LAYERS = LEAVES | {"lib/depthwise", "lib/dense", "lib/elementwise", "lib/image"}
 LIBRARY = LAYERS | {"lib/model", "lib/include"}
 PROGRAMS = LIBRARY | {"lib/api", "bench/limits", "bench/measure", "bench/peers_onednn"}
@@ -19,7 +21,9 @@ PROGRAMS = LIBRARY | {"lib/api", "bench/limits", "bench/measure", "bench/peers_o
 MAY_INCLUDE = {
     "lib/include": set(),
     "lib/core": set(),
-    "jit": CORE,
+    "jit/program": CORE,
+    "jit/x64": CORE | JIT,  # the fingerprint looks at the kernels
+    "jit/kernels": CORE | JIT,
     "tuner": CORE,
     "lib/depthwise": LEAVES,
     "lib/dense": LEAVES,
@@ -38,7 +42,7 @@ MAY_INCLUDE = {
 
 # What a line may say only in files below one of these places.
 RESERVED = [
-    (re.compile(r"\s*#\s*include\s*[<\"]xbyak"), "xbyak", ["jit/"]),
+    (re.compile(r"\s*#\s*include\s*[<\"]xbyak"), "xbyak", ["jit/x64/", "jit/kernels/"]),
     (re.compile(r"\s*#\s*include\s*[<\"](dnnl|oneapi/)"), "oneDNN", ["lib/dense/", "bench/peers_onednn/"]),
     (re.compile(r"\s*#\s*(include\s*[<\"]omp\.h|pragma\s+omp)"), "OpenMP", ["lib/core/openmp."]),
 ]
