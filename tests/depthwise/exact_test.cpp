@@ -10,7 +10,7 @@
 
 #include "core/cpu.hpp"
 #include "depthwise/direct/direct.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "tests/depthwise/case.hpp"
 
 namespace replk::depthwise {

@@ -1,5 +1,3 @@
-#include "depthwise/choose/choice.hpp"
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,9 +8,10 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "depthwise/choose/choice.hpp"
 #include "depthwise/choose/trial.hpp"
-#include "jit/code.hpp"
-#include "jit/fingerprint.hpp"
+#include "jit/x64/code.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {

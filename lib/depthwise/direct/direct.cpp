@@ -1,13 +1,12 @@
-#include "depthwise/direct/direct.hpp"
-
 #include <algorithm>
 #include <cmath>
 #include <memory>
 #include <numeric>
 
+#include "depthwise/direct/direct.hpp"
 #include "depthwise/direct/executor.hpp"
 #include "depthwise/direct/geometry.hpp"
-#include "jit/direct.hpp"
+#include "jit/kernels/direct.hpp"
 
 namespace replk::depthwise {
 namespace {

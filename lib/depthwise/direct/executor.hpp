@@ -9,7 +9,7 @@
 #include "depthwise/algorithm.hpp"
 #include "depthwise/direct/geometry.hpp"
 #include "depthwise/problem/rows.hpp"
-#include "jit/direct.hpp"
+#include "jit/kernels/direct.hpp"
 
 namespace replk::depthwise {
 

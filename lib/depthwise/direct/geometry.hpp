@@ -8,7 +8,7 @@
 #include "depthwise/problem/kernel.hpp"
 #include "depthwise/problem/problem.hpp"
 #include "depthwise/tiling.hpp"
-#include "jit/direct.hpp"
+#include "jit/kernels/direct.hpp"
 
 namespace replk::depthwise {
 

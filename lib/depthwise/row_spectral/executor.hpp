@@ -8,7 +8,7 @@
 #include "depthwise/problem/rows.hpp"
 #include "depthwise/row_spectral/geometry.hpp"
 #include "depthwise/row_spectral/weights.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::depthwise {
 

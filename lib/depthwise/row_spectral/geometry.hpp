@@ -10,10 +10,10 @@
 #include "depthwise/problem/problem.hpp"
 #include "depthwise/problem/segments.hpp"
 #include "depthwise/tiling.hpp"
-#include "jit/column_fft.hpp"
-#include "jit/row_transform.hpp"
-#include "jit/toeplitz.hpp"
-#include "jit/weight_transform.hpp"
+#include "jit/kernels/column_fft.hpp"
+#include "jit/kernels/row_transform.hpp"
+#include "jit/kernels/toeplitz.hpp"
+#include "jit/kernels/weight_transform.hpp"
 
 namespace replk::depthwise {
 

@@ -6,7 +6,7 @@
 #include "core/memory.hpp"
 #include "depthwise/problem/weights.hpp"
 #include "depthwise/row_spectral/geometry.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::depthwise {
 
