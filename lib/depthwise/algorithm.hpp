@@ -7,10 +7,10 @@
 #include <string_view>
 #include <vector>
 
+#include "depthwise/choose/request.hpp"
 #include "depthwise/cost/machine.hpp"
-#include "depthwise/request.hpp"
+#include "depthwise/problem/weights.hpp"
 #include "depthwise/tiling.hpp"
-#include "depthwise/weights.hpp"
 
 namespace replk::depthwise {
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "depthwise/cost/machine.hpp"
-#include "jit/registers.hpp"
+#include "jit/program/registers.hpp"
 
 namespace replk::depthwise {
 
