@@ -17,7 +17,7 @@ TEST(Machine, IsChosenByVendorAndFeatures) {
   for (const char* vendor : {"GenuineIntel", "AuthenticAMD"})
     for (const Features features : {avx2, avx512}) names.insert(machine(vendor, features).name);
   EXPECT_EQ(names.size(), 4u) << "a Zen 4 is neither an Emerald Rapids nor a Zen 3";
-  const Features more = avx512 | Feature::avx512_vnni | Feature::avx512_bf16;
+  const Features more = avx512 | replk::Feature::avx512_vnni | replk::Feature::avx512_bf16;
   EXPECT_EQ(&machine("AuthenticAMD", more), &machine("AuthenticAMD", avx512));
   EXPECT_EQ(&machine("GenuineIntel", {}), &machine("AuthenticAMD", {}));
 }

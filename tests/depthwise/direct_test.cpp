@@ -148,8 +148,8 @@ TEST_P(Direct, TrustsNoTiling) {
         "direct rows=2x columns=5 ring=1 blocks=1", "portable rows=2 columns=5 ring=1 blocks=1"})
     EXPECT_FALSE(legal(text)) << text;
   const Problem halves = parse("n1c16h14w14k5bf16exact");
-  EXPECT_FALSE(
-      legal(request_of(halves, GetParam()), Tiling::parse("direct rows=2 columns=5 ring=0 blocks=1")));
+  EXPECT_FALSE(depthwise::legal(request_of(halves, GetParam()),
+                                Tiling::parse("direct rows=2 columns=5 ring=0 blocks=1")));
 }
 
 INSTANTIATE_TEST_SUITE_P(, Direct, testing::Values(Isa::avx2, Isa::avx512),
