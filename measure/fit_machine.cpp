@@ -127,6 +127,29 @@ std::vector<Timed> read_times(const std::string& path) {
   return all;
 }
 
+/// How much longer than the fastest the best predicted tiling of each shape takes, by shape.
+std::map<std::string, double> regrets(const std::vector<Timed>& all, const Machine& m) {
+  struct Best {
+    double predicted, pick, least;
+  };
+  std::map<std::string, Best> best;
+  for (const Timed& t : all) {
+    const double predicted = t.variant->predict(m);
+    Best& b = best.try_emplace(t.shape, predicted, t.seconds, t.seconds).first->second;
+    if (predicted < b.predicted) b.predicted = predicted, b.pick = t.seconds;
+    b.least = std::min(b.least, t.seconds);
+  }
+  std::map<std::string, double> ratios;
+  for (const auto& [shape, b] : best) ratios[shape] = b.pick / b.least;
+  return ratios;
+}
+
+double mean_logarithm(const std::map<std::string, double>& ratios) {
+  double sum = 0;
+  for (const auto& [shape, ratio] : ratios) sum += std::log(ratio);
+  return sum / static_cast<double>(ratios.size());
+}
+
 /// The mean error of predictions: of logarithms, as ratios are what picks go by, and not squared where it is
 /// large, since some tilings meet what no constant describes.
 double error_of(const std::vector<Timed>& all, const Machine& m) {
@@ -139,26 +162,17 @@ double error_of(const std::vector<Timed>& all, const Machine& m) {
   return sum / weights;
 }
 
-/// How much longer the best predicted of each shape takes than the fastest.
-void print_picks(const std::vector<Timed>& all, const Machine& m, const char* which) {
-  std::map<std::string, std::pair<double, double>> picks;  // prediction and time of the pick
-  std::map<std::string, double> best;
-  for (const Timed& t : all) {
-    const double predicted = t.variant->predict(m);
-    const auto pick = picks.try_emplace(t.shape, predicted, t.seconds).first;
-    if (predicted < pick->second.first) pick->second = {predicted, t.seconds};
-    double& least = best.try_emplace(t.shape, t.seconds).first->second;
-    least = std::min(least, t.seconds);
-  }
-  double logs = 0, worst = 1;
-  for (const auto& [shape, pick] : picks) {
-    const double ratio = pick.second / best[shape];
-    logs += std::log(ratio);
-    worst = std::max(worst, ratio);
-  }
-  std::cerr << fmt::format(
-      "{}: error {:.4f}; picks take {:.3f} times the best (worst {:.2f}), {} shapes, {} times\n", which,
-      error_of(all, m), std::exp(logs / static_cast<double>(picks.size())), worst, picks.size(), all.size());
+/// What a fit makes small: errors, and what wrong picks cost.
+double badness(const std::vector<Timed>& all, const Machine& m) {
+  return error_of(all, m) + 0.3 * mean_logarithm(regrets(all, m));
+}
+
+void print_state(const std::vector<Timed>& all, const Machine& m, const char* which) {
+  const std::map<std::string, double> ratios = regrets(all, m);
+  std::cerr << fmt::format("{}: error {:.4f}; picks take {:.3f} times the best, {} shapes, {} times\n", which,
+                           error_of(all, m), std::exp(mean_logarithm(ratios)), ratios.size(), all.size());
+  for (const auto& [shape, ratio] : ratios)
+    if (ratio > 1.2) std::cerr << fmt::format("  {} {:.2f}\n", shape, ratio);
 }
 
 void fit(const std::string& path) {
@@ -168,22 +182,21 @@ void fit(const std::string& path) {
     return;
   }
   Machine m = depthwise::machine(depthwise::plan_features({}));
-  print_picks(all, m, "before");
-  double error = error_of(all, m);
+  print_state(all, m, "before");
+  double least = badness(all, m);
+  const auto improve = [&](double& constant, double by) {
+    const double before = constant;
+    constant *= by;
+    const double now = badness(all, m);
+    if (now >= least) return constant = before, false;
+    return least = now, true;
+  };
   for (double step = 1.25; step > 1.02; step = std::sqrt(step))
     for (int round = 0; round < 3; round++)
       each_constant(m, [&](const char*, double& constant) {
-        for (const double by : {step, 1 / step}) {
-          const double before = constant;
-          constant *= by;
-          if (const double now = error_of(all, m); now < error) {
-            error = now;
-            break;
-          }
-          constant = before;
-        }
+        if (!improve(constant, step)) improve(constant, 1 / step);
       });
-  print_picks(all, m, "after");
+  print_state(all, m, "after");
   each_constant(m, [](const char* name, double constant) { fmt::print(".{} = {:.4g},\n", name, constant); });
 }
 
