@@ -140,7 +140,7 @@ MUTANTS = [
     ("core/threads.cpp", "if (watch.seen()) overflow = true;", "{}", "an overflow on a thread of the pool is forgotten"),
     ("lib/depthwise/rescue.cpp", "channel / problem_.multiplier * at.channel", "0", "channels are rescued by what the first one holds"),
     ("lib/depthwise/direct/geometry.cpp", "std::min(problem.height, kernel.height + (t.rows - 1) * problem.stride_h)",
-     "std::min(p.height, k.height + (t.rows - 1) * p.stride_h - 1)", "the ring holds a row too few"),
+     "std::min(problem.height, kernel.height + (t.rows - 1) * problem.stride_h - 1)", "the ring holds a row too few"),
     ("lib/depthwise/direct/executor.cpp", "arguments.bias += whole * g.lanes;", "{}", "left-over channels have the first ones' bias"),
     ("lib/depthwise/direct/executor.hpp", "scratch_.bytes * threads", "scratch_.bytes", "threads share one thread's workspace"),
     ("jit/kernels/weight_transform.cpp", "(i - spec.shift)", "i", "spectra ignore the shift of the map"),
