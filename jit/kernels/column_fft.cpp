@@ -30,7 +30,7 @@ class ConvolutionPrograms {
     for (int i = 0; i < spec_.inputs; i++)
       x[spec_.first + i] = {program.input(real_plane, i), program.input(imaginary_plane, i)};
     first_stage(program, x);
-    return lower(program, {});
+    return lower(program);
   }
 
   std::vector<int> order() const {
@@ -62,7 +62,7 @@ class ConvolutionPrograms {
       }
       for (const Outflow& out : transpose(network, inflow)) program.output(out.stream, out.index, out.value);
     }
-    return lower(program, {});
+    return lower(program);
   }
 
   Listing inverse() const {
@@ -75,7 +75,7 @@ class ConvolutionPrograms {
     std::vector<Real> inflow;
     for (const Output& o : network.outputs()) inflow.push_back(program.input(between, o.index));
     for (const Outflow& out : transpose(network, inflow)) program.output(out.stream, out.index, out.value);
-    return lower(program, {});
+    return lower(program);
   }
 
  private:

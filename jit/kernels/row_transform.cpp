@@ -30,7 +30,7 @@ Listing forward_listing(const RowForwardSpec& spec) {
   std::vector<Complex> x(spec.transform.n);
   for (int i = 0; i < spec.count; i++) x[spec.first + i].re = program.input(pixels, i);
   record_planes(program, spec.transform, x);
-  return lower(program, {spec.transform.order, spec.free_signs ? 1u << planes : 0u});
+  return lower(program, spec.free_signs ? 1u << planes : 0);
 }
 
 Listing inverse_listing(const RowInverseSpec& spec) {
@@ -52,7 +52,7 @@ Listing inverse_listing(const RowInverseSpec& spec) {
     if (spec.residual) y = y + program.input(residual, out.index);
     program.output(pixels, out.index, y);
   }
-  return lower(program, {spec.transform.order, 0});
+  return lower(program);
 }
 
 RegisterOptions register_options(Isa isa, bool relu) {
@@ -164,7 +164,7 @@ class RowKernel : public CodeletKernel {
 }  // namespace
 
 std::string RowTransform::text() const {
-  return fmt::format("n={} factors={} order={}", n, to_string(factors), static_cast<int>(order));
+  return fmt::format("n={} factors={}", n, to_string(factors));
 }
 std::string RowStrides::text() const {
   return fmt::format("strides={},{},{},{},{} ahead={}", pixel, row, plane, tensor_block, plane_block, ahead);

@@ -19,7 +19,6 @@ namespace replk::jit {
 struct RowTransform {
   int n = 0;
   Factors factors;
-  Order order = Order::recorded;
   std::string text() const;
 
   int reals() const { return n % 2 == 0 ? 2 : 1; }  // planes of frequencies that are their own mirror

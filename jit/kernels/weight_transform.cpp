@@ -29,7 +29,7 @@ Listing row_listing(const RowWeightsSpec& spec) {
     program.output(planes, plane, scale * spectrum[k].re);
     program.output(planes, plane + 1, -scale * conjugate * spectrum[k].im);
   }
-  return lower(program, {t.order, 0});
+  return lower(program);
 }
 
 Listing column_listing(const ColumnWeightsSpec& spec) {
@@ -44,7 +44,7 @@ Listing column_listing(const ColumnWeightsSpec& spec) {
     program.output(planes, 2 * i, scale * spectrum[spec.order[i]].re);
     program.output(planes, 2 * i + 1, -scale * spectrum[spec.order[i]].im);
   }
-  return lower(program, {});
+  return lower(program);
 }
 
 /// for each row: the codelet
