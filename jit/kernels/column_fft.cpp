@@ -149,22 +149,16 @@ class ColumnFftKernel : public CodeletKernel {
 
  private:
   void generate() override {
-    prologue();
-    mov(rbp, rsp);
-    sub(rsp, slots_ * vector_bytes() + 64);
-    and_(rsp, -64);
-    Xbyak::Label chunk;
-    L(chunk);
+    with_frame(slots_, [&] { loop(pairs_, now_, [&] { chunk(); }); });
+  }
+
+  void chunk() {
     mov(now_, spec_.chunk);
     cmp(pairs_, now_);
     cmovl(now_, pairs_);
     stage(stages_.forward, [this] { add(in_, 2 * spec_.plane_stride); });
     stage(stages_.product, [this] { add(weights_, 2 * spec_.n * vector_bytes()); });
     stage(stages_.inverse, [this] { add(out_, 2 * spec_.plane_stride); });
-    sub(pairs_, now_);
-    jnz(chunk, T_NEAR);
-    mov(rsp, rbp);
-    epilogue();
   }
 
   template <class Advance>
@@ -172,13 +166,11 @@ class ColumnFftKernel : public CodeletKernel {
     const Xbyak::Reg64 planes = &code == &stages_.forward ? in_ : out_;
     mov(between_, scratch_);
     mov(left_, now_);
-    Xbyak::Label pair;
-    L(pair);
-    emit(code, [&](const Operand& o) { return address(o, planes); });
-    add(between_, 2 * spec_.n * vector_bytes());
-    advance();
-    dec(left_);
-    jnz(pair, T_NEAR);
+    loop(left_, [&] {
+      emit(code, [&](const Operand& o) { return address(o, planes); });
+      add(between_, 2 * spec_.n * vector_bytes());
+      advance();
+    });
   }
 
   Xbyak::Address address(const Operand& o, const Xbyak::Reg64& planes) const {

@@ -76,26 +76,20 @@ class RowKernel : public CodeletKernel {
 
  private:
   void generate() override {
-    prologue();
-    mov(rbp, rsp);
-    sub(rsp, code_.slots * vector_bytes() + 64);
-    and_(rsp, -64);
-    if (inverse_) {
-      xchg(planes_, pixels_);  // (planes, dst, bias, residual, rows, blocks) to where the loop wants them
-      xchg(rows_, bias_);
-      xchg(blocks_, residual_);
-    }
-    if (zero_register_ >= 0) zero(vec(zero_register_));
-    Xbyak::Label next_row;
-    L(next_row);
-    row();
-    add(pixels_, strides_.row);
-    add(planes_, vector_bytes());
-    if (inverse_) add(residual_, strides_.row);
-    dec(rows_);
-    jnz(next_row, T_NEAR);
-    mov(rsp, rbp);
-    epilogue();
+    with_frame(code_.slots, [&] {
+      if (inverse_) {
+        xchg(planes_, pixels_);  // (planes, dst, bias, residual, rows, blocks) to where the loop wants them
+        xchg(rows_, bias_);
+        xchg(blocks_, residual_);
+      }
+      if (zero_register_ >= 0) zero(vec(zero_register_));
+      loop(rows_, [&] {
+        row();
+        add(pixels_, strides_.row);
+        add(planes_, vector_bytes());
+        if (inverse_) add(residual_, strides_.row);
+      });
+    });
   }
 
   void row() {
@@ -107,8 +101,16 @@ class RowKernel : public CodeletKernel {
     }
     mov(left_, blocks_);
     lea(ahead_, ptr[pixels_ + strides_.row]);
-    Xbyak::Label next_block;
-    L(next_block);
+    loop(left_, [&] { block(); });
+    mov(pixels_, saved_pixels_);
+    mov(planes_, saved_planes_);
+    if (inverse_) {
+      mov(bias_, saved_bias_);
+      mov(residual_, saved_residual_);
+    }
+  }
+
+  void block() {
     emit(
         code_, [this](const Operand& o) { return address(o); }, ahead());
     if (strides_.ahead) add(ahead_, pixels_ahead() * strides_.pixel);
@@ -117,14 +119,6 @@ class RowKernel : public CodeletKernel {
     if (inverse_) {
       add(bias_, vector_bytes());
       add(residual_, strides_.tensor_block);
-    }
-    dec(left_);
-    jnz(next_block, T_NEAR);
-    mov(pixels_, saved_pixels_);
-    mov(planes_, saved_planes_);
-    if (inverse_) {
-      mov(bias_, saved_bias_);
-      mov(residual_, saved_residual_);
     }
   }
 

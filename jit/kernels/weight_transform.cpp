@@ -61,20 +61,14 @@ class WeightKernel : public CodeletKernel {
 
  private:
   void generate() override {
-    prologue();
-    mov(rbp, rsp);
-    sub(rsp, code_.slots * vector_bytes() + 64);
-    and_(rsp, -64);
-    Xbyak::Label next;
-    L(next);
-    emit(code_, [this](const Operand& o) { return address(o); });
-    add(taps_, row_taps_ * vector_bytes());
-    add(real_, vector_bytes());
-    add(pair_, 2 * vector_bytes());
-    dec(rows_);
-    jnz(next, T_NEAR);
-    mov(rsp, rbp);
-    epilogue();
+    with_frame(code_.slots, [&] {
+      loop(rows_, [&] {
+        emit(code_, [this](const Operand& o) { return address(o); });
+        add(taps_, row_taps_ * vector_bytes());
+        add(real_, vector_bytes());
+        add(pair_, 2 * vector_bytes());
+      });
+    });
   }
 
   Xbyak::Address address(const Operand& o) const {
