@@ -50,7 +50,7 @@ struct GemmArguments {
   const float* residual;            // rows like c's
   std::int64_t a_stride, c_stride;  // bytes
   std::int64_t depth, tiles;        // at least 1
-  const float* prefetch;            // the panel that comes next: brought near meanwhile, never read
+  const float* prefetch;            // the panel that comes next: prefetched meanwhile, never read
   std::int64_t prefetch_step;       // bytes, for each gemm_unroll of depth in each tile
   const char* later;                // the same for what another layer will read: one line each time; where
   std::int64_t later_step;          // it ends is left here. 64, or 0 to stand still

@@ -31,7 +31,7 @@ struct RowStrides {
   std::int64_t pixel = 0, row = 0;  // of the tensor
   std::int64_t plane = 0;           // of the planes; rows are a vector apart
   std::int64_t tensor_block = 0, plane_block = 0;
-  /// Blocks whose lines of the next row are called up from memory, a part of them with each block; 0: none.
+  /// Blocks whose lines of the next row are prefetched, a part of them with each block; 0: none.
   int ahead = 0;
   std::string text() const;
 };

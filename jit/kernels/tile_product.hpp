@@ -76,7 +76,7 @@ struct TileProductArguments {
   // Steps beside each of which rows_per_step rows are finished; rows alone; steps alone.
   std::int64_t both, rows, steps;
 
-  const void* prefetch;  // brought near, prefetch_lines each step, never read; advances by so many bytes
+  const void* prefetch;  // prefetched, prefetch_lines each step, never read; advances by so many bytes
   std::int64_t prefetch_advance;
   const void* later;  // the same for another layer's weights: one line each step; where it ends is left here
   std::int64_t later_advance;
