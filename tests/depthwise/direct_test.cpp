@@ -1,6 +1,6 @@
 // Generated code against portable: 0 differing bits, whatever the tiling, the threads and the instruction
 // set.
-#include "depthwise/direct.hpp"
+#include "depthwise/direct/direct.hpp"
 
 #include <gtest/gtest.h>
 

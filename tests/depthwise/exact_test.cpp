@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "core/cpu.hpp"
-#include "depthwise/direct.hpp"
+#include "depthwise/direct/direct.hpp"
 #include "jit/x64/code.hpp"
 #include "tests/depthwise/case.hpp"
 
