@@ -202,6 +202,20 @@ std::string ColumnFftSpec::text() const {
                      n, to_string(factors), first, inputs, outputs, step, chunk, plane_stride);
 }
 
+std::vector<ColumnFftSpec> ColumnFftSpec::samples(Features features) {
+  ColumnFftSpec spec;
+  spec.isa = isa_of(features);
+  spec.inputs = spec.outputs = 7;
+  spec.plane_stride = 1024;
+  std::vector<ColumnFftSpec> all;
+  for (const Factors& factors : {Factors{3, 4}, Factors{4, 2}}) {  // coprime, and with twiddles
+    spec.n = factors[0] * factors[1];
+    spec.factors = factors;
+    all.push_back(spec);
+  }
+  return all;
+}
+
 std::size_t scratch_bytes(const ColumnFftSpec& spec) {
   return static_cast<std::size_t>(spec.chunk) * 2 * spec.n * sizeof(float) * vector_floats(spec.isa);
 }

@@ -460,6 +460,41 @@ class DirectGenerator final : public Assembler {
 
 }  // namespace
 
+std::vector<DirectSpec> DirectSpec::samples(Features features) {
+  DirectSpec spec;
+  spec.isa = isa_of(features);
+  spec.taps = {-1, 0, 1};
+  spec.support.assign(3, {true, true, true});
+  spec.x_pixel_bytes = spec.dst_pixel_bytes = 256;
+  spec.dst_row_bytes = 7 * 256;
+  const int lanes = vector_floats(spec.isa);
+  std::vector<DirectSpec> all;
+  const auto add = [&](int tile_rows, int tile_columns, int lanes_that_exist, Activation end, bool residual) {
+    spec.rows = tile_rows;
+    spec.columns = tile_columns;
+    spec.width = spec.out_width = 7 + 6 * (tile_rows > 1);  // one tile, or several alike
+    spec.channels = lanes_that_exist;
+    spec.activation = end;
+    spec.residual = residual;
+    all.push_back(spec);
+  };
+  add(1, 7, lanes - 1, Activation::gelu, true);
+  add(1, 7, lanes, Activation::none, false);
+  add(3, 3, lanes, Activation::relu, true);
+  add(8, 1, lanes - 5, Activation::none, false);
+  spec.block_rows = 1;  // the ways to end a block: each output row's, or all rows' between input rows or taps
+  add(2, 3, lanes, Activation::none, false);
+  spec.block_taps = 2;
+  add(2, 3, lanes, Activation::relu, false);
+  spec.block_taps = 0;
+  spec.support.assign(17, {true, true, true});
+  add(2, 3, 1, Activation::none, true);
+  spec.support = {{false, true, false}, {true, true, true}, {false, false, false}, {true, false, true}};
+  spec.block_rows = 0;
+  add(1, 5, lanes, Activation::none, false);
+  return all;
+}
+
 std::vector<std::uint8_t> generate(const DirectSpec& spec) {
   return DirectGenerator(spec).take();
 }

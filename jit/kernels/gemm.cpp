@@ -230,6 +230,20 @@ std::string GemmSpec::text() const {
                      end_residual ? "+residual" : "");
 }
 
+std::vector<GemmSpec> GemmSpec::samples(Features features) {
+  const Isa isa = isa_of(features);
+  const int rows = gemm_max_rows(isa), panel = gemm_panel(isa);
+  return {{.isa = isa, .rows = rows, .columns = panel, .bias = true, .activation = Activation::gelu},
+          {.isa = isa,
+           .rows = rows,
+           .columns = 1,
+           .bias = true,
+           .activation = Activation::relu,
+           .end_residual = true},
+          {.isa = isa, .rows = 2, .columns = panel - 1, .bias = true, .add_residual = true},
+          {.isa = isa, .rows = 1, .columns = panel, .add_c = true}};
+}
+
 std::vector<std::uint8_t> generate(const GemmSpec& spec) {
   return Gemm(spec).take();
 }

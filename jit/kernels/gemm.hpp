@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "core/types.hpp"
 #include "jit/x64/code.hpp"
 
@@ -26,6 +26,8 @@ struct GemmSpec {
   bool end_residual = false;  // adds it behind the activation instead
 
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<GemmSpec> samples(Features features);
 };
 
 /// Columns of a packed panel.

@@ -205,6 +205,31 @@ std::string NarrowProductSpec::text() const {
                      columns, first ? "first" : "", last ? "last" : "", outputs.text());
 }
 
+std::vector<NarrowProductSpec> NarrowProductSpec::samples(Features features) {
+  const Isa isa = isa_of(features);
+  const int rows = gemm_max_rows(isa), panel = gemm_panel(isa);
+  std::vector<NarrowProductSpec> all;
+  const auto add = [&](NarrowDot dot, int tile_rows, int columns, NarrowOutputs outputs, bool first = true,
+                       bool last = true) {
+    outputs.integers = sums_integers(dot);
+    all.push_back({isa, dot, tile_rows, columns, first, last, outputs});
+  };
+  using enum Activation;
+  add(NarrowDot::vpmaddwd, rows, panel - 1, {false, gelu, true, true, Element::u8});
+  add(NarrowDot::vpmaddwd, 2, panel, {false, relu, false, false, Element::u8});
+  add(NarrowDot::vpmaddwd, 1, 1, {false, none, true, false, Element::bf16});
+  add(NarrowDot::fma, rows, panel, {false, gelu, false, false, Element::bf16}, false);
+  add(NarrowDot::fma, rows, panel / 2 + 3, {false, none, false, true, Element::f32}, true, false);
+  add(NarrowDot::fma, 2, panel / 2, {false, relu, false, true, Element::bf16});
+  if (features.has(Feature::avx_vnni))
+    add(NarrowDot::vpdpbusd_vex, rows, panel, {false, none, false, true, Element::f32});
+  if (features.has(Feature::avx512_vnni))
+    add(NarrowDot::vpdpbusd, rows, panel, {false, none, false, true, Element::f32});
+  if (features.has(Feature::avx512_bf16))
+    add(NarrowDot::vdpbf16ps, rows, panel, {false, none, false, true, Element::f32});
+  return all;
+}
+
 std::vector<std::uint8_t> generate(const NarrowProductSpec& spec) {
   return NarrowProduct(spec).take();
 }

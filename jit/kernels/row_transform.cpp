@@ -175,6 +175,30 @@ std::string RowInverseSpec::text() const {
                      transform.text(), first, count, step, strides.text(), relu, residual, minus);
 }
 
+namespace {
+
+RowStrides sample_strides(Isa isa, int ahead) {
+  const std::int64_t vector = 4 * vector_floats(isa);
+  return {256, 7 * 256, 16 * vector, vector, 12 * 16 * vector, ahead};
+}
+
+}  // namespace
+
+std::vector<RowForwardSpec> RowForwardSpec::samples(Features features) {
+  const Isa isa = isa_of(features);
+  return {{isa, {12, {3, 4}}, 2, 7, sample_strides(isa, 0)},
+          {isa, {15, {15}}, 0, 9, sample_strides(isa, 2), false}};
+}
+std::vector<RowInverseSpec> RowInverseSpec::samples(Features features) {
+  std::vector<RowInverseSpec> all;
+  for (const RowForwardSpec& forward : RowForwardSpec::samples(features)) {
+    RowInverseSpec spec{forward.isa, forward.transform, row_signs(forward), 0, 7, 1, forward.strides};
+    spec.relu = spec.residual = forward.free_signs;
+    all.push_back(spec);
+  }
+  return all;
+}
+
 std::vector<int> row_signs(const RowForwardSpec& spec) {
   // They depend on little of the spec, and a plan that finds its code in the cache asks for them too.
   struct Known {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "jit/program/dft.hpp"
 #include "jit/program/registers.hpp"
 
@@ -43,6 +43,8 @@ struct RowForwardSpec {
   RowStrides strides;
   bool free_signs = true;  // planes may be stored negated (row_signs)
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<RowForwardSpec> samples(Features features);
 };
 
 struct RowInverseSpec {
@@ -53,6 +55,8 @@ struct RowInverseSpec {
   RowStrides strides;
   bool relu = false, residual = false;
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<RowInverseSpec> samples(Features features);
 };
 
 /// Transforms rows x blocks of pixels. src: the first pixel; planes: row 0 of plane 0 of the first block.

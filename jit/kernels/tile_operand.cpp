@@ -129,6 +129,15 @@ std::string TileOperandSpec::text() const {
   return fmt::format("tile_operand {} {} inputs={}{}", int(precision), from_fp32 ? "fp32" : "own", inputs,
                      native_bf16 ? " native" : "");
 }
+std::vector<TileOperandSpec> TileOperandSpec::samples(Features features) {
+  if (!features.has(Feature::amx_tile)) return {};
+  std::vector<TileOperandSpec> all;
+  for (const Precision precision : {Precision::bf16, Precision::bf16x3, Precision::int8})
+    for (const bool native : {false, true}) all.push_back({precision, true, native ? 70 : 30, native});
+  all.push_back({Precision::bf16, false, 70, true});
+  all.push_back({Precision::int8, false, 64, true});
+  return all;
+}
 std::vector<std::uint8_t> generate(const TileOperandSpec& spec) {
   return TileOperand(spec).take();
 }

@@ -311,6 +311,15 @@ std::string TileProductSpec::text() const {
                      int(copy), native_bf16 ? " native" : "", prefetch_lines);
 }
 
+std::vector<TileProductSpec> TileProductSpec::samples(Features features) {
+  if (!features.has(Feature::amx_tile)) return {};
+  using enum Activation;
+  return {{Precision::bf16, 1, gelu, true, true, Element::bf16, true, 1},
+          {Precision::bf16, 2, relu, false, false, Element::bf16, false, 0},
+          {Precision::bf16x3, 1, gelu, true, true, Element::f32, true, 2},
+          {Precision::int8, 1, gelu, false, false, Element::u8, true, 1},
+          {Precision::int8, 1, none, true, true, Element::f32, true, 1}};
+}
 std::vector<std::uint8_t> generate(const TileProductSpec& spec) {
   return TileProduct(spec).take();
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "core/types.hpp"
 #include "jit/x64/code.hpp"
 
@@ -45,6 +45,8 @@ struct TileProductSpec {
   int prefetch_lines = 1;   // of what comes next, a step
 
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<TileProductSpec> samples(Features features);
 };
 
 /// One run. The block's sums: sums[r][o] = start[r][o] + sum over k of a[r][k] * weights[k][o], in int32

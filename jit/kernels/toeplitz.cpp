@@ -196,6 +196,27 @@ std::string ToeplitzSpec::text() const {
       name(isa), outputs, first, inputs, step, list, karatsuba, tile, gauss, plane_stride);
 }
 
+std::vector<ToeplitzSpec> ToeplitzSpec::samples(Features features) {
+  ToeplitzSpec spec;
+  spec.isa = isa_of(features);
+  spec.plane_stride = 32 * 4 * vector_floats(spec.isa);
+  std::vector<ToeplitzSpec> all;
+  const auto add = [&](int rows, int taps, int karatsuba, bool gauss) {
+    spec.outputs = spec.inputs = rows;
+    spec.first = taps / 2;
+    spec.karatsuba = karatsuba;
+    spec.gauss = gauss;
+    spec.taps.clear();
+    for (int tap = 0; tap < taps; tap++) spec.taps.push_back(tap);
+    all.push_back(spec);
+  };
+  add(7, 7, 0, true);
+  add(7, 7, 1, false);
+  add(29, 28, 0, true);  // by calls
+  add(29, 28, 1, true);
+  return all;
+}
+
 std::size_t scratch_bytes(const ToeplitzSpec& spec) {
   return static_cast<std::size_t>(Scratch(spec).bytes);
 }

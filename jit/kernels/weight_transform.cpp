@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "jit/kernels/column_fft.hpp"
 #include "jit/x64/codelet.hpp"
 
 namespace replk::jit {
@@ -103,6 +104,21 @@ std::string RowWeightsSpec::text() const {
 std::string ColumnWeightsSpec::text() const {
   return fmt::format("column-weights {} n={} factors={} places={} order={}", name(isa), n, to_string(factors),
                      list_text(places), list_text(order));
+}
+
+std::vector<RowWeightsSpec> RowWeightsSpec::samples(Features features) {
+  const Isa isa = isa_of(features);
+  const std::int64_t vector = 4 * vector_floats(isa);
+  std::vector<RowWeightsSpec> all;
+  for (const RowForwardSpec& forward : RowForwardSpec::samples(features))
+    all.push_back({isa, forward.transform, 5, 2, row_signs(forward), 16 * vector, 32 * vector});
+  return all;
+}
+std::vector<ColumnWeightsSpec> ColumnWeightsSpec::samples(Features features) {
+  std::vector<ColumnWeightsSpec> all;
+  for (const ColumnFftSpec& fft : ColumnFftSpec::samples(features))
+    all.push_back({fft.isa, fft.n, fft.factors, {6, 7, 0, 1}, fft_weight_order(fft)});
+  return all;
 }
 
 std::vector<std::uint8_t> generate(const RowWeightsSpec& spec) {

@@ -11,7 +11,7 @@
 #include "depthwise/choose/choice.hpp"
 #include "depthwise/choose/trial.hpp"
 #include "jit/x64/code.hpp"
-#include "jit/x64/fingerprint.hpp"
+#include "jit/kernels/samples.hpp"
 
 namespace replk::depthwise {
 namespace {

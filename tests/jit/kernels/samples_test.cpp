@@ -1,4 +1,4 @@
-#include "jit/x64/fingerprint.hpp"
+#include "jit/kernels/samples.hpp"
 
 #include <gtest/gtest.h>
 
