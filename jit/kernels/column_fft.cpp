@@ -208,7 +208,7 @@ std::vector<ColumnFftSpec> ColumnFftSpec::samples(Features features) {
   spec.inputs = spec.outputs = 7;
   spec.plane_stride = 1024;
   std::vector<ColumnFftSpec> all;
-  for (const Factors& factors : {Factors{3, 4}, Factors{4, 2}}) {  // coprime, and with twiddles
+  for (const Factors& factors : {Factors{3, 7}, Factors{4, 2}}) {  // coprime, and with twiddles
     spec.n = factors[0] * factors[1];
     spec.factors = factors;
     all.push_back(spec);

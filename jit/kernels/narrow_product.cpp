@@ -220,7 +220,7 @@ std::vector<NarrowProductSpec> NarrowProductSpec::samples(Features features) {
   add(NarrowDot::vpmaddwd, 1, 1, {false, none, true, false, Element::bf16});
   add(NarrowDot::fma, rows, panel, {false, gelu, false, false, Element::bf16}, false);
   add(NarrowDot::fma, rows, panel / 2 + 3, {false, none, false, true, Element::f32}, true, false);
-  add(NarrowDot::fma, 2, panel / 2, {false, relu, false, true, Element::bf16});
+  add(NarrowDot::fma, 2, panel / 2 + 5, {false, relu, false, true, Element::bf16});
   if (features.has(Feature::avx_vnni))
     add(NarrowDot::vpdpbusd_vex, rows, panel, {false, none, false, true, Element::f32});
   if (features.has(Feature::avx512_vnni))

@@ -187,7 +187,8 @@ RowStrides sample_strides(Isa isa, int ahead) {
 std::vector<RowForwardSpec> RowForwardSpec::samples(Features features) {
   const Isa isa = isa_of(features);
   return {{isa, {12, {3, 4}}, 2, 7, sample_strides(isa, 0)},
-          {isa, {15, {15}}, 0, 9, sample_strides(isa, 2), false}};
+          {isa, {27, {27}}, 0, 14, sample_strides(isa, 2), false},
+          {isa, {12, {12}}, 0, 6, sample_strides(isa, 0), false}};
 }
 std::vector<RowInverseSpec> RowInverseSpec::samples(Features features) {
   std::vector<RowInverseSpec> all;

@@ -1,5 +1,7 @@
 #include "jit/kernels/samples.hpp"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <mutex>
 
@@ -12,10 +14,43 @@
 #include "jit/kernels/tile_product.hpp"
 #include "jit/kernels/toeplitz.hpp"
 #include "jit/kernels/weight_transform.hpp"
+#include "jit/x64/codelet.hpp"
 #include "jit/x64/fingerprint.hpp"
 
 namespace replk::jit {
 namespace {
+
+/// Every instruction that a codelet may have, in every form: which of them a small transform meets is up to
+/// the registers that happen to be free.
+class CodeletForms : public CodeletKernel {
+ public:
+  explicit CodeletForms(Isa isa) : CodeletKernel(isa) { zero_register_ = 0; }
+
+ private:
+  void generate() override {
+    using Kind = Operand::Kind;
+    const Operand result{Kind::reg, 0, 1, 0}, other{Kind::reg, 0, 2, 0}, third{Kind::reg, 0, 3, 0};
+    const Operand memory{Kind::input, 0, 1, 0};
+    Allocation forms;
+    for (const Operand& from : {other, memory}) {
+      forms.instructions.push_back({Op::store, true, result, from, {}, {}});
+      for (const Op op : {Op::add, Op::sub, Op::mul})
+        forms.instructions.push_back({op, false, result, other, from, {}});
+      for (const Op op : {Op::fma, Op::fms, Op::fnma, Op::fnms}) {  // the sum overwritten, then a factor
+        forms.instructions.push_back({op, false, result, other, from, result});
+        forms.instructions.push_back({op, false, result, from, other, result});
+        forms.instructions.push_back({op, false, result, result, from, third});
+        forms.instructions.push_back({op, false, result, from, result, third});
+        forms.instructions.push_back({op, false, result, result, other, from});
+      }
+    }
+    for (const Op op : {Op::negate, Op::relu, Op::zero})
+      forms.instructions.push_back({op, false, result, other, {}, {}});
+    forms.instructions.push_back({Op::store, false, memory, result, {}, {}});
+    with_frame(
+        0, [&] { emit(forms, [this](const Operand& o) { return ptr[rdi + o.index * vector_bytes()]; }); });
+  }
+};
 
 Counts count(const ColumnFftSpec& spec) {
   return count_pair(spec);
@@ -46,6 +81,8 @@ std::uint64_t computed(Isa isa) {
 
 std::vector<Sample> samples(Features features) {
   std::vector<Sample> all;
+  const Isa isa = isa_of(features);
+  all.push_back({fmt::format("codelet-forms {}", name(isa)), [isa] { return CodeletForms(isa).take(); }, {}});
   add<DirectSpec>(all, features);
   add<RowForwardSpec>(all, features);
   add<RowInverseSpec>(all, features);
