@@ -19,8 +19,8 @@ constexpr int most_taps = 127;  // of a branch's row
 
 /// A row of a tensor, of `count` channels from `channel` on: [width][lanes], zeros in the lanes behind.
 template <class T>
-void pack_as(const simd::RowLayout& layout, const void* tensor, std::int64_t image, std::int64_t row, int channel,
-             int count, float* to) {
+void pack_as(const simd::RowLayout& layout, const void* tensor, std::int64_t image, std::int64_t row,
+             int channel, int count, float* to) {
   for (int l = 0; l < lanes; l++) {
     if (l >= count) {
       for (int x = 0; x < layout.width; x++) to[x * lanes + l] = 0;
@@ -31,8 +31,8 @@ void pack_as(const simd::RowLayout& layout, const void* tensor, std::int64_t ima
   }
 }
 
-void pack(const simd::RowLayout& layout, const void* tensor, std::int64_t image, std::int64_t row, int channel,
-          int count, float* to) {
+void pack(const simd::RowLayout& layout, const void* tensor, std::int64_t image, std::int64_t row,
+          int channel, int count, float* to) {
   switch (layout.type) {
     case DataType::f32:
       return pack_as<float>(layout, tensor, image, row, channel, count, to);
