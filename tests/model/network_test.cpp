@@ -68,8 +68,8 @@ TEST(Network, ASecondRunAllocatesNothing) {
   EXPECT_GT(allocations::stop(), 0) << "the counter itself does not count";
 }
 
-// Up to rounding: which plan a layer has may depend on batch and threads. Where it does not, bits are the same
-// (precision_test, Int8.BitsDoNotDependOnThreadsOrBatch).
+// Up to rounding: which plan a layer has may depend on batch and threads. Where it does not, bits are the
+// same (precision_test, Int8.BitsDoNotDependOnThreadsOrBatch).
 TEST(Network, ABatchIsItsImagesOnTwoThreadsAndOnOne) {
   const std::vector<float> a = image(1, 40, 50, 1), b = image(1, 40, 50, 2);
   std::vector<float> both = a;

@@ -12,7 +12,7 @@ import sys
 
 PROGRAM = sys.argv[1]
 # What plans ask beside code.
-BESIDE = re.compile(r"cut_into_blocks|::height\(|scratch_bytes|_code\(|DirectKernel|jit::Code::")
+BESIDE = re.compile(r"cut_into_blocks|direct_code_fmas|direct_fits|::height\(|scratch_bytes|_code\(|DirectKernel|jit::Code::")
 OURS = re.compile(r" at .*/(jit/(?:kernels|x64)/\S+:\d+)")
 
 
