@@ -30,7 +30,7 @@ class ConvolutionPrograms {
     for (int i = 0; i < spec_.inputs; i++)
       x[spec_.first + i] = {program.input(real_plane, i), program.input(imaginary_plane, i)};
     first_stage(program, x);
-    return lower(program, {});
+    return lower(program);
   }
 
   std::vector<int> order() const {
@@ -62,7 +62,7 @@ class ConvolutionPrograms {
       }
       for (const Outflow& out : transpose(network, inflow)) program.output(out.stream, out.index, out.value);
     }
-    return lower(program, {});
+    return lower(program);
   }
 
   Listing inverse() const {
@@ -75,7 +75,7 @@ class ConvolutionPrograms {
     std::vector<Real> inflow;
     for (const Output& o : network.outputs()) inflow.push_back(program.input(between, o.index));
     for (const Outflow& out : transpose(network, inflow)) program.output(out.stream, out.index, out.value);
-    return lower(program, {});
+    return lower(program);
   }
 
  private:
@@ -149,22 +149,16 @@ class ColumnFftKernel : public CodeletKernel {
 
  private:
   void generate() override {
-    prologue();
-    mov(rbp, rsp);
-    sub(rsp, slots_ * vector_bytes() + 64);
-    and_(rsp, -64);
-    Xbyak::Label chunk;
-    L(chunk);
+    with_frame(slots_, [&] { loop(pairs_, now_, [&] { chunk(); }); });
+  }
+
+  void chunk() {
     mov(now_, spec_.chunk);
     cmp(pairs_, now_);
     cmovl(now_, pairs_);
     stage(stages_.forward, [this] { add(in_, 2 * spec_.plane_stride); });
     stage(stages_.product, [this] { add(weights_, 2 * spec_.n * vector_bytes()); });
     stage(stages_.inverse, [this] { add(out_, 2 * spec_.plane_stride); });
-    sub(pairs_, now_);
-    jnz(chunk, T_NEAR);
-    mov(rsp, rbp);
-    epilogue();
   }
 
   template <class Advance>
@@ -172,13 +166,11 @@ class ColumnFftKernel : public CodeletKernel {
     const Xbyak::Reg64 planes = &code == &stages_.forward ? in_ : out_;
     mov(between_, scratch_);
     mov(left_, now_);
-    Xbyak::Label pair;
-    L(pair);
-    emit(code, [&](const Operand& o) { return address(o, planes); });
-    add(between_, 2 * spec_.n * vector_bytes());
-    advance();
-    dec(left_);
-    jnz(pair, T_NEAR);
+    loop(left_, [&] {
+      emit(code, [&](const Operand& o) { return address(o, planes); });
+      add(between_, 2 * spec_.n * vector_bytes());
+      advance();
+    });
   }
 
   Xbyak::Address address(const Operand& o, const Xbyak::Reg64& planes) const {
@@ -208,6 +200,20 @@ class ColumnFftKernel : public CodeletKernel {
 std::string ColumnFftSpec::text() const {
   return fmt::format("column-fft {} n={} factors={} inputs={}+{} outputs={}*{} chunk={} stride={}", name(isa),
                      n, to_string(factors), first, inputs, outputs, step, chunk, plane_stride);
+}
+
+std::vector<ColumnFftSpec> ColumnFftSpec::samples(Features features) {
+  ColumnFftSpec spec;
+  spec.isa = isa_of(features);
+  spec.inputs = spec.outputs = 7;
+  spec.plane_stride = 1024;
+  std::vector<ColumnFftSpec> all;
+  for (const Factors& factors : {Factors{3, 7}, Factors{4, 2}}) {  // coprime, and with twiddles
+    spec.n = factors[0] * factors[1];
+    spec.factors = factors;
+    all.push_back(spec);
+  }
+  return all;
 }
 
 std::size_t scratch_bytes(const ColumnFftSpec& spec) {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "jit/program/dft.hpp"
 #include "jit/program/registers.hpp"
 
@@ -22,6 +22,8 @@ struct ColumnFftSpec {
   int chunk = 4;                  // pairs that take each stage together
   std::int64_t plane_stride = 0;  // bytes, in and out
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<ColumnFftSpec> samples(Features features);
 };
 
 /// Transforms `pairs` pairs of planes (real part, imaginary part). Weights: for each pair the spectrum,

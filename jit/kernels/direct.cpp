@@ -215,43 +215,36 @@ class DirectGenerator final : public Assembler {
   }
 
   void tiles(const DirectTile& tile) {
-    Label again;
-    if (tile.repeat > 1) {
-      mov(tiles_left_, tile.repeat);
-      align(16);
-      L(again);
-    }
+    if (tile.repeat == 1) return one_tile(tile);
+    mov(tiles_left_, tile.repeat);
+    loop(
+        tiles_left_, [&] { one_tile(tile); }, loop_alignment);
+  }
+
+  void one_tile(const DirectTile& tile) {
     blocks(tile);
     add_constant(x_, tile.width * spec_.stride_w * spec_.x_pixel_bytes);
     add_constant(dst_, tile.width * spec_.dst_pixel_bytes);
     if (spec_.residual) add_constant(residual_, tile.width * spec_.dst_pixel_bytes);
-    if (tile.repeat > 1) {
-      dec(tiles_left_);
-      jnz(again, T_NEAR);
-    }
   }
 
   void blocks(const DirectTile& tile) {
-    Label again, done;
     mov(qword[rsp], x_);
     mov(qword[rsp + 8], dst_);
     if (spec_.residual) mov(qword[rsp + 16], residual_);
     mov(weights_, argument(offsetof(DirectArguments, weights)));
     mov(bias_, argument(offsetof(DirectArguments, bias)));
     mov(blocks_left_, argument(offsetof(DirectArguments, blocks)));
-    L(again);
-    sums(tile);
-    finish(tile);
-    dec(blocks_left_);
-    jz(done);
-    add(x_, argument(offsetof(DirectArguments, x_block_bytes)));
-    add(dst_, argument(offsetof(DirectArguments, dst_block_bytes)));
-    if (spec_.residual) add(residual_, argument(offsetof(DirectArguments, dst_block_bytes)));
-    add_constant(weights_,
-                 static_cast<std::int64_t>(spec_.support.size() * spec_.taps.size()) * vector_bytes());
-    add(bias_, vector_bytes());
-    jmp(again, T_NEAR);
-    L(done);
+    loop(blocks_left_, [&] {
+      sums(tile);
+      finish(tile);
+      add(x_, argument(offsetof(DirectArguments, x_block_bytes)));
+      add(dst_, argument(offsetof(DirectArguments, dst_block_bytes)));
+      if (spec_.residual) add(residual_, argument(offsetof(DirectArguments, dst_block_bytes)));
+      add_constant(weights_,
+                   static_cast<std::int64_t>(spec_.support.size() * spec_.taps.size()) * vector_bytes());
+      add(bias_, vector_bytes());
+    });
     mov(x_, qword[rsp]);
     mov(dst_, qword[rsp + 8]);
     if (spec_.residual) mov(residual_, qword[rsp + 16]);
@@ -269,29 +262,26 @@ class DirectGenerator final : public Assembler {
     std::vector<int> ended(spec_.rows);  // blocks, where each output row's end apart
     mov(steps_, argument(offsetof(DirectArguments, steps)));
     for (std::size_t phase = 0; phase < phases_.kinds.size(); phase++) {
-      Label again, done;
       for (int r = 0; r < spec_.rows; r++)
         if (phases_.ends[phase][r]) end_block_of(r, tile.width, ended[r]++);
       mov(rows_left_, dword[counts_ + 4 * phase]);
-      test(rows_left_, rows_left_);
-      jz(done, T_NEAR);
-      align(16);
-      L(again);
-      if (counted()) before_row(tile);
-      mov(row_, qword[steps_ + offsetof(DirectStep, x)]);
-      mov(row_weights_, qword[steps_ + offsetof(DirectStep, weights)]);
-      add(row_, x_);
-      add(row_weights_, weights_);
-      add(steps_, sizeof(DirectStep));
-      input_row(tile, phases_.kinds[phase]);
-      dec(rows_left_);
-      jnz(again, T_NEAR);
-      L(done);
+      loop_any(
+          rows_left_, [&] { step(tile, phases_.kinds[phase]); }, loop_alignment);
     }
     if (counted()) add_blocks(tile.width);
     for (int r = 0; r < spec_.rows; r++)
       for (int level = 0; ended[r] >> level > 0; level++)
         if (ended[r] >> level & 1) add_level(r, tile.width, level);
+  }
+
+  void step(const DirectTile& tile, const std::vector<std::vector<bool>>& kind) {
+    if (counted()) before_row(tile);
+    mov(row_, qword[steps_ + offsetof(DirectStep, x)]);
+    mov(row_weights_, qword[steps_ + offsetof(DirectStep, weights)]);
+    add(row_, x_);
+    add(row_weights_, weights_);
+    add(steps_, sizeof(DirectStep));
+    input_row(tile, kind);
   }
 
   // Sums of blocks lie in the frame: level i has the sum of 2^i blocks or nothing, as bit i of their number
@@ -325,43 +315,42 @@ class DirectGenerator final : public Assembler {
 
   /// Of all output rows.
   void end_of_block(int width, Label& label) {
-    Label carry, free;
     align(16);
     L(label);
-    push(rcx);
+    push(rows_left_.cvt64());
     lea(level_, ptr[rsp + 16 + sums_at]);
-    mov(ecx, blocks_done_);
+    // The levels that carry are the lowest bits that are set.
+    const Reg32 carries = rows_left_;
+    mov(carries, blocks_done_);
+    not_(carries);
+    bsf(carries, carries);
     inc(blocks_done_);
-    L(carry);
-    shr(ecx, 1);
-    jnc(free, T_NEAR);
-    add_level(width);
-    add(level_, level_bytes());
-    jmp(carry, T_NEAR);
-    L(free);
+    loop_any(carries, [&] {
+      add_level(width);
+      add(level_, level_bytes());
+    });
     for (int r = 0; r < spec_.rows; r++)
       for (int t = 0; t < width; t++) {
         store(in_level(r, t), sum(r, t));
         zero(sum(r, t));
       }
-    pop(rcx);
+    pop(rows_left_.cvt64());
     ret();
   }
 
   /// The last block's sums and those of all levels.
   void add_blocks(int width) {
-    Label next, empty, done;
     lea(level_, ptr[rsp + sums_at]);
-    L(next);
-    test(blocks_done_, blocks_done_);
-    jz(done, T_NEAR);
-    shr(blocks_done_, 1);
-    jnc(empty, T_NEAR);
-    add_level(width);
-    L(empty);
-    add(level_, level_bytes());
-    jmp(next, T_NEAR);
-    L(done);
+    const Reg32 levels_left = rows_left_;
+    mov(levels_left, levels());
+    loop(levels_left, [&] {
+      Label empty;
+      shr(blocks_done_, 1);
+      jnc(empty, T_NEAR);
+      add_level(width);
+      L(empty);
+      add(level_, level_bytes());
+    });
   }
 
   void add_level(int width) {
@@ -457,8 +446,10 @@ class DirectGenerator final : public Assembler {
   Xmm temporary(int i) const { return vec(spec_.rows * spec_.columns + i); }
 
   const Reg64 arguments_ = rdi, x_ = rsi, weights_ = rdx, steps_ = r8, row_ = r9, row_weights_ = r10,
-              bias_ = r11, dst_ = rbx, residual_ = rbp, counts_ = r12, blocks_left_ = r14, level_ = rax;
+              bias_ = r11, dst_ = rbx, residual_ = rbp, counts_ = r12, blocks_left_ = r14,
+              level_ = scratch_;  // no part is loaded or stored while it counts
   const Reg32 rows_left_ = ecx, tiles_left_ = r13d, blocks_done_ = r15d;
+  static constexpr int loop_alignment = 16;
   static constexpr int frame_bytes = 24;
   static constexpr int saved_stack = 24, rows_until = 32, sums_at = 64;  // of a frame with levels of sums
   std::map<int, Label> ends_of_blocks_;                                  // by a tile's width
@@ -468,6 +459,41 @@ class DirectGenerator final : public Assembler {
 };
 
 }  // namespace
+
+std::vector<DirectSpec> DirectSpec::samples(Features features) {
+  DirectSpec spec;
+  spec.isa = isa_of(features);
+  spec.taps = {-1, 0, 1};
+  spec.support.assign(3, {true, true, true});
+  spec.x_pixel_bytes = spec.dst_pixel_bytes = 256;
+  spec.dst_row_bytes = 7 * 256;
+  const int lanes = vector_floats(spec.isa);
+  std::vector<DirectSpec> all;
+  const auto add = [&](int tile_rows, int tile_columns, int lanes_that_exist, Activation end, bool residual) {
+    spec.rows = tile_rows;
+    spec.columns = tile_columns;
+    spec.width = spec.out_width = 7 + 6 * (tile_rows > 1);  // one tile, or several alike
+    spec.channels = lanes_that_exist;
+    spec.activation = end;
+    spec.residual = residual;
+    all.push_back(spec);
+  };
+  add(1, 7, lanes - 1, Activation::gelu, true);
+  add(1, 7, lanes, Activation::none, false);
+  add(3, 3, lanes, Activation::relu, true);
+  add(8, 1, lanes - 5, Activation::none, false);
+  spec.block_rows = 1;  // the ways to end a block: each output row's, or all rows' between input rows or taps
+  add(2, 3, lanes, Activation::none, false);
+  spec.block_taps = 2;
+  add(2, 3, lanes, Activation::relu, false);
+  spec.block_taps = 0;
+  spec.support.assign(17, {true, true, true});
+  add(2, 3, 1, Activation::none, true);
+  spec.support = {{false, true, false}, {true, true, true}, {false, false, false}, {true, false, true}};
+  spec.block_rows = 0;
+  add(1, 5, lanes, Activation::none, false);
+  return all;
+}
 
 std::vector<std::uint8_t> generate(const DirectSpec& spec) {
   return DirectGenerator(spec).take();

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "core/types.hpp"
 #include "jit/x64/code.hpp"
 
@@ -49,6 +49,8 @@ struct DirectSpec {
   int block_rows = 0, block_taps = 0;
 
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<DirectSpec> samples(Features features);
 };
 
 /// Cuts the sums of a spec so that no product passes through more than about 17 roundings, each at most 2^-24

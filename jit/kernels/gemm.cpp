@@ -12,7 +12,6 @@
 namespace replk::jit {
 namespace {
 
-using Xbyak::Label;
 using Xbyak::Reg64;
 using Xbyak::Xmm;
 
@@ -24,10 +23,9 @@ class Gemm : public Assembler {
  private:
   static constexpr int vectors_of_panel = 2, unroll = gemm_unroll, rows_of_base = 3;
 
-  // rax and k7 belong to load_part and store_part, outside the sum.
   const Reg64 arguments_ = rdi, panel_ = rsi, b_ = rdx, depth_ = rcx, a_stride_ = r8, c_stride_ = r9;
   const Reg64 bases_[4] = {r10, r11, r12, r13};  // of every third row of a
-  const Reg64 a_ = rbx, c_ = rbp, prefetch_ = r14, residual_ = r15, later_ = rax;
+  const Reg64 a_ = rbx, c_ = rbp, prefetch_ = r14, residual_ = r15;
 
   Xmm accumulator(int row, int v) const { return vec(row * vectors_ + v); }
   int accumulators() const { return spec_.rows * vectors_; }
@@ -47,19 +45,19 @@ class Gemm : public Assembler {
     mov(c_stride_, argument(offsetof(GemmArguments, c_stride)));
     push(argument(offsetof(GemmArguments, tiles)));
     mov(prefetch_, argument(offsetof(GemmArguments, prefetch)));
-    Label tile;
-    L(tile);
-    call_up_next_rows(c_);
-    if (spec_.add_residual || spec_.end_residual) call_up_next_rows(residual_);
+    loop(qword[rsp], [&] { tile(); });
+    add(rsp, 8);
+    epilogue();
+  }
+
+  void tile() {
+    prefetch_next_rows(c_);
+    if (spec_.add_residual || spec_.end_residual) prefetch_next_rows(residual_);
     start();
     sum();
     join();
     finish();
     for (int r = 0; r < spec_.rows; r++) add(a_, a_stride_);
-    dec(qword[rsp]);
-    jnz(tile, T_NEAR);
-    add(rsp, 8);
-    epilogue();
   }
 
   /// Runs body(row) with `row` in turn at every row of the tile, and leaves it below the last.
@@ -74,9 +72,9 @@ class Gemm : public Assembler {
     for (int r = 0; r < spec_.rows; r++) sub(row, c_stride_);
   }
 
-  /// Rows of c lie far apart, which no hardware prefetcher follows: those of the next tile are called up
-  /// while this one is summed.
-  void call_up_next_rows(const Reg64& row) {
+  /// Rows of c lie far apart, which no hardware prefetcher follows: those of the next tile are
+  /// prefetched while this one is summed.
+  void prefetch_next_rows(const Reg64& row) {
     const Reg64 next = depth_;
     lea(next, ptr[row + c_stride_]);
     for (int r = 1; r < spec_.rows; r++) add(next, c_stride_);
@@ -117,31 +115,28 @@ class Gemm : public Assembler {
       lea(bases_[i], ptr[bases_[i - 1] + a_stride_ * 2]);
       add(bases_[i], a_stride_);
     }
-    Label steps, rest, single, done;
     mov(depth_, argument(offsetof(GemmArguments, depth)));
-    sub(depth_, unroll);
-    jl(rest, T_NEAR);
-    align(32);
-    L(steps);
+    loop_unrolled(
+        depth_, unroll,
+        [&] {
+          prefetch();
+          steps(unroll);
+        },
+        [&] { steps(1); });
+  }
+
+  void prefetch() {
     prefetcht1(ptr[prefetch_]);
     add(prefetch_, argument(offsetof(GemmArguments, prefetch_step)));
-    mov(later_, argument(offsetof(GemmArguments, later)));
-    prefetcht1(ptr[later_]);
-    add(later_, argument(offsetof(GemmArguments, later_step)));
-    mov(argument(offsetof(GemmArguments, later)), later_);
-    for (int k = 0; k < unroll; k++) step(k);
-    advance(unroll);
-    sub(depth_, unroll);
-    jge(steps, T_NEAR);
-    L(rest);
-    add(depth_, unroll);
-    jz(done, T_NEAR);
-    L(single);
-    step(0);
-    advance(1);
-    dec(depth_);
-    jnz(single, T_NEAR);
-    L(done);
+    mov(scratch_, argument(offsetof(GemmArguments, later)));
+    prefetcht1(ptr[scratch_]);
+    add(scratch_, argument(offsetof(GemmArguments, later_step)));
+    mov(argument(offsetof(GemmArguments, later)), scratch_);
+  }
+
+  void steps(int count) {
+    for (int k = 0; k < count; k++) step(k);
+    advance(count);
   }
 
   /// Element k of every row against row k of the panel.
@@ -233,6 +228,20 @@ std::string GemmSpec::text() const {
   return fmt::format("gemm {} tile={}x{} add={}{}{} end={}{}", name(isa), rows, columns, add_c ? "c" : "",
                      bias ? "bias" : "", add_residual ? "+residual" : "", static_cast<int>(activation),
                      end_residual ? "+residual" : "");
+}
+
+std::vector<GemmSpec> GemmSpec::samples(Features features) {
+  const Isa isa = isa_of(features);
+  const int rows = gemm_max_rows(isa), panel = gemm_panel(isa);
+  return {{.isa = isa, .rows = rows, .columns = panel, .bias = true, .activation = Activation::gelu},
+          {.isa = isa,
+           .rows = rows,
+           .columns = 1,
+           .bias = true,
+           .activation = Activation::relu,
+           .end_residual = true},
+          {.isa = isa, .rows = 2, .columns = panel - 1, .bias = true, .add_residual = true},
+          {.isa = isa, .rows = 1, .columns = panel, .add_c = true}};
 }
 
 std::vector<std::uint8_t> generate(const GemmSpec& spec) {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "core/types.hpp"
 #include "jit/x64/code.hpp"
 
@@ -26,6 +26,8 @@ struct GemmSpec {
   bool end_residual = false;  // adds it behind the activation instead
 
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<GemmSpec> samples(Features features);
 };
 
 /// Columns of a packed panel.
@@ -50,7 +52,7 @@ struct GemmArguments {
   const float* residual;            // rows like c's
   std::int64_t a_stride, c_stride;  // bytes
   std::int64_t depth, tiles;        // at least 1
-  const float* prefetch;            // the panel that comes next: brought near meanwhile, never read
+  const float* prefetch;            // the panel that comes next: prefetched meanwhile, never read
   std::int64_t prefetch_step;       // bytes, for each gemm_unroll of depth in each tile
   const char* later;                // the same for what another layer will read: one line each time; where
   std::int64_t later_step;          // it ends is left here. 64, or 0 to stand still

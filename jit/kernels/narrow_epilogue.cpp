@@ -169,9 +169,8 @@ void NarrowEpilogue::store_bytes(const Reg64& base, const Xmm& v, int bytes) {
 
 Address NarrowEpilogue::masked(const Address& address, int count) {
   if (count == lanes()) return address;
-  mov(eax, (1u << count) - 1);
-  kmovw(k7, eax);
-  return address | k7;
+  mask_part(count);
+  return address | part_;
 }
 
 }  // namespace replk::jit

@@ -41,7 +41,7 @@ class NarrowEpilogue : public Assembler {
     Xbyak::Reg64 dst_stride, copy_stride;  // bytes; the residual's is dst's
   };
   /// Finishes `rows` rows of `columns` columns; x(row, v) are the sums. temporaries: at least 4, an even
-  /// number. Uses rax, k6 and k7.
+  /// number. Takes scratch_, part_ and k6.
   template <class X>
   void finish(int rows, int columns, X x, const std::vector<Xbyak::Xmm>& temporaries, const Pointers& at) {
     std::vector<Sums> all;
@@ -65,7 +65,7 @@ class NarrowEpilogue : public Assembler {
   void store_bytes(const Xbyak::Reg64& base, const Xbyak::Xmm& v, int bytes);
   /// 16 words of a row's two vectors of dwords, in order, in the first.
   void pack_words(const Xbyak::Xmm& first, const Xbyak::Xmm& second);
-  /// A mask for the first `count` lanes, all of them needing none.
+  /// A mask for the first `count` lanes, all of them needing none. Takes scratch_ and part_.
   Xbyak::Address masked(const Xbyak::Address& address, int count);
   int count(int columns, int v) const { return std::min(lanes(), columns - v * lanes()); }
   Xbyak::Address channel(const Xbyak::Reg64& channels, NarrowChannelRow row, int v) {

@@ -10,7 +10,6 @@
 namespace replk::jit {
 namespace {
 
-using Xbyak::Label;
 using Xbyak::Reg64;
 using Xbyak::Xmm;
 
@@ -24,10 +23,9 @@ class NarrowProduct : public NarrowEpilogue {
  private:
   static constexpr int vectors_of_panel = 2, unroll = gemm_unroll, rows_of_base = 3, step_bytes = 4;
 
-  // rax and the masks belong to the epilogue, outside the sum.
   const Reg64 arguments_ = rdi, panel_ = rsi, b_ = rdx, depth_ = rcx, a_stride_ = r8, dst_stride_ = r9;
   const Reg64 bases_[4] = {r10, r11, r12, r13};  // of every third row of a
-  const Reg64 a_ = rbx, dst_ = rbp, prefetch_ = r14, residual_ = r15, later_ = rax;
+  const Reg64 a_ = rbx, dst_ = rbp, prefetch_ = r14, residual_ = r15;
 
   Xmm accumulator(int row, int v) const { return vec(row * vectors_ + v); }
   int accumulators() const { return spec_.rows * vectors_; }
@@ -48,17 +46,17 @@ class NarrowProduct : public NarrowEpilogue {
     mov(a_stride_, argument(offsetof(NarrowProductArguments, a_stride)));
     mov(dst_stride_, argument(offsetof(NarrowProductArguments, dst_stride)));
     mov(prefetch_, argument(offsetof(NarrowProductArguments, prefetch)));
-    Label tile;
-    L(tile);
+    loop(argument(offsetof(NarrowProductArguments, tiles)), [&] { tile(); });
+    epilogue();
+  }
+
+  void tile() {
     if (spec_.last) prefetch_next_rows();
     start();
     sum();
     join();
     if (spec_.last) finish_tile();
     for (int r = 0; r < spec_.rows; r++) add(a_, a_stride_);
-    dec(argument(offsetof(NarrowProductArguments, tiles)));
-    jnz(tile, T_NEAR);
-    epilogue();
   }
 
   /// Rows of the results lie far apart, which no hardware prefetcher follows: those of the next tile are
@@ -108,31 +106,28 @@ class NarrowProduct : public NarrowEpilogue {
 
   void sum() {
     for (int i = 0; i < accumulators(); i++) zero(vec(i));
-    Label four, rest, single, done;
     mov(depth_, argument(offsetof(NarrowProductArguments, steps)));
-    sub(depth_, unroll);
-    jl(rest, T_NEAR);
-    align(32);
-    L(four);
+    loop_unrolled(
+        depth_, unroll,
+        [&] {
+          prefetch();
+          steps(unroll);
+        },
+        [&] { steps(1); });
+  }
+
+  void prefetch() {
     prefetcht1(ptr[prefetch_]);
     add(prefetch_, argument(offsetof(NarrowProductArguments, prefetch_step)));
-    mov(later_, argument(offsetof(NarrowProductArguments, later)));
-    prefetcht1(ptr[later_]);
-    add(later_, argument(offsetof(NarrowProductArguments, later_step)));
-    mov(argument(offsetof(NarrowProductArguments, later)), later_);
-    for (int k = 0; k < unroll; k++) step(k);
-    advance(unroll);
-    sub(depth_, unroll);
-    jge(four, T_NEAR);
-    L(rest);
-    add(depth_, unroll);
-    jz(done, T_NEAR);
-    L(single);
-    step(0);
-    advance(1);
-    dec(depth_);
-    jnz(single, T_NEAR);
-    L(done);
+    mov(scratch_, argument(offsetof(NarrowProductArguments, later)));
+    prefetcht1(ptr[scratch_]);
+    add(scratch_, argument(offsetof(NarrowProductArguments, later_step)));
+    mov(argument(offsetof(NarrowProductArguments, later)), scratch_);
+  }
+
+  void steps(int count) {
+    for (int k = 0; k < count; k++) step(k);
+    advance(count);
   }
 
   /// Step k of every row against step k of the panel.
@@ -208,6 +203,31 @@ std::string NarrowProductSpec::text() const {
   static const char* const dots[] = {"vpdpbusd", "vpdpbusd-vex", "vpmaddwd", "vdpbf16ps", "fma"};
   return fmt::format("narrow {} {} tile={}x{} part={}{} {}", name(isa), dots[static_cast<int>(dot)], rows,
                      columns, first ? "first" : "", last ? "last" : "", outputs.text());
+}
+
+std::vector<NarrowProductSpec> NarrowProductSpec::samples(Features features) {
+  const Isa isa = isa_of(features);
+  const int rows = gemm_max_rows(isa), panel = gemm_panel(isa);
+  std::vector<NarrowProductSpec> all;
+  const auto add = [&](NarrowDot dot, int tile_rows, int columns, NarrowOutputs outputs, bool first = true,
+                       bool last = true) {
+    outputs.integers = sums_integers(dot);
+    all.push_back({isa, dot, tile_rows, columns, first, last, outputs});
+  };
+  using enum Activation;
+  add(NarrowDot::vpmaddwd, rows, panel - 1, {false, gelu, true, true, Element::u8});
+  add(NarrowDot::vpmaddwd, 2, panel, {false, relu, false, false, Element::u8});
+  add(NarrowDot::vpmaddwd, 1, 1, {false, none, true, false, Element::bf16});
+  add(NarrowDot::fma, rows, panel, {false, gelu, false, false, Element::bf16}, false);
+  add(NarrowDot::fma, rows, panel / 2 + 3, {false, none, false, true, Element::f32}, true, false);
+  add(NarrowDot::fma, 2, panel / 2 + 5, {false, relu, false, true, Element::bf16});
+  if (features.has(Feature::avx_vnni))
+    add(NarrowDot::vpdpbusd_vex, rows, panel, {false, none, false, true, Element::f32});
+  if (features.has(Feature::avx512_vnni))
+    add(NarrowDot::vpdpbusd, rows, panel, {false, none, false, true, Element::f32});
+  if (features.has(Feature::avx512_bf16))
+    add(NarrowDot::vdpbf16ps, rows, panel, {false, none, false, true, Element::f32});
+  return all;
 }
 
 std::vector<std::uint8_t> generate(const NarrowProductSpec& spec) {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "jit/kernels/narrow_epilogue.hpp"
 #include "jit/x64/code.hpp"
 
@@ -39,6 +39,8 @@ struct NarrowProductSpec {
   NarrowOutputs outputs;
 
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<NarrowProductSpec> samples(Features features);
 };
 
 /// One run: `tiles` tiles of rows below each other, one panel of columns.

@@ -30,7 +30,7 @@ Listing forward_listing(const RowForwardSpec& spec) {
   std::vector<Complex> x(spec.transform.n);
   for (int i = 0; i < spec.count; i++) x[spec.first + i].re = program.input(pixels, i);
   record_planes(program, spec.transform, x);
-  return lower(program, {spec.transform.order, spec.free_signs ? 1u << planes : 0u});
+  return lower(program, spec.free_signs ? 1u << planes : 0);
 }
 
 Listing inverse_listing(const RowInverseSpec& spec) {
@@ -52,7 +52,7 @@ Listing inverse_listing(const RowInverseSpec& spec) {
     if (spec.residual) y = y + program.input(residual, out.index);
     program.output(pixels, out.index, y);
   }
-  return lower(program, {spec.transform.order, 0});
+  return lower(program);
 }
 
 RegisterOptions register_options(Isa isa, bool relu) {
@@ -76,26 +76,20 @@ class RowKernel : public CodeletKernel {
 
  private:
   void generate() override {
-    prologue();
-    mov(rbp, rsp);
-    sub(rsp, code_.slots * vector_bytes() + 64);
-    and_(rsp, -64);
-    if (inverse_) {
-      xchg(planes_, pixels_);  // (planes, dst, bias, residual, rows, blocks) to where the loop wants them
-      xchg(rows_, bias_);
-      xchg(blocks_, residual_);
-    }
-    if (zero_register_ >= 0) zero(vec(zero_register_));
-    Xbyak::Label next_row;
-    L(next_row);
-    row();
-    add(pixels_, strides_.row);
-    add(planes_, vector_bytes());
-    if (inverse_) add(residual_, strides_.row);
-    dec(rows_);
-    jnz(next_row, T_NEAR);
-    mov(rsp, rbp);
-    epilogue();
+    with_frame(code_.slots, [&] {
+      if (inverse_) {
+        xchg(planes_, pixels_);  // (planes, dst, bias, residual, rows, blocks) to where the loop wants them
+        xchg(rows_, bias_);
+        xchg(blocks_, residual_);
+      }
+      if (zero_register_ >= 0) zero(vec(zero_register_));
+      loop(rows_, [&] {
+        row();
+        add(pixels_, strides_.row);
+        add(planes_, vector_bytes());
+        if (inverse_) add(residual_, strides_.row);
+      });
+    });
   }
 
   void row() {
@@ -107,8 +101,16 @@ class RowKernel : public CodeletKernel {
     }
     mov(left_, blocks_);
     lea(ahead_, ptr[pixels_ + strides_.row]);
-    Xbyak::Label next_block;
-    L(next_block);
+    loop(left_, [&] { block(); });
+    mov(pixels_, saved_pixels_);
+    mov(planes_, saved_planes_);
+    if (inverse_) {
+      mov(bias_, saved_bias_);
+      mov(residual_, saved_residual_);
+    }
+  }
+
+  void block() {
     emit(
         code_, [this](const Operand& o) { return address(o); }, ahead());
     if (strides_.ahead) add(ahead_, pixels_ahead() * strides_.pixel);
@@ -117,14 +119,6 @@ class RowKernel : public CodeletKernel {
     if (inverse_) {
       add(bias_, vector_bytes());
       add(residual_, strides_.tensor_block);
-    }
-    dec(left_);
-    jnz(next_block, T_NEAR);
-    mov(pixels_, saved_pixels_);
-    mov(planes_, saved_planes_);
-    if (inverse_) {
-      mov(bias_, saved_bias_);
-      mov(residual_, saved_residual_);
     }
   }
 
@@ -164,7 +158,7 @@ class RowKernel : public CodeletKernel {
 }  // namespace
 
 std::string RowTransform::text() const {
-  return fmt::format("n={} factors={} order={}", n, to_string(factors), static_cast<int>(order));
+  return fmt::format("n={} factors={}", n, to_string(factors));
 }
 std::string RowStrides::text() const {
   return fmt::format("strides={},{},{},{},{} ahead={}", pixel, row, plane, tensor_block, plane_block, ahead);
@@ -179,6 +173,31 @@ std::string RowInverseSpec::text() const {
     if (signs[j] < 0) minus += fmt::format("{}{}", minus.empty() ? "" : ",", j);
   return fmt::format("row-inverse {} {} outputs={}+{}*{} {} relu={:d} residual={:d} minus={}", name(isa),
                      transform.text(), first, count, step, strides.text(), relu, residual, minus);
+}
+
+namespace {
+
+RowStrides sample_strides(Isa isa, int ahead) {
+  const std::int64_t vector = 4 * vector_floats(isa);
+  return {256, 7 * 256, 16 * vector, vector, 12 * 16 * vector, ahead};
+}
+
+}  // namespace
+
+std::vector<RowForwardSpec> RowForwardSpec::samples(Features features) {
+  const Isa isa = isa_of(features);
+  return {{isa, {12, {3, 4}}, 2, 7, sample_strides(isa, 0)},
+          {isa, {27, {27}}, 0, 14, sample_strides(isa, 2), false},
+          {isa, {12, {12}}, 0, 6, sample_strides(isa, 0), false}};
+}
+std::vector<RowInverseSpec> RowInverseSpec::samples(Features features) {
+  std::vector<RowInverseSpec> all;
+  for (const RowForwardSpec& forward : RowForwardSpec::samples(features)) {
+    RowInverseSpec spec{forward.isa, forward.transform, row_signs(forward), 0, 7, 1, forward.strides};
+    spec.relu = spec.residual = forward.free_signs;
+    all.push_back(spec);
+  }
+  return all;
 }
 
 std::vector<int> row_signs(const RowForwardSpec& spec) {

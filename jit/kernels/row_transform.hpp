@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "jit/program/dft.hpp"
 #include "jit/program/registers.hpp"
 
@@ -19,7 +19,6 @@ namespace replk::jit {
 struct RowTransform {
   int n = 0;
   Factors factors;
-  Order order = Order::recorded;
   std::string text() const;
 
   int reals() const { return n % 2 == 0 ? 2 : 1; }  // planes of frequencies that are their own mirror
@@ -32,7 +31,7 @@ struct RowStrides {
   std::int64_t pixel = 0, row = 0;  // of the tensor
   std::int64_t plane = 0;           // of the planes; rows are a vector apart
   std::int64_t tensor_block = 0, plane_block = 0;
-  /// Blocks whose lines of the next row are called up from memory, a part of them with each block; 0: none.
+  /// Blocks whose lines of the next row are prefetched, a part of them with each block; 0: none.
   int ahead = 0;
   std::string text() const;
 };
@@ -44,6 +43,8 @@ struct RowForwardSpec {
   RowStrides strides;
   bool free_signs = true;  // planes may be stored negated (row_signs)
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<RowForwardSpec> samples(Features features);
 };
 
 struct RowInverseSpec {
@@ -54,6 +55,8 @@ struct RowInverseSpec {
   RowStrides strides;
   bool relu = false, residual = false;
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<RowInverseSpec> samples(Features features);
 };
 
 /// Transforms rows x blocks of pixels. src: the first pixel; planes: row 0 of plane 0 of the first block.

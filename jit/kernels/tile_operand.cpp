@@ -11,7 +11,6 @@
 namespace replk::jit {
 namespace {
 
-using Xbyak::Label;
 using Xbyak::Opmask;
 using Xbyak::Reg64;
 using Xbyak::Zmm;
@@ -23,7 +22,7 @@ class TileOperand : public NarrowingAssembler {
  private:
   const Reg64 arguments_ = rdi, src_row_ = rsi, dst_row_ = rdx, rows_ = rcx;
   const Reg64 src_ = r8, dst_ = r9, steps_ = r10, scale_ = r11, offset_ = r12;
-  const Opmask part_ = k1, kept_ = k2;
+  const Opmask inputs_ = k1, kept_ = k2;
 
   int step_inputs() const { return tile_step(spec_.precision); }
   int element() const { return spec_.from_fp32 ? 4 : spec_.precision == Precision::int8 ? 1 : 2; }
@@ -41,27 +40,24 @@ class TileOperand : public NarrowingAssembler {
     mov(src_row_, argument(offsetof(TileOperandArguments, src)));
     mov(dst_row_, argument(offsetof(TileOperandArguments, dst)));
     mov(rows_, argument(offsetof(TileOperandArguments, rows)));
-    const int whole = spec_.inputs / step_inputs(), rest = spec_.inputs % step_inputs();
-    Label row, step;
-    L(row);
+    loop(rows_, [&] { row(); });
+    epilogue();
+  }
+
+  void row() {
     mov(src_, src_row_);
     mov(dst_, dst_row_);
     mov(scale_, argument(offsetof(TileOperandArguments, scale)));
     mov(offset_, argument(offsetof(TileOperandArguments, offset)));
+    const int whole = spec_.inputs / step_inputs(), rest = spec_.inputs % step_inputs();
     if (whole > 0) {
       mov(steps_, whole);
-      align(32);
-      L(step);
-      one_step(step_inputs());
-      dec(steps_);
-      jnz(step, T_NEAR);
+      loop(
+          steps_, [&] { one_step(step_inputs()); }, 32);
     }
     if (rest > 0) one_step(rest);
     add(src_row_, argument(offsetof(TileOperandArguments, src_stride)));
     add(dst_row_, argument(offsetof(TileOperandArguments, dst_stride)));
-    dec(rows_);
-    jnz(row, T_NEAR);
-    epilogue();
   }
 
   /// `inputs` of a step, zeros behind them.
@@ -115,12 +111,13 @@ class TileOperand : public NarrowingAssembler {
     const int count = std::clamp(inputs - v * lanes(), 0, lanes());
     if (count == 0) return zero(to);
     if (count == lanes()) return load(to, ptr[from + v * vector_bytes()]);
-    set_mask(part_, count, lanes());
-    vmovups(to | part_ | T_z, ptr[from + v * vector_bytes()]);
+    set_mask(inputs_, count, lanes());
+    vmovups(to | inputs_ | T_z, ptr[from + v * vector_bytes()]);
   }
+  /// Takes scratch_.
   void set_mask(const Opmask& mask, int ones, int width) {
-    mov(rax, ones >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << std::min(ones, width)) - 1);
-    kmovq(mask, rax);
+    mov(scratch_, ones >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << std::min(ones, width)) - 1);
+    kmovq(mask, scratch_);
   }
 
   TileOperandSpec spec_;
@@ -131,6 +128,15 @@ class TileOperand : public NarrowingAssembler {
 std::string TileOperandSpec::text() const {
   return fmt::format("tile_operand {} {} inputs={}{}", int(precision), from_fp32 ? "fp32" : "own", inputs,
                      native_bf16 ? " native" : "");
+}
+std::vector<TileOperandSpec> TileOperandSpec::samples(Features features) {
+  if (!features.has(Feature::amx_tile)) return {};
+  std::vector<TileOperandSpec> all;
+  for (const Precision precision : {Precision::bf16, Precision::bf16x3, Precision::int8})
+    for (const bool native : {false, true}) all.push_back({precision, true, native ? 70 : 30, native});
+  all.push_back({Precision::bf16, false, 70, true});
+  all.push_back({Precision::int8, false, 64, true});
+  return all;
 }
 std::vector<std::uint8_t> generate(const TileOperandSpec& spec) {
   return TileOperand(spec).take();

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/features.hpp"
 #include "core/types.hpp"
 #include "jit/x64/code.hpp"
 
@@ -18,6 +19,8 @@ struct TileOperandSpec {
   bool native_bf16 = true;
 
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<TileOperandSpec> samples(Features features);
 };
 
 /// Every row: whole steps (tile_product.hpp), zeros behind the inputs. Nothing behind a source's row is read.

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cstddef>
-#include <functional>
 #include <iterator>
 
 #include "core/gelu.hpp"
@@ -35,7 +34,6 @@ class TileProduct : public NarrowingAssembler {
   const Reg64 weights_[2] = {r8, r15}, low_weights_[2] = {rbx, rbp};
   const Reg64 count_ = r10;
   const Reg64 done_ = r11, dst_ = r12, residual_ = r13, copy_ = r14;
-  const Reg64 scratch_ = rax;
   const Opmask columns_[vectors] = {k1, k2}, all_columns_ = k3;
 
   static Tmm sums(int row, int column) { return Tmm(2 * row + column); }
@@ -54,12 +52,12 @@ class TileProduct : public NarrowingAssembler {
     L(no_block);
     load_done();
 
-    for_count(offsetof(TileProductArguments, both), [&] {
+    times(offsetof(TileProductArguments, both), [&] {
       step();
       for (int r = 0; r < spec_.rows_per_step; r++) finish_row();
     });
-    for_count(offsetof(TileProductArguments, rows), [&] { finish_row(); });
-    for_count(offsetof(TileProductArguments, steps), [&] { step(); });
+    times(offsetof(TileProductArguments, rows), [&] { finish_row(); });
+    times(offsetof(TileProductArguments, steps), [&] { step(); });
 
     store_sums(block_left);
     L(block_left);
@@ -67,17 +65,10 @@ class TileProduct : public NarrowingAssembler {
   }
 
   /// Runs body as often as the argument says.
-  void for_count(std::size_t offset, const std::function<void()>& body) {
-    Label again, done;
+  template <class Body>
+  void times(std::size_t offset, const Body& body) {
     mov(count_, argument(offset));
-    test(count_, count_);
-    jz(done, T_NEAR);
-    align(32);
-    L(again);
-    body();
-    dec(count_);
-    jnz(again, T_NEAR);
-    L(done);
+    loop_any(count_, body, 32);
   }
 
   void start_sums(const Label& no_block) {
@@ -320,6 +311,15 @@ std::string TileProductSpec::text() const {
                      int(copy), native_bf16 ? " native" : "", prefetch_lines);
 }
 
+std::vector<TileProductSpec> TileProductSpec::samples(Features features) {
+  if (!features.has(Feature::amx_tile)) return {};
+  using enum Activation;
+  return {{Precision::bf16, 1, gelu, true, true, Element::bf16, true, 1},
+          {Precision::bf16, 2, relu, false, false, Element::bf16, false, 0},
+          {Precision::bf16x3, 1, gelu, true, true, Element::f32, true, 2},
+          {Precision::int8, 1, gelu, false, false, Element::u8, true, 1},
+          {Precision::int8, 1, none, true, true, Element::f32, true, 1}};
+}
 std::vector<std::uint8_t> generate(const TileProductSpec& spec) {
   return TileProduct(spec).take();
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "core/types.hpp"
 #include "jit/x64/code.hpp"
 
@@ -45,6 +45,8 @@ struct TileProductSpec {
   int prefetch_lines = 1;   // of what comes next, a step
 
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<TileProductSpec> samples(Features features);
 };
 
 /// One run. The block's sums: sums[r][o] = start[r][o] + sum over k of a[r][k] * weights[k][o], in int32
@@ -76,7 +78,7 @@ struct TileProductArguments {
   // Steps beside each of which rows_per_step rows are finished; rows alone; steps alone.
   std::int64_t both, rows, steps;
 
-  const void* prefetch;  // brought near, prefetch_lines each step, never read; advances by so many bytes
+  const void* prefetch;  // prefetched, prefetch_lines each step, never read; advances by so many bytes
   std::int64_t prefetch_advance;
   const void* later;  // the same for another layer's weights: one line each step; where it ends is left here
   std::int64_t later_advance;

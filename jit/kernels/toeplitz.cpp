@@ -44,7 +44,7 @@ struct Scratch {
 };
 
 /// for each real plane: its product
-/// for each pair of planes: its products, and the next pair's weights called up
+/// for each pair of planes: its products, and the next pair's weights prefetched
 class ToeplitzKernel : public CodeletKernel {
  public:
   explicit ToeplitzKernel(const ToeplitzSpec& spec)
@@ -65,37 +65,12 @@ class ToeplitzKernel : public CodeletKernel {
 
  private:
   void generate() override {
-    enter();
-    Xbyak::Label real, pairs, pair, done;
-    L(real);
-    test(reals_, reals_);
-    jz(pairs, T_NEAR);
-    real_plane();
-    dec(reals_);
-    jmp(real, T_NEAR);
-    L(pairs);
-    test(pairs_, pairs_);
-    jz(done, T_NEAR);
-    L(pair);
-    pair_of_planes();
-    dec(pairs_);
-    jnz(pair, T_NEAR);
-    L(done);
-    leave();
+    with_frame(slots_, [&] {
+      if (!whole_) clear(at_.zeros);
+      loop_any(reals_, [&] { real_plane(); });
+      loop_any(pairs_, [&] { pair_of_planes(); });
+    });
     if (!whole_) product_routine();
-  }
-
-  void enter() {
-    prologue();
-    mov(rbp, rsp);
-    sub(rsp, slots_ * vector_bytes() + 64);
-    and_(rsp, -64);
-    if (!whole_) clear(at_.zeros);
-  }
-
-  void leave() {
-    mov(rsp, rbp);
-    epilogue();
   }
 
   void real_plane() {
@@ -115,7 +90,7 @@ class ToeplitzKernel : public CodeletKernel {
     advance(2);
   }
 
-  /// Calls up lines of the next pair's weights on the way.
+  /// Prefetches lines of the next pair's weights on the way.
   void put(const Allocation& code, int pushed = 0, int vectors_ahead = 0) {
     Ahead ahead;
     for (int i = 0; i < vectors_ahead * vector_bytes(); i += 64) ahead.lines.push_back(ptr[ahead_ + i]);
@@ -219,6 +194,27 @@ std::string ToeplitzSpec::text() const {
   return fmt::format(
       "toeplitz {} outputs={} inputs={}+{} step={} taps={} karatsuba={} tile={} gauss={:d} stride={}",
       name(isa), outputs, first, inputs, step, list, karatsuba, tile, gauss, plane_stride);
+}
+
+std::vector<ToeplitzSpec> ToeplitzSpec::samples(Features features) {
+  ToeplitzSpec spec;
+  spec.isa = isa_of(features);
+  spec.plane_stride = 32 * 4 * vector_floats(spec.isa);
+  std::vector<ToeplitzSpec> all;
+  const auto add = [&](int rows, int taps, int karatsuba, bool gauss) {
+    spec.outputs = spec.inputs = rows;
+    spec.first = taps / 2;
+    spec.karatsuba = karatsuba;
+    spec.gauss = gauss;
+    spec.taps.clear();
+    for (int tap = 0; tap < taps; tap++) spec.taps.push_back(tap);
+    all.push_back(spec);
+  };
+  add(7, 7, 0, true);
+  add(7, 7, 1, false);
+  add(29, 28, 0, true);  // by calls
+  add(29, 28, 1, true);
+  return all;
 }
 
 std::size_t scratch_bytes(const ToeplitzSpec& spec) {

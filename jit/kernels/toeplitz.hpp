@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
+#include "core/features.hpp"
 #include "jit/program/registers.hpp"
 
 namespace replk::jit {
@@ -26,6 +26,8 @@ struct ToeplitzSpec {
   /// Bytes between planes, in and out.
   std::int64_t plane_stride = 0;
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<ToeplitzSpec> samples(Features features);
 };
 
 /// Multiplies `reals` real planes, then `pairs` pairs of planes (real part, imaginary part), in this order in

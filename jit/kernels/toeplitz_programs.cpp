@@ -72,7 +72,7 @@ Listing ToeplitzPrograms::real() const {
   ToeplitzProduct product(spec_);
   const Taps taps = PlaneTaps(program, spec_).real();
   store(program, output_plane, 0, product.record(spec_.outputs, taps, plane(program, input_plane), nothing));
-  return lower(program, {});
+  return lower(program);
 }
 
 /// Without Karatsuba tile by tile, so that what the products share stays in registers.
@@ -86,7 +86,7 @@ Listing ToeplitzPrograms::pair() const {
     else
       record_by_four(program, begin, end);
   }
-  return lower(program, {});
+  return lower(program);
 }
 
 /// Outputs begin..end-1 by three real products: with P = im (x_re - x_im), the results are P + (re - im) x_re
@@ -121,7 +121,7 @@ Listing ToeplitzPrograms::product() const {
   const Taps taps = PlaneTaps(program, spec_).real();
   const ValueAt start = [&](int o) { return program.input(initial, o); };
   store(program, output_plane, 0, product.record(spec_.outputs, taps, plane(program, input_plane), start));
-  return lower(program, {});
+  return lower(program);
 }
 
 int ToeplitzPrograms::product_weights() const {
@@ -148,14 +148,14 @@ Listing ToeplitzPrograms::derive(Program& program, const std::vector<Taps>& prod
     store(program, derived, number, all);
     number += static_cast<int>(all.size());
   }
-  return lower(program, {});
+  return lower(program);
 }
 
 Listing ToeplitzPrograms::difference() const {
   Program program;
   for (int i = 0; i < spec_.inputs; i++)
     program.output(output_plane, i, program.input(input_plane, i) - program.input(second_plane, i));
-  return lower(program, {});
+  return lower(program);
 }
 
 }  // namespace replk::jit

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "jit/kernels/column_fft.hpp"
 #include "jit/x64/codelet.hpp"
 
 namespace replk::jit {
@@ -29,7 +30,7 @@ Listing row_listing(const RowWeightsSpec& spec) {
     program.output(planes, plane, scale * spectrum[k].re);
     program.output(planes, plane + 1, -scale * conjugate * spectrum[k].im);
   }
-  return lower(program, {t.order, 0});
+  return lower(program);
 }
 
 Listing column_listing(const ColumnWeightsSpec& spec) {
@@ -44,7 +45,7 @@ Listing column_listing(const ColumnWeightsSpec& spec) {
     program.output(planes, 2 * i, scale * spectrum[spec.order[i]].re);
     program.output(planes, 2 * i + 1, -scale * spectrum[spec.order[i]].im);
   }
-  return lower(program, {});
+  return lower(program);
 }
 
 /// for each row: the codelet
@@ -61,20 +62,14 @@ class WeightKernel : public CodeletKernel {
 
  private:
   void generate() override {
-    prologue();
-    mov(rbp, rsp);
-    sub(rsp, code_.slots * vector_bytes() + 64);
-    and_(rsp, -64);
-    Xbyak::Label next;
-    L(next);
-    emit(code_, [this](const Operand& o) { return address(o); });
-    add(taps_, row_taps_ * vector_bytes());
-    add(real_, vector_bytes());
-    add(pair_, 2 * vector_bytes());
-    dec(rows_);
-    jnz(next, T_NEAR);
-    mov(rsp, rbp);
-    epilogue();
+    with_frame(code_.slots, [&] {
+      loop(rows_, [&] {
+        emit(code_, [this](const Operand& o) { return address(o); });
+        add(taps_, row_taps_ * vector_bytes());
+        add(real_, vector_bytes());
+        add(pair_, 2 * vector_bytes());
+      });
+    });
   }
 
   Xbyak::Address address(const Operand& o) const {
@@ -109,6 +104,21 @@ std::string RowWeightsSpec::text() const {
 std::string ColumnWeightsSpec::text() const {
   return fmt::format("column-weights {} n={} factors={} places={} order={}", name(isa), n, to_string(factors),
                      list_text(places), list_text(order));
+}
+
+std::vector<RowWeightsSpec> RowWeightsSpec::samples(Features features) {
+  const Isa isa = isa_of(features);
+  const std::int64_t vector = 4 * vector_floats(isa);
+  std::vector<RowWeightsSpec> all;
+  for (const RowForwardSpec& forward : RowForwardSpec::samples(features))
+    all.push_back({isa, forward.transform, 5, 2, row_signs(forward), 16 * vector, 32 * vector});
+  return all;
+}
+std::vector<ColumnWeightsSpec> ColumnWeightsSpec::samples(Features features) {
+  std::vector<ColumnWeightsSpec> all;
+  for (const ColumnFftSpec& fft : ColumnFftSpec::samples(features))
+    all.push_back({fft.isa, fft.n, fft.factors, {6, 7, 0, 1}, fft_weight_order(fft)});
+  return all;
 }
 
 std::vector<std::uint8_t> generate(const RowWeightsSpec& spec) {

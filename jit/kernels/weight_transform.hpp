@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/features.hpp"
 #include "jit/kernels/row_transform.hpp"
 
 namespace replk::jit {
@@ -18,6 +19,8 @@ struct RowWeightsSpec {
   std::vector<int> signs;                         // of the planes, as the forward pass stores them
   std::int64_t real_stride = 0, pair_stride = 0;  // bytes from one real plane, or pair of planes, to the next
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<RowWeightsSpec> samples(Features features);
 };
 
 /// Pairs of such planes to the spectrum of the other axis: a complex transform, conjugated, times 1/n.
@@ -28,6 +31,8 @@ struct ColumnWeightsSpec {
   std::vector<int> places;  // of each tap: the input of the transform that it is
   std::vector<int> order;   // of the frequencies in the spectrum
   std::string text() const;
+  /// Between them every branch of the generator (samples.hpp).
+  static std::vector<ColumnWeightsSpec> samples(Features features);
 };
 
 /// Of a row: `taps` vectors from `taps` on, one after the other; each of the `rows` rows follows the one

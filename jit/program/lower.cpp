@@ -5,8 +5,6 @@
 #include <map>
 #include <utility>
 
-#include "jit/program/schedule.hpp"
-
 namespace replk::jit {
 namespace {
 
@@ -21,8 +19,8 @@ bool adds(const Node& n) {
 
 class Lowering {
  public:
-  Lowering(const Program& program, const LowerOptions& options)
-      : nodes_(program.nodes()), outputs_(program.outputs()), options_(options) {}
+  Lowering(const Program& program, std::uint32_t free_signs)
+      : nodes_(program.nodes()), outputs_(program.outputs()), free_signs_(free_signs) {}
 
   Listing run() {
     find_live();
@@ -34,7 +32,7 @@ class Lowering {
     for (std::size_t i = 0; i < nodes_.size(); i++)
       if (live_[i] && !multiplies(nodes_[i])) emit(static_cast<int>(i));
     for (std::size_t j = 0; j < outputs_.size(); j++) emit_store(j);
-    list_.steps = schedule(list_, options_.order);
+    store_at_once();
     return std::move(list_);
   }
 
@@ -87,7 +85,7 @@ class Lowering {
   void wish_signs() {
     wish_.assign(nodes_.size(), false);
     for (const Output& o : outputs_)
-      if (o.node >= 0 && !(options_.free_signs >> o.stream & 1)) wish_[o.node] = o.negative;
+      if (o.node >= 0 && !(free_signs_ >> o.stream & 1)) wish_[o.node] = o.negative;
     for (int i = static_cast<int>(nodes_.size()) - 1; i >= 0; i--) {
       const Node& n = nodes_[i];
       if (!live_[i]) continue;
@@ -208,7 +206,7 @@ class Lowering {
     if (o.node < 0) {
       from = add_source({});
       list_.steps.push_back({Op::zero, from, {-1, -1, -1}, 0, 0});
-    } else if (options_.free_signs >> o.stream & 1) {
+    } else if (free_signs_ >> o.stream & 1) {
       from = source(o.node);
       if (o.negative != flipped_[o.node]) list_.signs[j] = -1;
     } else {
@@ -217,9 +215,28 @@ class Lowering {
     list_.steps.push_back({Op::store, -1, {from, -1, -1}, o.stream, o.index});
   }
 
+  /// Moves every store behind the step that gives its value; those of inputs passed through come first.
+  void store_at_once() {
+    std::vector<std::vector<Step>> stores(list_.sources.size());
+    for (const Step& s : list_.steps)
+      if (s.op == Op::store) stores[s.in[0]].push_back(s);
+    std::vector<Step> steps;
+    const auto add_stores = [&](std::size_t of) {
+      steps.insert(steps.end(), stores[of].begin(), stores[of].end());
+    };
+    for (std::size_t i = 0; i < list_.sources.size(); i++)
+      if (list_.sources[i].kind != Source::Kind::temporary) add_stores(i);
+    for (const Step& s : list_.steps) {
+      if (s.op == Op::store) continue;
+      steps.push_back(s);
+      add_stores(s.result);
+    }
+    list_.steps = std::move(steps);
+  }
+
   const std::vector<Node>& nodes_;
   const std::vector<Output>& outputs_;
-  const LowerOptions options_;
+  const std::uint32_t free_signs_;
   std::vector<bool> live_, wanted_, wish_, flipped_;
   std::vector<int> uses_, source_;
   std::map<std::uint32_t, int> constants_;
@@ -228,8 +245,8 @@ class Lowering {
 
 }  // namespace
 
-Listing lower(const Program& program, const LowerOptions& options) {
-  return Lowering(program, options).run();
+Listing lower(const Program& program, std::uint32_t free_signs) {
+  return Lowering(program, free_signs).run();
 }
 
 }  // namespace replk::jit

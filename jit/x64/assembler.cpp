@@ -45,13 +45,17 @@ void Assembler::zero(const Xmm& v) {
     vpxord(v, v, v);
 }
 
+void Assembler::mask_part(int count) {
+  mov(scratch_.cvt32(), (1u << count) - 1);
+  kmovw(part_, scratch_.cvt32());
+}
+
 void Assembler::load_part(const Xmm& v, const Reg64& base, std::int64_t displacement, int count) {
   const Address from = ptr[base + displacement];
   if (count == lanes()) return load(v, from);
   if (wide()) {
-    mov(eax, (1u << count) - 1);
-    kmovw(k7, eax);
-    vmovups(v | k7 | T_z, from);
+    mask_part(count);
+    vmovups(v | part_ | T_z, from);
     return;
   }
   std::vector<std::uint32_t> mask(8, 0);
@@ -63,9 +67,8 @@ void Assembler::load_part(const Xmm& v, const Reg64& base, std::int64_t displace
 void Assembler::store_part(const Reg64& base, std::int64_t displacement, const Xmm& v, int count) {
   if (count == lanes()) return store(ptr[base + displacement], v);
   if (wide()) {
-    mov(eax, (1u << count) - 1);
-    kmovw(k7, eax);
-    vmovups(ptr[base + displacement] | k7, v);
+    mask_part(count);
+    vmovups(ptr[base + displacement] | part_, v);
     return;
   }
   // Not vmaskmovps: its store is microcoded on AMD. Pieces of 4, 2 and 1; the register's low part is used up.

@@ -55,15 +55,76 @@ class Assembler : private detail::AllocatorHolder, public Xbyak::CodeGenerator {
   // System V entry and exit: what is pushed here is popped there; vzeroupper and ret at the end.
   void prologue();
   void epilogue();
+  /// prologue(), body() with so many vectors of stack from rsp on, 64-byte aligned, and epilogue(). rbp
+  /// belongs to it meanwhile. A scope as an argument rather than as an object: what emits code may throw,
+  /// which a destructor may not.
+  template <class Body>
+  void with_frame(int vectors, const Body& body) {
+    prologue();
+    mov(rbp, rsp);
+    sub(rsp, vectors * vector_bytes() + 64);
+    and_(rsp, -64);
+    body();
+    mov(rsp, rbp);
+    epilogue();
+  }
+
+  // Loops: no other code jumps backwards. The counter, a register or in memory, is body()'s to read alone and
+  // ends as 0. The first instruction of the body lies at a multiple of `alignment` bytes.
+
+  /// Runs body() as often as the counter says, at least once. Where a counter counts more than rounds, a
+  /// round takes `step` off it, in the end exactly what is left.
+  template <class Body>
+  void loop(const Xbyak::Operand& counter, const Body& body, int alignment = 1) {
+    repeat(body, alignment, [&] { dec(counter); });
+  }
+  template <class Body>
+  void loop(const Xbyak::Operand& counter, const Xbyak::Reg64& step, const Body& body) {
+    repeat(body, 1, [&] { sub(counter, step); });
+  }
+  /// The same where the counter may be 0.
+  template <class Body>
+  void loop_any(const Xbyak::Reg& counter, const Body& body, int alignment = 1) {
+    Xbyak::Label done;
+    test(counter, counter);
+    jz(done, T_NEAR);
+    loop(counter, body, alignment);
+    L(done);
+  }
+  /// Runs several() for each `unroll` of what the counter says, at least 1, and single() for each of what is
+  /// left.
+  template <class Several, class Single>
+  void loop_unrolled(const Xbyak::Reg& counter, int unroll, const Several& several, const Single& single) {
+    Xbyak::Label again, rest, done;
+    sub(counter, unroll);
+    jl(rest, T_NEAR);
+    align(32);
+    L(again);
+    several();
+    sub(counter, unroll);
+    jge(again, T_NEAR);
+    L(rest);
+    add(counter, unroll);
+    jz(done, T_NEAR);
+    loop(counter, single);
+    L(done);
+  }
 
   void load(const Xbyak::Xmm& v, const Xbyak::Address& a) { vmovups(v, a); }
   void store(const Xbyak::Address& a, const Xbyak::Xmm& v) { vmovups(a, v); }
   void zero(const Xbyak::Xmm& v);
   void broadcast(const Xbyak::Xmm& v, const Xbyak::Address& scalar) { vbroadcastss(v, scalar); }
   /// Loads / stores the first `count` floats (1..lanes), other lanes read as zero / left alone in memory. No
-  /// byte outside is touched.
+  /// byte outside is touched. A part, less than a whole vector, takes scratch_ and part_ (AVX-512), and one
+  /// that is stored uses v up (AVX2).
   void load_part(const Xbyak::Xmm& v, const Xbyak::Reg64& base, std::int64_t displacement, int count);
   void store_part(const Xbyak::Reg64& base, std::int64_t displacement, const Xbyak::Xmm& v, int count);
+
+  /// part_ = the first `count` lanes. Takes scratch_.
+  void mask_part(int count);
+  // What helpers take without asking, and say so: a kernel may use them in between.
+  const Xbyak::Reg64 scratch_ = rax;
+  const Xbyak::Opmask part_ = k7;
 
   /// Address of a constant repeated over a whole vector, placed behind the code.
   Xbyak::Address constant(float value);
@@ -71,6 +132,17 @@ class Assembler : private detail::AllocatorHolder, public Xbyak::CodeGenerator {
   Xbyak::Address table(const std::vector<std::uint32_t>& words);
 
  private:
+  /// The last instruction of count_down sets the flags by what is left.
+  template <class Body, class CountDown>
+  void repeat(const Body& body, int alignment, const CountDown& count_down) {
+    Xbyak::Label again;
+    if (alignment > 1) align(alignment);
+    L(again);
+    body();
+    count_down();
+    jnz(again, T_NEAR);
+  }
+
   Isa isa_;
   struct Constant {
     std::vector<std::uint32_t> words;

@@ -15,7 +15,7 @@ class CodeletKernel : public Assembler {
   /// The address of an input, an output or a slot.
   using AddressOf = std::function<Xbyak::Address(const Operand&)>;
   void emit(const Allocation& allocation, const AddressOf& address_of) { emit(allocation, address_of, {}); }
-  /// The same, with lines that are called up from memory on the way, spread evenly over the code: in a burst
+  /// The same, with lines that are prefetched on the way, spread evenly over the code: in a burst
   /// they would wait for each other.
   struct Ahead {
     std::vector<Xbyak::Address> lines;

@@ -1,14 +1,31 @@
-// Which generator this is: a hash of code that it emits.
+// What tells two generators apart.
 #pragma once
 #include <cstdint>
-
-#include "core/cpu.hpp"
+#include <span>
+#include <string_view>
+#include <type_traits>
 
 namespace replk::jit {
 
-/// A hash of the bytes that each kind of kernel gets for a few fixed specs with this instruction set: what
-/// was measured with another one says nothing about the code of this process, and nobody has to remember to
-/// say so. Small kernels, made once a process and set; a millisecond or two. 0 for portable. Thread-safe.
-std::uint64_t fingerprint(Isa isa);
+/// FNV-1a over what is added, each with its length.
+class Fingerprint {
+ public:
+  void add(std::span<const std::uint8_t> bytes) {
+    add(bytes.size());
+    for (const std::uint8_t byte : bytes) add_byte(byte);
+  }
+  void add(std::string_view text) { add({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}); }
+  template <class Number>
+  requires std::is_integral_v<Number>
+  void add(Number number) {
+    for (int i = 0; i < 8; i++)
+      add_byte(static_cast<std::uint8_t>(static_cast<std::uint64_t>(number) >> 8 * i));
+  }
+  std::uint64_t value() const { return value_; }
+
+ private:
+  void add_byte(std::uint8_t byte) { value_ = (value_ ^ byte) * 0x100000001b3u; }
+  std::uint64_t value_ = 0xcbf29ce484222325u;
+};
 
 }  // namespace replk::jit

@@ -16,7 +16,7 @@
 #include "dense/narrow_trial.hpp"
 #include "dense/onednn_version.hpp"
 #include "dense/plain.hpp"
-#include "jit/x64/fingerprint.hpp"
+#include "jit/kernels/samples.hpp"
 
 namespace replk::dense {
 namespace {

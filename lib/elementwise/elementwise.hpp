@@ -50,9 +50,6 @@ void global_response_norm(const Map& map, const float* gamma, float epsilon, con
 /// dst = src * sigmoid(logits[images][channels]): how squeeze-excite ends.
 void gate(const Map& map, const float* logits, const float* src, float* dst, int threads);
 
-/// dst = a + scale[channels] * b; scale may be null for 1.
-void add_scaled(const Map& map, const float* scale, const float* a, const float* b, float* dst, int threads);
-
 /// dst = min(src, limit): behind a ReLU, ReLU6. A NaN stays.
 void clamp_above(std::int64_t count, float limit, const float* src, float* dst, int threads);
 

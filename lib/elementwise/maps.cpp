@@ -92,21 +92,6 @@ REPLK_DISPATCH(multiply_narrow,
                (factors, src, copy, first, pixels, channels))
 
 template <class Fma>
-REPLK_INLINE void add_body(const float* scale, const float* a, const float* b, float* dst,
-                           std::int64_t pixels, int channels) {
-  for (std::int64_t p = 0; p < pixels; p++, a += channels, b += channels, dst += channels) {
-    if (scale)
-      for (int c = 0; c < channels; c++) dst[c] = a[c] + scale[c] * b[c];
-    else
-      for (int c = 0; c < channels; c++) dst[c] = a[c] + b[c];
-  }
-}
-REPLK_DISPATCH(add,
-               (const float* scale, const float* a, const float* b, float* dst, std::int64_t pixels,
-                int channels),
-               (scale, a, b, dst, pixels, channels))
-
-template <class Fma>
 REPLK_INLINE void mix_body(const float* factors, const float* weights, const float* src, float* dst,
                            std::int64_t pixels, int channels) {
   for (std::int64_t p = 0; p < pixels; p++, src += channels, dst += channels)
@@ -176,12 +161,6 @@ void gate(const Map& map, const float* logits, const float* src, float* dst, int
         multiply(gates, nullptr, src + pixel, dst + pixel, 1, count);
       }
     }
-  });
-}
-
-void add_scaled(const Map& map, const float* scale, const float* a, const float* b, float* dst, int threads) {
-  for_pixel_runs(map, threads, [&](std::int64_t, std::int64_t at, std::int64_t pixels) {
-    add(scale, a + at, b + at, dst + at, pixels, map.channels);
   });
 }
 

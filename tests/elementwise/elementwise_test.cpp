@@ -104,23 +104,6 @@ TEST(Gate, MultipliesByTheSigmoid) {
   }
 }
 
-TEST(AddScaled, WithAndWithoutScale) {
-  for (const Map& m : maps) {
-    const Values a = random_values(m.images * m.pixels * m.channels, 1), b = random_values(a.size(), 2),
-                 scale = random_values(m.channels, 3);
-    std::vector<double> scaled, plain;
-    for (std::size_t i = 0; i < a.size(); i++) {
-      scaled.push_back(a[i] + double(scale[i % m.channels]) * b[i]);
-      plain.push_back(double(a[i]) + b[i]);
-    }
-    Values dst = a;
-    add_scaled(m, scale.data(), dst.data(), b.data(), dst.data(), 2);
-    expect_near(scaled, dst, 1e-6);
-    add_scaled(m, nullptr, a.data(), b.data(), dst.data(), 1);
-    expect_near(plain, dst, 1e-6);
-  }
-}
-
 TEST(Activate, EveryElementOnceAndNaNsStay) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for (std::size_t count : {1, 7, 4096, 9001}) {

@@ -11,8 +11,8 @@
 
 #include "core/error.hpp"
 #include "depthwise/choose/trial.hpp"
+#include "jit/kernels/samples.hpp"
 #include "jit/x64/code.hpp"
-#include "jit/x64/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {

@@ -60,7 +60,7 @@ TEST(Dft, RealTransformsTakeFewOperations) {
   // FFTW's own r2cf_15 has 64 additions and 71 instructions with fused multiply-adds (Frigo and Johnson's
   // codelets); the recorded one may not be far from it.
   RowForwardSpec spec;
-  spec.transform = {15, {15}, Order::recorded};
+  spec.transform = {15, {15}};
   spec.count = 15;
   const Counts counts = count(spec);
   EXPECT_LE(counts.multiplies + counts.adds, 78);

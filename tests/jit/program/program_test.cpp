@@ -42,7 +42,7 @@ TEST(Lower, ConstantsAreSharedByTheirBitsAndNoFurther) {
     Program program;
     program.output(1, 0, first * program.input(0, 0));
     program.output(1, 1, second * program.input(0, 1));
-    const Listing list = lower(program, {});
+    const Listing list = lower(program);
     return std::count_if(list.sources.begin(), list.sources.end(),
                          [](const Source& s) { return s.kind == Source::Kind::constant; });
   };

@@ -24,7 +24,8 @@ class Sketch : public Assembler {
 
   using Assembler::broadcast, Assembler::constant, Assembler::load, Assembler::load_part,
       Assembler::registers, Assembler::store, Assembler::store_part, Assembler::table, Assembler::vec,
-      Assembler::zero, Assembler::lanes;
+      Assembler::zero, Assembler::lanes, Assembler::loop, Assembler::loop_any, Assembler::loop_unrolled,
+      Assembler::with_frame, Assembler::scratch_;
   const Xbyak::Reg64 src = Xbyak::util::rdi, dst = Xbyak::util::rsi;
 
  private:
@@ -138,6 +139,120 @@ TEST_P(AssemblerTest, StoresAPartAndWritesNoFurther) {
     run([&](Sketch& a) { body(a, 0); }, src.data(), end.floats());
     EXPECT_EQ(std::memcmp(end.floats(), src.data(), 4 * count), 0) << count;
   }
+}
+
+// What a part takes is scratch_ and part_, and nothing else.
+TEST_P(AssemblerTest, PartsTakeTheScratchAlone) {
+  using namespace Xbyak::util;
+  const std::vector<float> src(lanes(), 1);
+  std::vector<float> dst(lanes());
+  std::uint64_t left = 0;
+  run(
+      [&](Sketch& a) {
+        const Xbyak::Reg64 kept[] = {rcx, rdx, r8, r9, r10, r11};
+        for (const Xbyak::Reg64& r : kept) a.mov(r, 1 << r.getIdx());
+        a.load_part(a.vec(1), a.src, 0, 3);
+        a.store_part(a.dst, 0, a.vec(1), 3);
+        for (const Xbyak::Reg64& r : kept)
+          if (r.getIdx() != rcx.getIdx()) a.add(rcx, r);
+        a.mov(a.scratch_, reinterpret_cast<std::uint64_t>(&left));
+        a.mov(a.ptr[a.scratch_], rcx);
+      },
+      src.data(), dst.data());
+  EXPECT_EQ(left, 1u << 1 | 1u << 2 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 11);
+}
+
+/// How often a body ran: a kernel adds 1 to *dst each time.
+class Counted {
+ public:
+  template <class Emit>
+  std::uint64_t operator()(Isa isa, const Emit& emit) {
+    std::uint64_t rounds = 0;
+    Code(Sketch(isa, [&](Sketch& a) { emit(a, [&a] { a.inc(a.qword[a.dst]); }); }).take())
+        .entry<void (*)(const void*, void*)>()(nullptr, &rounds);
+    return rounds;
+  }
+};
+
+TEST_P(AssemblerTest, LoopsRunAsOftenAsTheCounterSays) {
+  using namespace Xbyak::util;
+  for (const int count : {1, 2, 7, 64}) {
+    const auto in_a_register = [&](Sketch& a, auto body) {
+      a.mov(rcx, count);
+      a.loop(rcx, body, 32);
+    };
+    const auto in_memory = [&](Sketch& a, auto body) {
+      a.push(count);
+      a.loop(a.qword[rsp], body);
+      a.pop(rcx);  // 0
+      a.add(a.ptr[a.dst], rcx);
+    };
+    EXPECT_EQ(Counted()(GetParam(), in_a_register), count);
+    EXPECT_EQ(Counted()(GetParam(), in_memory), count);
+  }
+  // 7 in rounds of 3, the last one of what is left.
+  const auto in_steps = [](Sketch& a, auto body) {
+    a.mov(rcx, 7);
+    a.loop(rcx, rdx, [&] {
+      a.mov(edx, 3);
+      a.cmp(rcx, rdx);
+      a.cmovl(rdx, rcx);
+      body();
+    });
+  };
+  EXPECT_EQ(Counted()(GetParam(), in_steps), 3);
+}
+
+TEST_P(AssemblerTest, ALoopThatMayBeEmptyRunsNotAtAll) {
+  for (const int count : {0, 1, 5})
+    EXPECT_EQ(Counted()(GetParam(),
+                        [&](Sketch& a, auto body) {
+                          a.mov(Xbyak::util::ecx, count);
+                          a.loop_any(Xbyak::util::ecx, body, 16);
+                        }),
+              count);
+}
+
+TEST_P(AssemblerTest, AnUnrolledLoopCountsEveryRoundOnce) {
+  for (int count = 1; count <= 13; count++)
+    EXPECT_EQ(Counted()(GetParam(),
+                        [&](Sketch& a, auto body) {
+                          a.mov(Xbyak::util::rcx, count);
+                          a.loop_unrolled(
+                              Xbyak::util::rcx, 4,
+                              [&] {
+                                for (int i = 0; i < 4; i++) body();
+                              },
+                              body);
+                        }),
+              count);
+}
+
+TEST_P(AssemblerTest, AFrameIsAlignedAndGivenBack) {
+  constexpr int vectors = 3;
+  std::vector<float> src(lanes(), 2), dst(lanes());
+  class Framed : public Assembler {
+   public:
+    using Assembler::Assembler;
+
+   private:
+    void generate() override {
+      with_frame(vectors, [this] {
+        for (int i = 0; i < vectors; i++) {
+          vmovaps(vec(i), ptr[rdi]);  // faults where it is not aligned
+          vmovaps(ptr[rsp + i * vector_bytes()], vec(i));
+        }
+        vaddps(vec(3), vec(0), ptr[rsp + (vectors - 1) * vector_bytes()]);
+        vmovups(ptr[rsi], vec(3));
+      });
+    }
+  };
+  struct alignas(64) Aligned {
+    float floats[16];
+  } aligned;
+  std::copy(src.begin(), src.end(), aligned.floats);
+  Code(Framed(GetParam()).take()).entry<Function>()(aligned.floats, dst.data());
+  EXPECT_EQ(dst, std::vector<float>(lanes(), 4));
 }
 
 TEST_P(AssemblerTest, ConstantsKeepTheirBitsAndAreSharedByValue) {
