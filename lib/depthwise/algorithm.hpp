@@ -69,6 +69,11 @@ class Executor {
   virtual Work work() const = 0;
   /// Bytes of packed weights and generated code that this plan holds.
   virtual std::size_t prepared_bytes() const = 0;
+  /// Whether unpack() can give back the weights that set_weights() packed.
+  virtual bool unpacks() const { return false; }
+  /// A row of the merged kernel of a channel, [kernel.width], with errors as a run's own. Precondition:
+  /// unpacks(), and that packing did not overflow.
+  virtual void unpack(int /*channel*/, int /*row*/, double* /*to*/) const {}
   /// Packed weights in the order in which a run reads them, for what runs before and leaves the memory idle.
   virtual core::Prefetch prefetch() const { return {}; }
 };

@@ -138,6 +138,8 @@ MUTANTS = [
     # Orchestration
     ("lib/depthwise/plan.cpp", "watch.seen() || rescue_->always()", "rescue_->always()", "nobody looks for an overflow"),
     ("core/threads.cpp", "if (watch.seen()) overflow = true;", "{}", "an overflow on a thread of the pool is forgotten"),
+    ("lib/depthwise/row_spectral/weights.cpp", "plane < reals_ ? n : n / 2.0", "plane < reals_ ? n : n / 1.0",
+     "weights that a rescue unpacks are not those that were packed"),
     ("lib/depthwise/rescue.cpp", "channel / problem_.multiplier * at.channel", "0", "channels are rescued by what the first one holds"),
     ("lib/depthwise/direct/geometry.cpp", "std::min(problem.height, kernel.height + (t.rows - 1) * problem.stride_h)",
      "std::min(problem.height, kernel.height + (t.rows - 1) * problem.stride_h - 1)", "the ring holds a row too few"),
