@@ -208,13 +208,13 @@ void AmxEngine::make_rows(const void* src, std::int64_t first, std::int64_t end,
 class AmxEngine::Walk {
  public:
   Walk(const AmxEngine& product, const LinearRun& run, Operand operand, std::byte* sums,
-       std::span<const std::byte> later)
+       core::Prefetch prefetch)
       : product_(product),
         linear_(product.linear_),
         run_(run),
         operand_(operand),
         sums_(sums),
-        later_(later) {
+        prefetch_(prefetch) {
     arguments_.a_stride = operand.stride;
     arguments_.done = sums;  // no rows yet; constants are loaded all the same
     arguments_.multiplier = arguments_.bias = arguments_.scale = arguments_.offset =
@@ -270,7 +270,8 @@ class AmxEngine::Walk {
     const std::byte* const end = product_.weights_->data() + product_.weights_->size();
     const std::byte* run = weights(panel);
     for (int i = 0; i < jit::tile_step_weights(linear_.precision) && run < end; i++, run += whole)
-      ahead_[std::size_t(i)] = {run + first * jit::tile_bytes, std::size_t(steps * jit::tile_bytes)};
+      ahead_[std::size_t(i)] =
+          core::Prefetch({run + first * jit::tile_bytes, std::size_t(steps * jit::tile_bytes)});
   }
 
   void add_part(int part, std::int64_t block, std::int64_t panel, std::byte* sums) {
@@ -308,23 +309,14 @@ class AmxEngine::Walk {
     const std::int64_t line = jit::tile_line;
     std::size_t run = 0;
     while (run + 1 < ahead_.size() && ahead_[run].empty()) run++;
-    arguments_.prefetch_advance =
-        take(ahead_[run], steps, product_.prefetch_lines_ * line, arguments_.prefetch);
-    arguments_.later_advance = take(later_, steps, line, arguments_.later);
+    const void* const idle = product_.weights_->data();
+    const core::Prefetch::Walk own = ahead_[run].take(steps, product_.prefetch_lines_ * line, idle),
+                               later = prefetch_.take(steps, line, idle);
+    arguments_.prefetch = own.begin;
+    arguments_.prefetch_advance = own.step;
+    arguments_.later = later.begin;
+    arguments_.later_advance = later.step;
     product_.product_->entry<jit::TileProductKernel>()(&arguments_);
-  }
-
-  /// What `steps` steps bring near, taken from the front of `from`; they stand still where less is left.
-  std::int64_t take(std::span<const std::byte>& from, std::int64_t steps, std::int64_t each,
-                    const void*& begin) {
-    const std::int64_t bytes = steps * each;
-    if (from.empty() || std::ssize(from) < bytes || bytes == 0) {
-      begin = product_.weights_->data();
-      return 0;
-    }
-    begin = from.data();
-    from = from.subspan(std::size_t(bytes));
-    return each;
   }
 
   /// The block just summed waits for its epilogue: those of its rows that no block before it had.
@@ -355,8 +347,8 @@ class AmxEngine::Walk {
   const LinearRun& run_;
   Operand operand_;
   std::byte* sums_;
-  std::array<std::span<const std::byte>, 4> ahead_ = {};
-  std::span<const std::byte> later_;
+  std::array<core::Prefetch, 4> ahead_ = {};  // of this layer's own weights
+  core::Prefetch prefetch_;
   std::int64_t waiting_ = 0;  // rows of the block before
   jit::TileProductArguments arguments_ = {};
 };
@@ -384,9 +376,7 @@ void AmxEngine::run(const LinearRun& run) const {
       make_rows(run.src, first, end, own);
       operand.data = own - first * stride;
     }
-    const std::int64_t from = bound(std::ssize(run.next), tasks, task),
-                       to = bound(std::ssize(run.next), tasks, task + 1);
-    Walk walk(*this, run, operand, sums, run.next.subspan(std::size_t(from), std::size_t(to - from)));
+    Walk walk(*this, run, operand, sums, run.prefetch.part(task, tasks));
     walk.run(panel, panel_end, block, block_end);
     walk.finish();
   });

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/features.hpp"
+#include "core/prefetch.hpp"
 #include "core/types.hpp"
 
 namespace replk::dense {
@@ -142,15 +143,15 @@ struct PlanOptions {
 /// What a run of a linear layer works on. src: [rows][inputs] in the layer's src type. dst and copy:
 /// [rows][outputs], null where the layer has no such result. residual: [rows][outputs] in fp32, null exactly
 /// where the layer has none. residual may equal dst and is then free; elsewhere oneDNN's cost a copy. Nothing
-/// else may overlap. scratch: at least scratch_bytes(), 64-byte aligned, one a caller. next: weights that the
-/// layer behind this one will read, which may be prefetched meanwhile: a product leaves the memory idle.
+/// else may overlap. scratch: at least scratch_bytes(), 64-byte aligned, one a caller. prefetch: what the
+/// layer behind this one will read: a product leaves the memory idle.
 struct LinearRun {
   const void* src = nullptr;
   float* dst = nullptr;
   void* copy = nullptr;
   const float* residual = nullptr;
   void* scratch = nullptr;
-  std::span<const std::byte> next = {};
+  core::Prefetch prefetch = {};
 };
 
 /// A linear layer, prepared. Which primitive computes it is picked by the tuner among candidates(), else
@@ -178,9 +179,8 @@ class LinearPlan {
   /// many.
   void run(const LinearRun& tensors) const;
   /// The same of fp32 tensors alone.
-  void run(const float* src, float* dst, const float* residual, void* scratch,
-           std::span<const std::byte> next = {}) const {
-    run({src, dst, nullptr, residual, scratch, next});
+  void run(const float* src, float* dst, const float* residual, void* scratch) const {
+    run({src, dst, nullptr, residual, scratch});
   }
 
  private:

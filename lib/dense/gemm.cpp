@@ -74,9 +74,7 @@ class GemmEngine final : public Engine {
   void run(const LinearRun& r) const override {
     const auto* const src = static_cast<const float*>(r.src);
     core::parallel_for(blocks_ * groups_, threads_, [&](std::int64_t task, int) {
-      const std::int64_t tasks = blocks_ * groups_, bytes = std::ssize(r.next);
-      const std::int64_t from = bound(bytes, tasks, task);
-      std::span<const std::byte> later = r.next.subspan(from, bound(bytes, tasks, task + 1) - from);
+      core::Prefetch prefetch = r.prefetch.part(task, blocks_ * groups_);
       const std::int64_t block = task / groups_, group = task % groups_;
       const std::int64_t first = bound(tiles_, blocks_, block), end = bound(tiles_, blocks_, block + 1);
       const std::int64_t panel = bound(panels_, groups_, group),
@@ -84,8 +82,8 @@ class GemmEngine final : public Engine {
       for (int part = 0; part < parts_; part++)
         for (std::int64_t p = panel; p < panel_end; p++) {
           const std::int64_t middle = std::clamp(higher_, first, end);
-          tiles(src, r.dst, r.residual, part, p, first, middle, true, later);
-          tiles(src, r.dst, r.residual, part, p, middle, end, false, later);
+          tiles(src, r.dst, r.residual, part, p, first, middle, true, prefetch);
+          tiles(src, r.dst, r.residual, part, p, middle, end, false, prefetch);
         }
     });
   }
@@ -114,7 +112,7 @@ class GemmEngine final : public Engine {
   }
 
   void tiles(const float* src, float* dst, const float* residual, int part, std::int64_t p,
-             std::int64_t first, std::int64_t end, bool higher, std::span<const std::byte>& later) const {
+             std::int64_t first, std::int64_t end, bool higher, core::Prefetch& prefetch) const {
     if (first == end) return;
     const std::int64_t row = first * height_ + std::min(first, higher_),
                        at = row * linear_.outputs + p * panel_;
@@ -136,14 +134,11 @@ class GemmEngine final : public Engine {
         more ? std::max<std::int64_t>(
                    1, jit::gemm_unroll * panel_ * std::int64_t(sizeof(float)) / arguments.tiles)
              : 0;
-    constexpr std::int64_t line = 64;
-    const std::int64_t lines = arguments.tiles * (arguments.depth / jit::gemm_unroll);
-    const bool enough = std::ssize(later) >= lines * line;
-    arguments.later =
-        enough ? reinterpret_cast<const char*>(later.data()) : reinterpret_cast<const char*>(arguments.panel);
-    arguments.later_step = enough ? line : 0;
+    const auto [later, step] = prefetch.take(arguments.tiles * (arguments.depth / jit::gemm_unroll),
+                                             core::alignment, arguments.panel);
+    arguments.later = later;
+    arguments.later_step = step;
     code_[kernel_index(part, higher, p + 1 == panels_)]->entry<jit::GemmKernel>()(&arguments);
-    if (enough) later = later.subspan(static_cast<std::size_t>(lines * line));
   }
 
   Linear linear_;

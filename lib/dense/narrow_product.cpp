@@ -107,15 +107,13 @@ class ProductEngine final : public Engine {
     auto* const scratch = static_cast<std::byte*>(r.scratch);
     if (converts_ && groups_ > 1) a = convert_all(a, scratch);
     core::parallel_for(blocks_ * groups_, threads_, [&](std::int64_t task, int thread) {
-      const std::int64_t tasks = blocks_ * groups_, bytes = std::ssize(r.next);
-      const std::int64_t from = bound(bytes, tasks, task), to = bound(bytes, tasks, task + 1);
-      std::span<const std::byte> later = r.next.subspan(std::size_t(from), std::size_t(to - from));
+      core::Prefetch prefetch = r.prefetch.part(task, blocks_ * groups_);
       const std::int64_t block = task / groups_, group = task % groups_;
       Block work{bound(tiles_, blocks_, block), bound(tiles_, blocks_, block + 1), a,
                  scratch + shared_bytes() + std::size_t(thread) * own_bytes()};
       if (converts_ && groups_ == 1) convert(work);
       for (std::int64_t p = bound(panels_, groups_, group); p < bound(panels_, groups_, group + 1); p++)
-        for (int part = 0; part < parts_; part++) multiply(r, work, p, part, later);
+        for (int part = 0; part < parts_; part++) multiply(r, work, p, part, prefetch);
     });
   }
 
@@ -218,7 +216,7 @@ class ProductEngine final : public Engine {
 
   /// One part of one panel against a block.
   void multiply(const LinearRun& r, const Block& work, std::int64_t p, int part,
-                std::span<const std::byte>& later) const {
+                core::Prefetch& prefetch) const {
     const std::int64_t input = part_begin(part), inputs = part_begin(part + 1) - input;
     const void* panel = weights_->data() + std::size_t(p) * narrow_.panel_bytes(layout_) +
                         std::size_t(input * panel_) * narrow_.element_bytes();
@@ -229,13 +227,12 @@ class ProductEngine final : public Engine {
       weights = wide;
     }
     const std::int64_t middle = std::clamp(higher_, work.first, work.end);
-    tiles(r, work, weights, panel, p, part, work.first, middle, true, later);
-    tiles(r, work, weights, panel, p, part, middle, work.end, false, later);
+    tiles(r, work, weights, panel, p, part, work.first, middle, true, prefetch);
+    tiles(r, work, weights, panel, p, part, middle, work.end, false, prefetch);
   }
 
   void tiles(const LinearRun& r, const Block& work, const void* weights, const void* panel, std::int64_t p,
-             int part, std::int64_t first, std::int64_t end, bool higher,
-             std::span<const std::byte>& later) const {
+             int part, std::int64_t first, std::int64_t end, bool higher, core::Prefetch& prefetch) const {
     if (first == end) return;
     const std::int64_t row = first_row(first), at = row * linear_.outputs + p * panel_;
     const std::int64_t input = part_begin(part), inputs = part_begin(part + 1) - input;
@@ -263,13 +260,11 @@ class ProductEngine final : public Engine {
     arguments.prefetch =
         static_cast<const std::byte*>(panel) + (more ? std::int64_t(narrow_.panel_bytes(layout_)) : 0);
     arguments.prefetch_step = more ? std::max<std::int64_t>(1, bytes / times) : 0;
-    constexpr std::int64_t line = 64;
-    const std::int64_t lines = arguments.tiles * (arguments.steps / jit::gemm_unroll);
-    const bool enough = std::ssize(later) >= lines * line;
-    arguments.later = reinterpret_cast<const char*>(enough ? later.data() : weights_->data());
-    arguments.later_step = enough ? line : 0;
+    const auto [later, step] = prefetch.take(arguments.tiles * (arguments.steps / jit::gemm_unroll),
+                                             core::alignment, weights_->data());
+    arguments.later = later;
+    arguments.later_step = step;
     code(part, higher, p + 1 == panels_)->entry<jit::NarrowProductKernel>()(&arguments);
-    if (enough) later = later.subspan(std::size_t(lines * line));
   }
 
   Linear linear_;

@@ -2,11 +2,11 @@
 #pragma once
 #include <cstddef>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/prefetch.hpp"
 #include "depthwise/choose/request.hpp"
 #include "depthwise/cost/machine.hpp"
 #include "depthwise/problem/weights.hpp"
@@ -74,8 +74,8 @@ class Executor {
   /// A row of the merged kernel of a channel, [kernel.width], with errors as a run's own. Precondition:
   /// unpacks(), and that packing did not overflow.
   virtual void unpack(int /*channel*/, int /*row*/, double* /*to*/) const {}
-  /// Packed weights in the order in which a run reads them, for someone who has time to prefetch them.
-  virtual std::span<const std::byte> weights() const { return {}; }
+  /// Packed weights in the order in which a run reads them, for what runs before and leaves the memory idle.
+  virtual core::Prefetch prefetch() const { return {}; }
 };
 
 /// A tiling of a request, read once and found legal, with its geometry.

@@ -29,9 +29,10 @@ Calibration::Calibration(Network& network, const WeightSource& source, int image
     const Layer& layer = graph.layers[i];
     Seen& seen = seen_[static_cast<int>(i)];
     const auto channels = static_cast<std::size_t>(layer.inputs);
-    if (!layer.input_batch_norm.empty())
+    const Linear& linear = *layer.as<Linear>();
+    if (!linear.input_batch_norm.empty())
       seen.batch_norm =
-          fold_batch_norm(layer.input_batch_norm, layer.inputs, layer.tensors[0].bn_epsilon, reader);
+          fold_batch_norm(linear.input_batch_norm, layer.inputs, linear.tensors.bn_epsilon, reader);
     seen.sum.assign(channels, 0);
     seen.squares.assign(channels, 0);
     seen.low.assign(channels, std::numeric_limits<double>::infinity());

@@ -14,8 +14,7 @@ int writer_of(const Graph& graph, int value, int reader) {
 
 /// Products in a narrow type have an epilogue for it, norms that follow one value by value too.
 bool writes_copies(const Layer& layer, Precision precision) {
-  return operand_of(precision) != Element::f32 || layer.operation == Operation::layer_norm ||
-         layer.operation == Operation::grn;
+  return operand_of(precision) != Element::f32 || layer.is<LayerNorm>() || layer.is<Grn>();
 }
 
 bool is_output(const Graph& graph, int value) {
@@ -38,7 +37,7 @@ void drop_results(const Graph& graph, std::vector<LayerFlow>& flow) {
       from.result = reads || layer.residual == value;
       if (layer.dst == value) break;
     }
-    if (from.result && graph.layers[static_cast<std::size_t>(writer)].operation != Operation::linear) {
+    if (from.result && !graph.layers[static_cast<std::size_t>(writer)].is<Linear>()) {
       flow[static_cast<std::size_t>(from.copy_for)].src = Element::f32;
       flow[static_cast<std::size_t>(from.copy_for)].copy_from = -1;
       from.copy = Element::f32;

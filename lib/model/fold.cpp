@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "core/error.hpp"
 #include "core/threads.hpp"
@@ -76,6 +77,32 @@ DoubleBranch scaled(const Branch& branch, const Buffer<float>& weights, const st
   return result;
 }
 
+/// in: of the input (1x1 kernels); scale: of the output behind everything. Both empty for none.
+FoldedDense fold(const ConvTensors& tensors, const Affine& in, std::span<const float> scale,
+                 TensorReader& reader, int threads) {
+  const int outputs = static_cast<int>(tensors.shape[0]);
+  FoldedDense folded{reader.read(tensors.weight, tensors.shape), Buffer<float>(outputs)};
+  Affine out = output_affine(tensors, outputs, reader);
+  for (std::size_t o = 0; o < scale.size(); ++o) {
+    out.scale[o] *= scale[o];
+    out.offset[o] *= scale[o];
+  }
+  const std::size_t row_size = folded.weights.size() / outputs;
+  const auto fold_row = [&](std::int64_t o, int) {
+    float* row = folded.weights.data() + o * row_size;
+    double offset = 0;
+    for (std::size_t i = 0; i < in.scale.size(); ++i) {  // 1x1 here, so row_size is inputs
+      offset += row[i] * in.offset[i];
+      row[i] = static_cast<float>(row[i] * (in.scale[i] * out.scale[o]));
+    }
+    if (in.scale.empty())
+      for (std::size_t i = 0; i < row_size; ++i) row[i] = static_cast<float>(row[i] * out.scale[o]);
+    folded.bias[o] = static_cast<float>(offset * out.scale[o] + out.offset[o]);
+  };
+  core::parallel_for(outputs, threads, fold_row);
+  return folded;
+}
+
 }  // namespace
 
 void TensorReader::expect(const std::string& name, const Shape& shape) {
@@ -129,43 +156,27 @@ Affine fold_batch_norm(const std::string& prefix, int channels, double epsilon, 
   return affine;
 }
 
-FoldedDense fold_dense(const Layer& layer, TensorReader& reader, int threads) {
-  const ConvTensors& tensors = layer.tensors[0];
-  const int outputs = layer.outputs, inputs = layer.inputs;
-  FoldedDense folded{reader.read(tensors.weight, tensors.shape), Buffer<float>(outputs)};
-  Affine out = output_affine(tensors, outputs, reader);
+FoldedDense fold_convolution(const Convolution& convolution, TensorReader& reader, int threads) {
+  return fold(convolution.tensors, {}, {}, reader, threads);
+}
+
+FoldedDense fold_linear(const Linear& linear, TensorReader& reader, int threads) {
+  const ConvTensors& tensors = linear.tensors;
+  const int outputs = static_cast<int>(tensors.shape[0]), inputs = static_cast<int>(tensors.shape[1]);
   const bool fused = !tensors.batch_norm.empty() && !reader.has(tensors.batch_norm + ".weight");
   // Both or neither: one alone is a file that has lost the other.
-  const bool lacks_affine = fused && layer.fused_form_lacks_affine && !reader.has(layer.output_scale) &&
-                            !reader.has(layer.input_offset);
-  if (!layer.output_scale.empty() && !lacks_affine) {
-    const Buffer<float> scale = reader.read(layer.output_scale, {outputs});
-    for (int o = 0; o < outputs; ++o) {
-      out.scale[o] *= scale[o];
-      out.offset[o] *= scale[o];
-    }
-  }
-  Affine in;  // of the input; empty where there is none
-  if (!layer.input_batch_norm.empty()) {
-    in = fold_batch_norm(layer.input_batch_norm, inputs, tensors.bn_epsilon, reader);
-  } else if (!layer.input_offset.empty() && !lacks_affine) {
-    const Buffer<float> offset = reader.read(layer.input_offset, {1, 1, 1, inputs});
+  const bool lacks_affine = fused && linear.fused_form_lacks_affine && !reader.has(linear.output_scale) &&
+                            !reader.has(linear.input_offset);
+  Buffer<float> scale;
+  if (!linear.output_scale.empty() && !lacks_affine) scale = reader.read(linear.output_scale, {outputs});
+  Affine in;
+  if (!linear.input_batch_norm.empty()) {
+    in = fold_batch_norm(linear.input_batch_norm, inputs, tensors.bn_epsilon, reader);
+  } else if (!linear.input_offset.empty() && !lacks_affine) {
+    const Buffer<float> offset = reader.read(linear.input_offset, {1, 1, 1, inputs});
     in = {std::vector<double>(inputs, 1.0), std::vector<double>(offset.begin(), offset.end())};
   }
-  const std::size_t row_size = folded.weights.size() / outputs;
-  const auto fold_row = [&](std::int64_t o, int) {
-    float* row = folded.weights.data() + o * row_size;
-    double offset = 0;
-    for (std::size_t i = 0; i < in.scale.size(); ++i) {  // 1x1 here, so row_size is inputs
-      offset += row[i] * in.offset[i];
-      row[i] = static_cast<float>(row[i] * (in.scale[i] * out.scale[o]));
-    }
-    if (in.scale.empty())
-      for (std::size_t i = 0; i < row_size; ++i) row[i] = static_cast<float>(row[i] * out.scale[o]);
-    folded.bias[o] = static_cast<float>(offset * out.scale[o] + out.offset[o]);
-  };
-  core::parallel_for(outputs, threads, fold_row);
-  return folded;
+  return fold(tensors, in, {scale.data(), scale.size()}, reader, threads);
 }
 
 std::vector<depthwise::Branch> merged_branches(const std::vector<depthwise::Branch>& branches) {
@@ -177,8 +188,7 @@ std::vector<depthwise::Branch> merged_branches(const std::vector<depthwise::Bran
   return merged;
 }
 
-FoldedDepthwise fold_depthwise(const Layer& layer, TensorReader& reader, int threads) {
-  const int channels = layer.outputs;
+FoldedDepthwise fold_depthwise(const Depthwise& layer, int channels, TensorReader& reader, int threads) {
   std::vector<DoubleBranch> branches;
   std::vector<double> bias(channels, 0.0);
   // Either tells, so that the other is missed by name; UniRepLKNet's weight has one name in both forms.

@@ -40,7 +40,8 @@ struct FoldedDense {
   core::Buffer<float> weights;
   core::Buffer<float> bias;  // [outputs]; empty for none
 };
-FoldedDense fold_dense(const Layer& layer, TensorReader& reader, int threads);
+FoldedDense fold_linear(const Linear& linear, TensorReader& reader, int threads);
+FoldedDense fold_convolution(const Convolution& convolution, TensorReader& reader, int threads);
 
 /// A BN as it acts in evaluation: y = scale * x + offset, per channel.
 struct Affine {
@@ -56,6 +57,6 @@ struct FoldedDepthwise {
   std::vector<core::Buffer<float>> weights;  // of each branch, [channels][kernel_h][kernel_w]
   core::Buffer<float> bias;                  // [channels]
 };
-FoldedDepthwise fold_depthwise(const Layer& layer, TensorReader& reader, int threads);
+FoldedDepthwise fold_depthwise(const Depthwise& layer, int channels, TensorReader& reader, int threads);
 
 }  // namespace replk::model

@@ -11,7 +11,6 @@
 #include "depthwise/plan.hpp"
 #include "elementwise/elementwise.hpp"
 #include "elementwise/gradient.hpp"
-#include "model/workload.hpp"
 
 namespace replk::model {
 namespace {
@@ -92,16 +91,16 @@ class AffineStep : public GradientStep {
 /// zeros between its values.
 class DepthwiseGradient : public AffineStep {
  public:
-  DepthwiseGradient(const Layer& layer, const Parameters& parameters, const MapSize& in, bool accumulates,
-                    const StepOptions& options)
+  DepthwiseGradient(const Layer& layer, const Depthwise& operation, const Parameters& parameters,
+                    const MapSize& in, bool accumulates, const StepOptions& options)
       : AffineStep(layer, parameters, in, options),
-        stride_(layer.stride),
+        stride_(operation.stride),
         accumulates_(accumulates),
         in_(in),
         out_(output_size(layer, in)),
         channels_(layer.outputs) {
     const FoldedDepthwise& folded = parameters.depthwise;
-    depthwise::Problem problem = depthwise_problem(layer, folded.branches, in, options.numerics);
+    depthwise::Problem problem = operation.problem(layer, folded.branches, in, options.numerics);
     problem.stride_h = problem.stride_w = 1;
     problem.epilogue = {.bias = false, .activation = Activation::none, .residual = accumulates};
     std::vector<core::Buffer<float>> turned;
@@ -179,10 +178,10 @@ class LinearGradient : public AffineStep {
 /// input sums its shares.
 class ConvolutionGradient : public AffineStep {
  public:
-  ConvolutionGradient(const Layer& layer, const Parameters& parameters, const MapSize& in,
-                      const StepOptions& options)
+  ConvolutionGradient(const Layer& layer, const Convolution& operation, const Parameters& parameters,
+                      const MapSize& in, const StepOptions& options)
       : AffineStep(layer, parameters, in, options),
-        convolution_(convolution_layer(layer, in)),
+        convolution_(operation.at(layer, in)),
         out_(output_size(layer, in)),
         plan_({out_.pixels(), layer.outputs, columns(), false, Activation::none, false},
               dense::transposed(*parameters.convolution, options.threads), {.threads = options.threads}) {}
@@ -257,24 +256,32 @@ class MapGradient : public GradientStep {
   std::unique_ptr<Step> forward_;
 };
 
-class LayerNormGradient : public MapGradient {
-  using MapGradient::MapGradient;
+class NormGradient : public MapGradient {
+ public:
+  NormGradient(const Layer& layer, const Norm& norm, const Parameters& parameters, const MapSize& in,
+               const StepOptions& options)
+      : MapGradient(layer, parameters, in, options), epsilon_(static_cast<float>(norm.epsilon)) {}
+
+ protected:
+  float epsilon_;
+};
+
+class LayerNormGradient : public NormGradient {
+  using NormGradient::NormGradient;
   void map_backward(const float* src, float* gradient, void*) const override {
-    const elementwise::LayerNorm norm{map_.images * map_.pixels, map_.channels,
-                                      static_cast<float>(layer_.epsilon), layer_.activation};
+    const elementwise::LayerNorm norm{map_.images * map_.pixels, map_.channels, epsilon_, layer_.activation};
     elementwise::layer_norm_gradient(norm, parameters_.gain.data(), parameters_.offset.data(), src, gradient,
                                      threads_);
   }
 };
 
-class GrnGradient : public MapGradient {
-  using MapGradient::MapGradient;
+class GrnGradient : public NormGradient {
+  using NormGradient::NormGradient;
   std::size_t backward_scratch_bytes() const override {
     return static_cast<std::size_t>(2 * map_.images) * map_.channels * sizeof(float);
   }
   void map_backward(const float* src, float* gradient, void* scratch) const override {
-    elementwise::global_response_norm_gradient(map_, parameters_.gain.data(),
-                                               static_cast<float>(layer_.epsilon), src, gradient,
+    elementwise::global_response_norm_gradient(map_, parameters_.gain.data(), epsilon_, src, gradient,
                                                static_cast<float*>(scratch), threads_);
   }
 };
@@ -291,15 +298,16 @@ class ClampGradient : public MapGradient {
 /// pixel.
 class SqueezeExciteGradient : public MapGradient {
  public:
-  SqueezeExciteGradient(const Layer& layer, const Parameters& parameters, const MapSize& in,
-                        const StepOptions& options)
+  SqueezeExciteGradient(const Layer& layer, const SqueezeExcite& operation, const Parameters& parameters,
+                        const MapSize& in, const StepOptions& options)
       : MapGradient(layer, parameters, in, options),
-        down_({in.batch, layer.inputs, layer.hidden, true, Activation::relu}, parameters.linear,
+        hidden_(operation.hidden),
+        down_({in.batch, layer.inputs, hidden_, true, Activation::relu}, parameters.linear,
               {.threads = options.threads}),
-        up_({in.batch, layer.hidden, layer.inputs, true}, parameters.up, {.threads = options.threads}),
-        from_up_({in.batch, layer.inputs, layer.hidden, false},
-                 dense::transposed(*parameters.up, options.threads), {.threads = options.threads}),
-        from_down_({in.batch, layer.hidden, layer.inputs, false},
+        up_({in.batch, hidden_, layer.inputs, true}, parameters.up, {.threads = options.threads}),
+        from_up_({in.batch, layer.inputs, hidden_, false}, dense::transposed(*parameters.up, options.threads),
+                 {.threads = options.threads}),
+        from_down_({in.batch, hidden_, layer.inputs, false},
                    dense::transposed(*parameters.linear, options.threads), {.threads = options.threads}) {}
 
  private:
@@ -314,7 +322,7 @@ class SqueezeExciteGradient : public MapGradient {
     float *gates = advance(scratch, 0), *change = advance(scratch, wide_bytes()),
           *hidden = advance(scratch, 2 * wide_bytes()), *hidden_change = advance(scratch, 3 * wide_bytes());
     void* const inner = advance(scratch, 4 * wide_bytes());
-    const std::int64_t wide = map_.images * map_.channels, narrow = map_.images * layer_.hidden;
+    const std::int64_t wide = map_.images * map_.channels, narrow = map_.images * hidden_;
     elementwise::global_mean(map_, src, change, threads_);
     down_.run(change, hidden, nullptr, inner);
     up_.run(hidden, gates, nullptr, inner);
@@ -329,21 +337,14 @@ class SqueezeExciteGradient : public MapGradient {
     for (std::int64_t i = 0; i < wide; ++i) change[i] /= static_cast<float>(map_.pixels);
     elementwise::scale_channels(map_, gates, change, gradient, gradient, threads_);
   }
+  int hidden_;
   dense::LinearPlan down_, up_, from_up_, from_down_;
 };
 
 }  // namespace
 
 bool works_on_source(const Layer& layer) {
-  switch (layer.operation) {
-    case Operation::layer_norm:
-    case Operation::grn:
-    case Operation::squeeze_excite:
-    case Operation::relu6_clamp:
-      return true;
-    default:
-      return false;
-  }
+  return layer.is<LayerNorm>() || layer.is<Grn>() || layer.is<SqueezeExcite>() || layer.is<Clamp>();
 }
 
 std::unique_ptr<GradientStep> prepare_gradient_step(const Layer& layer, const Parameters& parameters,
@@ -352,27 +353,36 @@ std::unique_ptr<GradientStep> prepare_gradient_step(const Layer& layer, const Pa
   if (layer.residual >= 0 && layer.activation != Activation::none)
     core::fail(core::Status::unsupported, "layer {}: no gradient of a residual behind an activation",
                layer.name);
-  if (accumulates && layer.operation != Operation::depthwise && layer.operation != Operation::linear)
+  if (accumulates && !layer.is<Depthwise>() && !layer.is<Linear>())
     core::fail(core::Status::unsupported, "layer {}: no gradient where its input has other uses", layer.name);
-  switch (layer.operation) {
-    case Operation::depthwise:
-      return std::make_unique<DepthwiseGradient>(layer, parameters, in, accumulates, options);
-    case Operation::linear:
-      return std::make_unique<LinearGradient>(layer, parameters, in, accumulates, options);
-    case Operation::convolution:
-      return std::make_unique<ConvolutionGradient>(layer, parameters, in, options);
-    case Operation::layer_norm:
-      return std::make_unique<LayerNormGradient>(layer, parameters, in, options);
-    case Operation::grn:
-      return std::make_unique<GrnGradient>(layer, parameters, in, options);
-    case Operation::squeeze_excite:
-      return std::make_unique<SqueezeExciteGradient>(layer, parameters, in, options);
-    case Operation::relu6_clamp:
-      return std::make_unique<ClampGradient>(layer, parameters, in, options);
-    case Operation::mean:
-      break;
-  }
-  core::fail(core::Status::unsupported, "layer {}: no gradient of this kind of layer", layer.name);
+  using Made = std::unique_ptr<GradientStep>;
+  return std::visit(
+      Overloaded{[&](const Depthwise& d) -> Made {
+                   return std::make_unique<DepthwiseGradient>(layer, d, parameters, in, accumulates, options);
+                 },
+                 [&](const Linear&) -> Made {
+                   return std::make_unique<LinearGradient>(layer, parameters, in, accumulates, options);
+                 },
+                 [&](const Convolution& c) -> Made {
+                   return std::make_unique<ConvolutionGradient>(layer, c, parameters, in, options);
+                 },
+                 [&](const LayerNorm& n) -> Made {
+                   return std::make_unique<LayerNormGradient>(layer, n, parameters, in, options);
+                 },
+                 [&](const Grn& n) -> Made {
+                   return std::make_unique<GrnGradient>(layer, n, parameters, in, options);
+                 },
+                 [&](const SqueezeExcite& s) -> Made {
+                   return std::make_unique<SqueezeExciteGradient>(layer, s, parameters, in, options);
+                 },
+                 [&](const Clamp&) -> Made {
+                   return std::make_unique<ClampGradient>(layer, parameters, in, options);
+                 },
+                 [&](const Mean&) -> Made {
+                   core::fail(core::Status::unsupported, "layer {}: no gradient of this kind of layer",
+                              layer.name);
+                 }},
+      layer.operation);
 }
 
 }  // namespace replk::model

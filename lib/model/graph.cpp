@@ -20,11 +20,12 @@ class Builder {
     return static_cast<int>(graph.values.size()) - 1;
   }
   int channels(int v) const { return graph.values[v].channels; }
-  Layer& last() { return graph.layers.back(); }
 
-  Layer& add(Operation operation, std::string name, int src, int outputs, Activation activation) {
+  /// The operation of the layer that is added, to be filled in.
+  template <class T>
+  T& add(std::string name, int src, int outputs, Activation activation) {
     Layer layer;
-    layer.operation = operation;
+    layer.operation = T{};
     layer.name = std::move(name);
     layer.src = src;
     layer.inputs = channels(src);
@@ -32,14 +33,19 @@ class Builder {
     layer.activation = activation;
     layer.dst = value(outputs, activation);
     graph.layers.push_back(std::move(layer));
-    return graph.layers.back();
+    return last<T>();
   }
-  /// A layer that changes its input where it lies.
-  Layer& add_in_place(Operation operation, std::string name, int v) {
-    Layer& layer = add(operation, std::move(name), v, channels(v), Activation::none);
+  /// The same of a layer that changes its input where it lies.
+  template <class T>
+  T& add_in_place(std::string name, int v) {
+    T& operation = add<T>(std::move(name), v, channels(v), Activation::none);
     graph.values.pop_back();
-    layer.dst = v;
-    return layer;
+    graph.layers.back().dst = v;
+    return operation;
+  }
+  template <class T>
+  T& last() {
+    return std::get<T>(graph.layers.back().operation);
   }
 
   static ConvTensors conv_bn(const std::string& prefix, Shape shape) {
@@ -51,47 +57,42 @@ class Builder {
 
   int linear(const std::string& name, int src, ConvTensors tensors, Activation activation,
              int residual = -1) {
-    Layer& layer = add(Operation::linear, name, src, static_cast<int>(tensors.shape[0]), activation);
-    layer.tensors.push_back(std::move(tensors));
-    layer.residual = residual;
-    return layer.dst;
+    Linear& linear = add<Linear>(name, src, static_cast<int>(tensors.shape[0]), activation);
+    linear.tensors = std::move(tensors);
+    graph.layers.back().residual = residual;
+    return graph.layers.back().dst;
   }
   int convolution(const std::string& name, int src, ConvTensors tensors, int stride, int padding,
                   Activation activation) {
-    Layer& layer = add(Operation::convolution, name, src, static_cast<int>(tensors.shape[0]), activation);
-    layer.kernel_h = static_cast<int>(tensors.shape[2]);
-    layer.kernel_w = static_cast<int>(tensors.shape[3]);
-    layer.stride = stride;
-    layer.padding = padding;
-    layer.tensors.push_back(std::move(tensors));
-    return layer.dst;
+    Convolution& conv = add<Convolution>(name, src, static_cast<int>(tensors.shape[0]), activation);
+    conv.tensors = std::move(tensors);
+    conv.stride = stride;
+    conv.padding = padding;
+    return graph.layers.back().dst;
   }
   /// A depthwise layer without branches yet; see branch().
   int depthwise(const std::string& name, int src, int stride, Activation activation) {
-    Layer& layer = add(Operation::depthwise, name, src, channels(src), activation);
-    layer.stride = stride;
-    return layer.dst;
+    add<Depthwise>(name, src, channels(src), activation).stride = stride;
+    return graph.layers.back().dst;
   }
   /// Adds a branch to the last layer; the first is the largest.
   void branch(ConvTensors tensors, int dilation = 1) {
-    Layer& layer = last();
-    const int kernel_h = static_cast<int>(tensors.shape[2]), kernel_w = static_cast<int>(tensors.shape[3]);
-    if (layer.branches.empty()) {
-      layer.kernel_h = kernel_h;
-      layer.kernel_w = kernel_w;
-    }
-    layer.branches.push_back({kernel_h, kernel_w, dilation, dilation});
+    Depthwise& layer = last<Depthwise>();
+    layer.branches.push_back(
+        {static_cast<int>(tensors.shape[2]), static_cast<int>(tensors.shape[3]), dilation, dilation});
     layer.tensors.push_back(std::move(tensors));
   }
-  Shape depthwise_shape(int kernel_h, int kernel_w) { return {last().inputs, 1, kernel_h, kernel_w}; }
+  Shape depthwise_shape(int kernel_h, int kernel_w) {
+    return {graph.layers.back().inputs, 1, kernel_h, kernel_w};
+  }
 
   int layer_norm(const std::string& prefix, int src, Activation activation = Activation::none) {
-    Layer& layer = add(Operation::layer_norm, prefix, src, channels(src), activation);
-    layer.tensors.push_back(plain(prefix, {channels(src)}));
-    return layer.dst;
+    add<LayerNorm>(prefix, src, channels(src), activation).tensors = plain(prefix, {channels(src)});
+    return graph.layers.back().dst;
   }
   int mean(const std::string& name, int src) {
-    return add(Operation::mean, name, src, channels(src), Activation::none).dst;
+    add<Mean>(name, src, channels(src), Activation::none);
+    return graph.layers.back().dst;
   }
   void end_stage(int stage, int v, std::string norm = "") { graph.stages[stage] = {v, std::move(norm)}; }
   void begin_head() { graph.features_end = static_cast<int>(graph.layers.size()); }
@@ -116,7 +117,7 @@ class RepLKNet : Builder {
     if (classes > 0) {
       // norm -> pool -> linear: both are affine and pooling is linear, so norm folds into the head.
       x = linear("head", mean("pool", x), plain("head", {classes, channels(x)}), Activation::none);
-      last().input_batch_norm = "norm";
+      last<Linear>().input_batch_norm = "norm";
       graph.logits = x;
     }
     return std::move(graph);
@@ -143,19 +144,19 @@ class RepLKNet : Builder {
   int large_kernel_block(const std::string& prefix, int x, int kernel) {
     const int c = channels(x), d = static_cast<int>(c * row.depthwise_ratio);
     int y = linear(prefix + ".pw1", x, conv_bn(prefix + ".pw1", {d, c, 1, 1}), Activation::relu);
-    last().input_batch_norm = prefix + ".prelkb_bn";
+    last<Linear>().input_batch_norm = prefix + ".prelkb_bn";
     const std::string name = prefix + ".large_kernel";
     y = depthwise(name, y, 1, Activation::relu);
     branch(conv_bn(name + ".lkb_origin", depthwise_shape(kernel, kernel)));
     if (row.small_kernel > 0 && row.small_kernel <= kernel)  // beside one of its own size too
       branch(conv_bn(name + ".small_conv", depthwise_shape(row.small_kernel, row.small_kernel)));
-    last().merged = plain(name + ".lkb_reparam", depthwise_shape(kernel, kernel));
+    last<Depthwise>().merged = plain(name + ".lkb_reparam", depthwise_shape(kernel, kernel));
     return linear(prefix + ".pw2", y, conv_bn(prefix + ".pw2", {c, d, 1, 1}), Activation::none, x);
   }
   int feedforward(const std::string& prefix, int x) {
     const int c = channels(x), hidden = c * row.feedforward_ratio;
     const int y = linear(prefix + ".pw1", x, conv_bn(prefix + ".pw1", {hidden, c, 1, 1}), Activation::gelu);
-    last().input_batch_norm = prefix + ".preffn_bn";
+    last<Linear>().input_batch_norm = prefix + ".preffn_bn";
     return linear(prefix + ".pw2", y, conv_bn(prefix + ".pw2", {c, hidden, 1, 1}), Activation::none, x);
   }
 };
@@ -212,7 +213,7 @@ class ConvNeXt : public StagedNetwork {
     y = layer_norm(prefix + ".norm", y);
     y = linear(prefix + ".pwconv1", y, plain(prefix + ".pwconv1", {4 * c, c}), Activation::gelu);
     y = linear(prefix + ".pwconv2", y, plain(prefix + ".pwconv2", {c, 4 * c}), Activation::none, x);
-    last().output_scale = prefix + ".gamma";
+    last<Linear>().output_scale = prefix + ".gamma";
     return y;
   }
   int single(const std::string& prefix, int x, int kernel) {
@@ -250,21 +251,21 @@ class UniRepLKNet : public StagedNetwork {
     int y = kernel >= 7 ? dilated(prefix, x, kernel) : single(prefix, x, kernel);
     squeeze_excite(prefix + ".se", y);
     y = linear(prefix + ".pwconv1", y, plain(prefix + ".pwconv1.1", {hidden, c}), Activation::gelu);
-    Layer& grn = add_in_place(Operation::grn, prefix + ".act", y);
-    grn.tensors.push_back({prefix + ".act.1.gamma", "", "", {1, 1, 1, hidden}});
+    add_in_place<Grn>(prefix + ".act", y).tensors = {prefix + ".act.1.gamma", "", "", {1, 1, 1, hidden}};
     y = linear(prefix + ".pwconv2", y,
                {prefix + ".pwconv2.0.weight", prefix + ".pwconv2.0.bias", prefix + ".pwconv2.2", {c, hidden}},
                Activation::none, x);
-    last().input_offset = prefix + ".act.1.beta";
-    last().output_scale = prefix + ".gamma";
-    last().fused_form_lacks_affine = true;
+    last<Linear>().input_offset = prefix + ".act.1.beta";
+    last<Linear>().output_scale = prefix + ".gamma";
+    last<Linear>().fused_form_lacks_affine = true;
     return y;
   }
   void squeeze_excite(const std::string& prefix, int y) {
     const int c = channels(y);
-    Layer& layer = add_in_place(Operation::squeeze_excite, prefix, y);
+    SqueezeExcite& layer = add_in_place<SqueezeExcite>(prefix, y);
     layer.hidden = c / 4;
-    layer.tensors = {plain(prefix + ".down", {c / 4, c, 1, 1}), plain(prefix + ".up", {c, c / 4, 1, 1})};
+    layer.down = plain(prefix + ".down", {c / 4, c, 1, 1});
+    layer.up = plain(prefix + ".up", {c, c / 4, 1, 1});
   }
   int single(const std::string& prefix, int x, int kernel) {
     const int y = depthwise(prefix + ".dwconv", x, 1, Activation::none);
@@ -290,8 +291,8 @@ class UniRepLKNet : public StagedNetwork {
           branch({format("{}.dil_conv_k{}_{}.weight", name, k, r), "", format("{}.dil_bn_k{}_{}", name, k, r),
                   depthwise_shape(k, k)},
                  r);
-    last().merged = plain(name + ".lk_origin", depthwise_shape(kernel, kernel));
-    last().sum_batch_norm = prefix + ".norm";
+    last<Depthwise>().merged = plain(name + ".lk_origin", depthwise_shape(kernel, kernel));
+    last<Depthwise>().sum_batch_norm = prefix + ".norm";
     return y;
   }
 };
@@ -333,7 +334,7 @@ class MobileNetV2 : Builder {
   static ConvTensors sequential(const std::string& conv, const std::string& bn, Shape shape) {
     return {conv + ".weight", conv + ".bias", bn, std::move(shape)};
   }
-  void clamp(const std::string& name, int x) { add_in_place(Operation::relu6_clamp, name, x); }
+  void clamp(const std::string& name, int x) { add_in_place<Clamp>(name, x); }
   int inverted_residual(const std::string& prefix, int x, int outputs, int expansion, int stride,
                         int kernel) {
     const int c = channels(x), hidden = c * expansion;

@@ -30,11 +30,21 @@ std::vector<std::string> tensor_names(const Layer& layer) {
     add({tensors.weight, tensors.bias});
     add(batch_norm_names(tensors.batch_norm));
   };
-  for (const ConvTensors& tensors : layer.tensors) add_convolution(tensors);
-  add_convolution(layer.merged);
-  add(batch_norm_names(layer.sum_batch_norm));
-  add(batch_norm_names(layer.input_batch_norm));
-  add({layer.input_offset, layer.output_scale});
+  std::visit(Overloaded{[&](const Depthwise& d) {
+                          for (const ConvTensors& tensors : d.tensors) add_convolution(tensors);
+                          add_convolution(d.merged);
+                          add(batch_norm_names(d.sum_batch_norm));
+                        },
+                        [&](const Linear& l) {
+                          add_convolution(l.tensors);
+                          add(batch_norm_names(l.input_batch_norm));
+                          add({l.input_offset, l.output_scale});
+                        },
+                        [&](const Convolution& c) { add_convolution(c.tensors); },
+                        [&](const Norm& n) { add_convolution(n.tensors); },
+                        [&](const SqueezeExcite& s) { add_convolution(s.down), add_convolution(s.up); },
+                        [](const Weightless&) {}},
+             layer.operation);
   return names;
 }
 

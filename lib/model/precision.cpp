@@ -16,8 +16,8 @@ std::vector<bool> narrow_layers(const Graph& graph) {
   std::vector<bool> narrow;
   bool pooled = false;
   for (const Layer& layer : graph.layers) {
-    pooled = pooled || layer.operation == Operation::mean;
-    narrow.push_back(layer.operation == Operation::linear && !pooled);
+    pooled = pooled || layer.is<Mean>();
+    narrow.push_back(layer.is<Linear>() && !pooled);
   }
   return narrow;
 }

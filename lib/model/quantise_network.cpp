@@ -56,51 +56,51 @@ class Quantiser {
  private:
   void add(int index) {
     const Layer& layer = graph_.layers[static_cast<std::size_t>(index)];
-    switch (layer.operation) {
-      case Operation::linear:
-        return add_linear(index);
-      case Operation::convolution: {
-        const FoldedDense folded = fold_dense(layer, reader_, threads_);
-        require_finite(source_, layer.name, folded.weights);
-        require_finite(source_, layer.name, folded.bias);
-        store_convolution(layer, folded, made_.tensors);
-        break;
-      }
-      case Operation::depthwise: {
-        const FoldedDepthwise folded = fold_depthwise(layer, reader_, threads_);
-        for (const auto& weights : folded.weights) require_finite(source_, layer.name, weights);
-        require_finite(source_, layer.name, folded.bias);
-        store_depthwise(layer, folded, made_.tensors);
-        break;
-      }
-      default:
-        for (const ConvTensors& tensors : layer.tensors) copy_plain(tensors);
-    }
+    if (const Linear* linear = layer.as<Linear>()) return add_linear(index, layer, *linear);
+    std::visit(Overloaded{[&](const Depthwise& d) { add_depthwise(layer, d); },
+                          [&](const Convolution& c) { add_convolution(layer, c); },
+                          [&](const Norm& n) { copy_plain(n.tensors); },
+                          [&](const SqueezeExcite& s) { copy_plain(s.down), copy_plain(s.up); },
+                          [](const Weightless&) {}, [](const Linear&) {}},
+               layer.operation);
     walk_.pass(layer, nullptr);
   }
 
-  void add_linear(int index) {
-    const Layer& layer = graph_.layers[static_cast<std::size_t>(index)];
-    Layer bare = layer;  // its weights without the input's batch norm
+  void add_convolution(const Layer& layer, const Convolution& convolution) {
+    const FoldedDense folded = fold_convolution(convolution, reader_, threads_);
+    require_finite(source_, layer.name, folded.weights);
+    require_finite(source_, layer.name, folded.bias);
+    store_convolution(convolution, folded, made_.tensors);
+  }
+
+  void add_depthwise(const Layer& layer, const Depthwise& depthwise) {
+    const FoldedDepthwise folded = fold_depthwise(depthwise, layer.outputs, reader_, threads_);
+    for (const auto& weights : folded.weights) require_finite(source_, layer.name, weights);
+    require_finite(source_, layer.name, folded.bias);
+    store_depthwise(layer, folded, made_.tensors);
+  }
+
+  void add_linear(int index, const Layer& layer, const Linear& linear) {
+    Linear bare = linear;  // its weights without the input's batch norm
     bare.input_batch_norm.clear();
-    const FoldedDense weights = fold_dense(bare, reader_, threads_);
+    const FoldedDense weights = fold_linear(bare, reader_, threads_);
     require_finite(source_, layer.name, weights.weights);
     require_finite(source_, layer.name, weights.bias);
     LayerPrecision chosen{layer.name, layer.inputs, layer.outputs, Precision::fp32, 0, "the head is fp32"};
     if (narrow_[static_cast<std::size_t>(index)]) {
       chosen.precision = Precision::bf16;
-      chosen.reason = add_int8(index, weights, chosen.error);
+      chosen.reason = add_int8(index, layer, linear, weights, chosen.error);
       if (chosen.reason.empty()) chosen.precision = Precision::int8;
     }
     if (chosen.precision != Precision::int8)
-      store_linear(layer, fold_dense(layer, reader_, threads_), chosen.precision, made_.tensors);
+      store_linear(linear, fold_linear(linear, reader_, threads_), chosen.precision, made_.tensors);
     made_.layers.push_back(std::move(chosen));
     walk_.pass(layer, &weights);
   }
 
   /// Why not; empty: done.
-  std::string add_int8(int index, const FoldedDense& weights, double& error) {
-    const Layer& layer = graph_.layers[static_cast<std::size_t>(index)];
+  std::string add_int8(int index, const Layer& layer, const Linear& linear, const FoldedDense& weights,
+                       double& error) {
     if (layer.inputs > largest_int8_inputs)
       return fmt::format("{} inputs; at most {} can be summed", layer.inputs, largest_int8_inputs);
     const auto seen = options_.seen.find(index);
@@ -112,14 +112,13 @@ class Quantiser {
       for (double value : *values)
         if (!std::isfinite(value)) return "its input's range is not finite";
     Affine batch_norm;
-    if (!layer.input_batch_norm.empty())
-      batch_norm =
-          fold_batch_norm(layer.input_batch_norm, layer.inputs, layer.tensors[0].bn_epsilon, reader_);
+    if (!linear.input_batch_norm.empty())
+      batch_norm = fold_batch_norm(linear.input_batch_norm, layer.inputs, linear.tensors.bn_epsilon, reader_);
     const Int8Linear made = quantise_linear(weights, batch_norm, knowledge, threads_);
     error = made.error;
     if (!(error <= int8_error_limit))
       return fmt::format("its error in int8, {:.3f}, is above {}", error, int8_error_limit);
-    store_int8(layer, made, made_.tensors);
+    store_int8(linear, made, made_.tensors);
     return "";
   }
 
@@ -167,9 +166,9 @@ std::vector<LayerPrecision> layer_precisions(const Architecture& architecture, c
   const TensorReader reader(source);
   std::vector<LayerPrecision> all;
   for (const Layer& layer : graph.layers)
-    if (layer.operation == Operation::linear)
+    if (const Linear* linear = layer.as<Linear>())
       all.push_back({layer.name, layer.inputs, layer.outputs,
-                     holds_int8(source) ? stored_precision(layer, reader) : Precision::fp32, 0, ""});
+                     holds_int8(source) ? stored_precision(*linear, reader) : Precision::fp32, 0, ""});
   return all;
 }
 

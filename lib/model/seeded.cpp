@@ -62,32 +62,41 @@ class Lister {
 
  private:
   void list(const Layer& layer) {
-    const bool norm = layer.operation == Operation::layer_norm || layer.operation == Operation::grn;
-    for (const ConvTensors& conv : layer.tensors) {
-      if (norm)
-        list_norm(layer, conv);
-      else
-        list_convolution(layer, conv);
-    }
-    if (!layer.sum_batch_norm.empty()) list_batch_norm(layer.sum_batch_norm, layer.outputs, false);
-    if (!layer.input_batch_norm.empty()) list_batch_norm(layer.input_batch_norm, layer.inputs, false);
-    if (!layer.input_offset.empty()) add(layer.input_offset, {1, 1, 1, layer.inputs}, normal(0.1));
-    if (!layer.output_scale.empty()) add(layer.output_scale, {layer.outputs}, residual_step());
+    std::visit(Overloaded{[&](const Depthwise& d) {
+                            for (const ConvTensors& conv : d.tensors)
+                              list_convolution(layer, conv, static_cast<double>(d.branches.size()));
+                            if (!d.sum_batch_norm.empty())
+                              list_batch_norm(d.sum_batch_norm, layer.outputs, false);
+                          },
+                          [&](const Linear& l) { list_linear(layer, l); },
+                          [&](const Convolution& c) { list_convolution(layer, c.tensors); },
+                          [&](const LayerNorm& n) { list_norm(n, uniform(0.5, 1.5)); },
+                          [&](const Grn& n) { list_norm(n, normal(0.3)); },
+                          [&](const SqueezeExcite& s) {
+                            list_convolution(layer, s.down);
+                            list_convolution(layer, s.up);
+                          },
+                          [](const Weightless&) {}},
+               layer.operation);
   }
-  void list_norm(const Layer& layer, const ConvTensors& conv) {
-    const bool grn = layer.operation == Operation::grn;
-    add(conv.weight, conv.shape, grn ? normal(0.3) : uniform(0.5, 1.5));
-    if (!conv.bias.empty()) add(conv.bias, conv.shape, normal(0.1));
+  void list_linear(const Layer& layer, const Linear& l) {
+    list_convolution(layer, l.tensors, 1, layer.residual >= 0 && l.output_scale.empty());
+    if (!l.input_batch_norm.empty()) list_batch_norm(l.input_batch_norm, layer.inputs, false);
+    if (!l.input_offset.empty()) add(l.input_offset, {1, 1, 1, layer.inputs}, normal(0.1));
+    if (!l.output_scale.empty()) add(l.output_scale, {layer.outputs}, residual_step());
   }
-  void list_convolution(const Layer& layer, const ConvTensors& conv) {
+  void list_norm(const Norm& norm, Distribution gain) {
+    add(norm.tensors.weight, norm.tensors.shape, gain);
+    if (!norm.tensors.bias.empty()) add(norm.tensors.bias, norm.tensors.shape, normal(0.1));
+  }
+  void list_convolution(const Layer& layer, const ConvTensors& conv, double branches = 1,
+                        bool before_residual = false) {
     const double fan_in = static_cast<double>(elements(conv.shape)) / static_cast<double>(conv.shape[0]);
-    const double branches =
-        layer.operation == Operation::depthwise ? static_cast<double>(layer.branches.size()) : 1.0;
     const double gain = graph_.values[layer.src].rectified ? 2.0 : 1.0;
     add(conv.weight, conv.shape, normal(std::sqrt(gain / (fan_in * branches))));
     const int channels = static_cast<int>(conv.shape[0]);
     if (!conv.batch_norm.empty())
-      list_batch_norm(conv.batch_norm, channels, layer.residual >= 0 && layer.output_scale.empty());
+      list_batch_norm(conv.batch_norm, channels, before_residual);
     else if (!conv.bias.empty())
       add(conv.bias, {channels}, normal(0.1));
   }

@@ -55,7 +55,7 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
   for (const bool depthwise : {false, true})
     for (std::size_t i = 0; i < graph.layers.size(); ++i) {
       const Layer& layer = graph.layers[i];
-      if ((layer.operation == Operation::depthwise) != depthwise) continue;
+      if (layer.is<Depthwise>() != depthwise) continue;
       const MapSize& in = sizes_[layer.src];
       const LayerFlow& flow = flow_[i];
       const Parameters* next =
@@ -63,7 +63,8 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
       steps_[i] = {prepare_step(layer, parameters[i], in, {flow, next}, options),
                    macs_of(layer, parameters[i], in)};
     }
-  for (std::size_t i = 1; i < steps_.size(); ++i) steps_[i - 1].step->set_next(steps_[i].step->weights());
+  for (std::size_t i = 1; i < steps_.size(); ++i)
+    steps_[i - 1].step->prefetch_next(steps_[i].step->prefetch());
   plan_memory(graph);
 }
 

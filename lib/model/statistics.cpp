@@ -81,6 +81,12 @@ ChannelStatistics behind(const std::string& batch_norm, int channels, TensorRead
   return normal_channels({offset.begin(), offset.end()}, std::move(deviation));
 }
 
+/// The same of a layer whose sum is followed by a batch norm of its own; nothing where there is none.
+ChannelStatistics behind_own(const ConvTensors& tensors, int channels, TensorReader& reader) {
+  if (tensors.batch_norm.empty() || !reader.has(tensors.batch_norm + ".weight")) return {};
+  return behind(tensors.batch_norm, channels, reader);
+}
+
 /// The layer's result from its input's statistics.
 ChannelStatistics through(const FoldedDense& folded, const ChannelStatistics& in) {
   if (!in.known()) return {};
@@ -111,85 +117,73 @@ ChannelStatistics normal_channels(std::vector<double> mean, std::vector<double> 
 }
 
 ChannelStatistics StatisticsWalk::input(const Layer& layer) {
-  if (layer.input_batch_norm.empty()) return values_[layer.src];
-  return behind(layer.input_batch_norm, layer.inputs, reader_);
+  const Linear* linear = layer.as<Linear>();
+  if (!linear || linear->input_batch_norm.empty()) return values_[layer.src];
+  return behind(linear->input_batch_norm, layer.inputs, reader_);
 }
 
 void StatisticsWalk::pass(const Layer& layer, const FoldedDense* folded) {
-  if (!layer.input_batch_norm.empty()) {  // it says what its input is like
-    const core::Buffer<float> mean = reader_.read(layer.input_batch_norm + ".running_mean", {layer.inputs});
-    const core::Buffer<float> variance =
-        reader_.read(layer.input_batch_norm + ".running_var", {layer.inputs});
-    std::vector<double> deviation(variance.begin(), variance.end());
-    for (double& value : deviation) value = std::sqrt(value);
-    values_[layer.src] = normal_channels({mean.begin(), mean.end()}, std::move(deviation));
-  }
-  ChannelStatistics result = activated(of_result(layer, folded), layer.activation);
+  const auto of_result = Overloaded{[&](const Linear& linear) { return of(layer, linear, folded); },
+                                    [&](const LayerNorm& norm) { return of(norm); },
+                                    [&](const Clamp&) {
+                                      ChannelStatistics result = values_[layer.src];
+                                      for (auto* bound : {&result.mean, &result.low, &result.high})
+                                        for (double& value : *bound) value = std::min(value, 6.0);
+                                      return result;
+                                    },
+                                    [&](const Mean&) { return values_[layer.src]; },
+                                    [&](const auto& operation) { return of(layer, operation); }};
+  ChannelStatistics result = activated(std::visit(of_result, layer.operation), layer.activation);
   if (layer.residual >= 0) result = sum_of(result, values_[layer.residual]);
   values_[layer.dst] = std::move(result);
 }
 
-ChannelStatistics StatisticsWalk::of_result(const Layer& layer, const FoldedDense* folded) {
-  switch (layer.operation) {
-    case Operation::linear:
-    case Operation::convolution: {
-      ChannelStatistics result = behind_batch_norm(layer);
-      if (!result.known() && folded) result = through(*folded, input(layer));
-      return result;
-    }
-    case Operation::depthwise:
-      return of_depthwise(layer);
-    case Operation::layer_norm:
-    case Operation::grn:
-      return of_norm(layer);
-    case Operation::squeeze_excite:
-      return of_squeeze_excite(layer);
-    case Operation::relu6_clamp: {
-      ChannelStatistics result = values_[layer.src];
-      for (auto* bound : {&result.mean, &result.low, &result.high})
-        for (double& value : *bound) value = std::min(value, 6.0);
-      return result;
-    }
-    case Operation::mean:
-      return values_[layer.src];
-  }
-  return {};
+ChannelStatistics StatisticsWalk::of(const Layer& layer, const Convolution& convolution) {
+  return behind_own(convolution.tensors, layer.outputs, reader_);
 }
 
-/// Of the layer's sum, where its own batch norm follows.
-ChannelStatistics StatisticsWalk::behind_batch_norm(const Layer& layer) {
-  const std::string& batch_norm = layer.tensors[0].batch_norm;
-  if (batch_norm.empty() || !reader_.has(batch_norm + ".weight")) return {};
-  ChannelStatistics result = behind(batch_norm, layer.outputs, reader_);
-  if (!layer.output_scale.empty() && reader_.has(layer.output_scale)) {
-    const core::Buffer<float> scale = reader_.read(layer.output_scale, {layer.outputs});
+ChannelStatistics StatisticsWalk::of(const Layer& layer, const Linear& linear, const FoldedDense* folded) {
+  if (!linear.input_batch_norm.empty()) {  // it says what its input is like
+    const core::Buffer<float> mean = reader_.read(linear.input_batch_norm + ".running_mean", {layer.inputs});
+    const core::Buffer<float> variance =
+        reader_.read(linear.input_batch_norm + ".running_var", {layer.inputs});
+    std::vector<double> deviation(variance.begin(), variance.end());
+    for (double& value : deviation) value = std::sqrt(value);
+    values_[layer.src] = normal_channels({mean.begin(), mean.end()}, std::move(deviation));
+  }
+  ChannelStatistics result = behind_own(linear.tensors, layer.outputs, reader_);
+  if (!result.known()) return folded ? through(*folded, input(layer)) : result;
+  if (!linear.output_scale.empty() && reader_.has(linear.output_scale)) {
+    const core::Buffer<float> scale = reader_.read(linear.output_scale, {layer.outputs});
     for (int o = 0; o < layer.outputs; ++o) scale_channel(result, static_cast<std::size_t>(o), scale[o]);
   }
   return result;
 }
 
-ChannelStatistics StatisticsWalk::of_depthwise(const Layer& layer) {
-  if (!layer.sum_batch_norm.empty() && reader_.has(layer.sum_batch_norm + ".weight"))
-    return behind(layer.sum_batch_norm, layer.outputs, reader_);
+ChannelStatistics StatisticsWalk::of(const Layer& layer, const Depthwise& depthwise) {
+  if (!depthwise.sum_batch_norm.empty() && reader_.has(depthwise.sum_batch_norm + ".weight"))
+    return behind(depthwise.sum_batch_norm, layer.outputs, reader_);
   ChannelStatistics sum;
-  for (const ConvTensors& branch : layer.tensors) {
-    if (branch.batch_norm.empty() || !reader_.has(branch.batch_norm + ".weight")) return {};
-    ChannelStatistics one = behind(branch.batch_norm, layer.outputs, reader_);
+  for (const ConvTensors& branch : depthwise.tensors) {
+    ChannelStatistics one = behind_own(branch, layer.outputs, reader_);
+    if (!one.known()) return {};
     sum = sum.known() ? sum_of(sum, one) : std::move(one);
   }
   return sum;
 }
 
-/// A layer norm's own parameters are mean and deviation, as a batch norm's; GRN is a factor.
-ChannelStatistics StatisticsWalk::of_norm(const Layer& layer) {
-  const ConvTensors& norm = layer.tensors[0];
-  const core::Buffer<float> gain = reader_.read(norm.weight, norm.shape);
-  if (layer.operation == Operation::layer_norm) {
-    const core::Buffer<float> offset = reader_.read(norm.bias, norm.shape);
-    std::vector<double> deviation(gain.begin(), gain.end());
-    for (double& value : deviation) value = std::abs(value);
-    return normal_channels({offset.begin(), offset.end()}, std::move(deviation));
-  }
+/// Its own parameters are mean and deviation, as a batch norm's.
+ChannelStatistics StatisticsWalk::of(const LayerNorm& norm) {
+  const core::Buffer<float> gain = reader_.read(norm.tensors.weight, norm.tensors.shape);
+  const core::Buffer<float> offset = reader_.read(norm.tensors.bias, norm.tensors.shape);
+  std::vector<double> deviation(gain.begin(), gain.end());
+  for (double& value : deviation) value = std::abs(value);
+  return normal_channels({offset.begin(), offset.end()}, std::move(deviation));
+}
+
+/// A factor.
+ChannelStatistics StatisticsWalk::of(const Layer& layer, const Grn& norm) {
+  const core::Buffer<float> gain = reader_.read(norm.tensors.weight, norm.tensors.shape);
   ChannelStatistics result = values_[layer.src];
   double sum = 0;
   std::vector<double> norms;
@@ -197,24 +191,23 @@ ChannelStatistics StatisticsWalk::of_norm(const Layer& layer) {
     norms.push_back(std::hypot(result.mean[c], result.deviation[c]));
     sum += norms.back();
   }
-  const double average = sum / static_cast<double>(std::max<std::size_t>(norms.size(), 1)) + layer.epsilon;
+  const double average = sum / static_cast<double>(std::max<std::size_t>(norms.size(), 1)) + norm.epsilon;
   for (std::size_t c = 0; c < norms.size(); ++c) scale_channel(result, c, gain[c] * norms[c] / average + 1);
   return result;
 }
 
 /// The gates of an image are those of the channels' means.
-ChannelStatistics StatisticsWalk::of_squeeze_excite(const Layer& layer) {
+ChannelStatistics StatisticsWalk::of(const Layer& layer, const SqueezeExcite& gate) {
   ChannelStatistics result = values_[layer.src];
   if (!result.known()) return result;
   std::vector<double> signal = result.mean;
-  for (std::size_t part = 0; part < 2; ++part) {
-    const ConvTensors& tensors = layer.tensors[part];
-    const core::Buffer<float> weights = reader_.read(tensors.weight, tensors.shape);
-    const core::Buffer<float> bias = reader_.read(tensors.bias, {tensors.shape[0]});
+  for (const ConvTensors* tensors : {&gate.down, &gate.up}) {
+    const core::Buffer<float> weights = reader_.read(tensors->weight, tensors->shape);
+    const core::Buffer<float> bias = reader_.read(tensors->bias, {tensors->shape[0]});
     std::vector<double> next(bias.begin(), bias.end());
     for (std::size_t o = 0; o < next.size(); ++o) {
       for (std::size_t i = 0; i < signal.size(); ++i) next[o] += weights[o * signal.size() + i] * signal[i];
-      if (part == 0) next[o] = std::max(next[o], 0.0);
+      if (tensors == &gate.down) next[o] = std::max(next[o], 0.0);
     }
     signal = std::move(next);
   }

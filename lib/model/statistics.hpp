@@ -35,11 +35,12 @@ class StatisticsWalk {
   void pass(const Layer& layer, const FoldedDense* folded);
 
  private:
-  ChannelStatistics behind_batch_norm(const Layer& layer);
-  ChannelStatistics of_depthwise(const Layer& layer);
-  ChannelStatistics of_squeeze_excite(const Layer& layer);
-  ChannelStatistics of_norm(const Layer& layer);
-  ChannelStatistics of_result(const Layer& layer, const FoldedDense* folded);
+  ChannelStatistics of(const Layer& layer, const Depthwise& depthwise);
+  ChannelStatistics of(const Layer& layer, const Linear& linear, const FoldedDense* folded);
+  ChannelStatistics of(const Layer& layer, const Convolution& convolution);
+  ChannelStatistics of(const LayerNorm& norm);
+  ChannelStatistics of(const Layer& layer, const Grn& norm);
+  ChannelStatistics of(const Layer& layer, const SqueezeExcite& gate);
 
   TensorReader& reader_;
   std::vector<ChannelStatistics> values_;

@@ -1,10 +1,10 @@
 // A layer prepared for one input size.
 #pragma once
-#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 
+#include "core/prefetch.hpp"
 #include "model/flow.hpp"
 #include "model/graph.hpp"
 #include "model/network.hpp"
@@ -12,15 +12,6 @@
 
 namespace replk::model {
 
-/// The size of a layer's input and output.
-struct MapSize {
-  std::int64_t batch = 1;
-  int height = 1, width = 1;
-  std::int64_t pixels() const { return batch * height * width; }
-};
-MapSize output_size(const Layer& layer, const MapSize& in);
-
-LayerKind kind_of(const Layer& layer);
 /// Multiply-adds for a batch, with padding taps counted; branches as the parameters have them.
 double macs_of(const Layer& layer, const Parameters& parameters, const MapSize& in);
 
@@ -56,15 +47,22 @@ class Step {
   virtual ~Step() = default;
   virtual std::size_t scratch_bytes() const = 0;
   virtual void run(const StepRun& run) const = 0;
-  /// What a run streams from memory, where it helps to call it up before.
-  virtual std::span<const std::byte> weights() const { return {}; }
-  /// Tells, before the first run, of weights() of the step behind this one, which outlive it: a step that
-  /// leaves the memory idle calls them up meanwhile.
-  virtual void set_next(std::span<const std::byte>) {}
+  /// What a run streams from memory, where it helps to prefetch it.
+  virtual core::Prefetch prefetch() const { return {}; }
+  /// Before the first run: prefetch() of the step behind this one, which outlives it. A step that leaves the
+  /// memory idle does it meanwhile.
+  virtual void prefetch_next(core::Prefetch) {}
   virtual std::string shape() const = 0;   // what it computes
   virtual std::string choice() const = 0;  // what computes it
 };
 std::unique_ptr<Step> prepare_step(const Layer& layer, const Parameters& parameters, const MapSize& in,
                                    const StepPlace& place, const StepOptions& options);
+
+/// For the dense layers of an operation in this precision.
+dense::PlanOptions dense_options(const StepOptions& options, Precision precision = Precision::fp32);
+
+inline std::span<const float> view(const core::Buffer<float>& buffer) {
+  return {buffer.data(), buffer.size()};
+}
 
 }  // namespace replk::model

@@ -14,9 +14,16 @@ using core::fail;
 using core::Status;
 
 /// The layer's name in a checkpoint: what stands before `.weight`.
-std::string prefix_of(const Layer& layer) {
-  const std::string& weight = layer.tensors[0].weight;
+std::string prefix_of(const ConvTensors& tensors) {
+  const std::string& weight = tensors.weight;
   return weight.substr(0, weight.size() - std::string_view(".weight").size());
+}
+
+int outputs_of(const Linear& linear) {
+  return static_cast<int>(linear.tensors.shape[0]);
+}
+int inputs_of(const Linear& linear) {
+  return static_cast<int>(linear.tensors.shape[1]);
 }
 
 std::string branch_name(const Layer& layer, std::size_t branch) {
@@ -91,31 +98,31 @@ bool holds_int8(const WeightSource& source) {
   return source.metadata("precision") == "int8";
 }
 
-void store_int8(const Layer& layer, const Int8Linear& weights, StoredTensors& tensors) {
-  const std::string name = prefix_of(layer);
-  tensors.add(name + ".weight", "I8", {layer.outputs, layer.inputs}, weights.weights.data());
-  tensors.add_floats(name + ".multiplier", {layer.outputs}, weights.multiplier.data());
-  tensors.add_floats(name + ".bias", {layer.outputs}, weights.bias.data());
-  tensors.add_floats(name + ".input_scale", {layer.inputs}, weights.quantiser.scale.data());
-  tensors.add_floats(name + ".input_offset", {layer.inputs}, weights.quantiser.offset.data());
+void store_int8(const Linear& linear, const Int8Linear& weights, StoredTensors& tensors) {
+  const std::string name = prefix_of(linear.tensors);
+  tensors.add(name + ".weight", "I8", {outputs_of(linear), inputs_of(linear)}, weights.weights.data());
+  tensors.add_floats(name + ".multiplier", {outputs_of(linear)}, weights.multiplier.data());
+  tensors.add_floats(name + ".bias", {outputs_of(linear)}, weights.bias.data());
+  tensors.add_floats(name + ".input_scale", {inputs_of(linear)}, weights.quantiser.scale.data());
+  tensors.add_floats(name + ".input_offset", {inputs_of(linear)}, weights.quantiser.offset.data());
 }
 
-void store_linear(const Layer& layer, const FoldedDense& folded, Precision precision,
+void store_linear(const Linear& linear, const FoldedDense& folded, Precision precision,
                   StoredTensors& tensors) {
-  const std::string name = prefix_of(layer);
-  const Shape shape{layer.outputs, layer.inputs};
+  const std::string name = prefix_of(linear.tensors);
+  const Shape shape{outputs_of(linear), inputs_of(linear)};
   if (precision == Precision::bf16)
     tensors.add(name + ".weight", "BF16", shape,
                 narrowed<core::Bf16>(folded.weights.data(), folded.weights.size()).data());
   else
     tensors.add_floats(name + ".weight", shape, folded.weights.data());
-  tensors.add_floats(name + ".bias", {layer.outputs}, folded.bias.data());
+  tensors.add_floats(name + ".bias", {outputs_of(linear)}, folded.bias.data());
 }
 
-void store_convolution(const Layer& layer, const FoldedDense& folded, StoredTensors& tensors) {
-  const std::string name = prefix_of(layer);
-  store_halves(name, {layer.outputs, layer.inputs, layer.kernel_h, layer.kernel_w}, folded.weights, tensors);
-  tensors.add_floats(name + ".bias", {layer.outputs}, folded.bias.data());
+void store_convolution(const Convolution& convolution, const FoldedDense& folded, StoredTensors& tensors) {
+  const std::string name = prefix_of(convolution.tensors);
+  store_halves(name, convolution.tensors.shape, folded.weights, tensors);
+  tensors.add_floats(name + ".bias", {static_cast<int>(convolution.tensors.shape[0])}, folded.bias.data());
 }
 
 void store_depthwise(const Layer& layer, const FoldedDepthwise& folded, StoredTensors& tensors) {
@@ -126,11 +133,11 @@ void store_depthwise(const Layer& layer, const FoldedDepthwise& folded, StoredTe
   tensors.add_floats(layer.name + ".bias", {layer.outputs}, folded.bias.data());
 }
 
-Precision stored_precision(const Layer& layer, const TensorReader& reader) {
-  const std::string name = prefix_of(layer) + ".weight";
+Precision stored_precision(const Linear& linear, const TensorReader& reader) {
+  const std::string name = prefix_of(linear.tensors) + ".weight";
   if (!reader.has(name))
     fail(Status::bad_file, "{}: '{}' is missing; shape {} is wanted", reader.source().describe(), name,
-         to_string({layer.outputs, layer.inputs}));
+         to_string({outputs_of(linear), inputs_of(linear)}));
   const std::string dtype = reader.source().dtype(name);
   if (dtype == "F32") return Precision::fp32;
   if (dtype == "BF16") return Precision::bf16;
@@ -139,37 +146,37 @@ Precision stored_precision(const Layer& layer, const TensorReader& reader) {
        dtype);
 }
 
-Int8Linear read_int8(const Layer& layer, TensorReader& reader) {
-  const std::string name = prefix_of(layer);
+Int8Linear read_int8(const Linear& linear, TensorReader& reader) {
+  const std::string name = prefix_of(linear.tensors);
   Int8Linear made;
-  made.weights = reader.read_int8(name + ".weight", {layer.outputs, layer.inputs});
+  made.weights = reader.read_int8(name + ".weight", {outputs_of(linear), inputs_of(linear)});
   const auto lowest = std::find(made.weights.begin(), made.weights.end(), std::int8_t{-128});
   if (lowest != made.weights.end())
     fail(Status::bad_file, "{}: '{}.weight'[{}] is -128; allowed: -127 to 127", reader.source().describe(),
          name, lowest - made.weights.begin());
-  made.multiplier = read_vector(name + ".multiplier", layer.outputs, reader);
-  made.bias = read_vector(name + ".bias", layer.outputs, reader);
-  made.quantiser.scale = read_vector(name + ".input_scale", layer.inputs, reader);
-  made.quantiser.offset = read_vector(name + ".input_offset", layer.inputs, reader);
+  made.multiplier = read_vector(name + ".multiplier", outputs_of(linear), reader);
+  made.bias = read_vector(name + ".bias", outputs_of(linear), reader);
+  made.quantiser.scale = read_vector(name + ".input_scale", inputs_of(linear), reader);
+  made.quantiser.offset = read_vector(name + ".input_offset", inputs_of(linear), reader);
   return made;
 }
 
-FoldedDense read_linear(const Layer& layer, TensorReader& reader) {
-  const std::string name = prefix_of(layer);
-  const char* dtype = stored_precision(layer, reader) == Precision::bf16 ? "BF16" : "F32";
-  return {read_finite(name + ".weight", {layer.outputs, layer.inputs}, dtype, reader),
-          read_finite(name + ".bias", {layer.outputs}, "F32", reader)};
+FoldedDense read_linear(const Linear& linear, TensorReader& reader) {
+  const std::string name = prefix_of(linear.tensors);
+  const char* dtype = stored_precision(linear, reader) == Precision::bf16 ? "BF16" : "F32";
+  return {read_finite(name + ".weight", {outputs_of(linear), inputs_of(linear)}, dtype, reader),
+          read_finite(name + ".bias", {outputs_of(linear)}, "F32", reader)};
 }
 
-FoldedDense read_convolution(const Layer& layer, TensorReader& reader) {
-  const std::string name = prefix_of(layer);
-  return {read_halves(name, {layer.outputs, layer.inputs, layer.kernel_h, layer.kernel_w}, reader),
-          read_finite(name + ".bias", {layer.outputs}, "F32", reader)};
+FoldedDense read_convolution(const Convolution& convolution, TensorReader& reader) {
+  const std::string name = prefix_of(convolution.tensors);
+  return {read_halves(name, convolution.tensors.shape, reader),
+          read_finite(name + ".bias", {static_cast<int>(convolution.tensors.shape[0])}, "F32", reader)};
 }
 
-FoldedDepthwise read_depthwise(const Layer& layer, TensorReader& reader) {
+FoldedDepthwise read_depthwise(const Layer& layer, const Depthwise& depthwise, TensorReader& reader) {
   FoldedDepthwise folded;
-  folded.branches = merged_branches(layer.branches);
+  folded.branches = merged_branches(depthwise.branches);
   for (std::size_t i = 0; i < folded.branches.size(); ++i) {
     Buffer<float> weights =
         read_halves(branch_name(layer, i),

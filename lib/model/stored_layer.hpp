@@ -21,20 +21,21 @@ namespace replk::model {
 /// Whether a source is in int8 form: its metadata say `precision: int8`.
 bool holds_int8(const WeightSource& source);
 
-void store_int8(const Layer& layer, const Int8Linear& weights, StoredTensors& tensors);
+void store_int8(const Linear& linear, const Int8Linear& weights, StoredTensors& tensors);
 /// precision: fp32 or bf16.
-void store_linear(const Layer& layer, const FoldedDense& folded, Precision precision, StoredTensors& tensors);
-void store_convolution(const Layer& layer, const FoldedDense& folded, StoredTensors& tensors);
+void store_linear(const Linear& linear, const FoldedDense& folded, Precision precision,
+                  StoredTensors& tensors);
+void store_convolution(const Convolution& convolution, const FoldedDense& folded, StoredTensors& tensors);
 void store_depthwise(const Layer& layer, const FoldedDepthwise& folded, StoredTensors& tensors);
 
 // Of a source in int8 form. All throw bad_file naming the tensor that is missing, of another shape or type,
 // or out of range.
 
 /// fp32, bf16 or int8: by the weight's type.
-Precision stored_precision(const Layer& layer, const TensorReader& reader);
-Int8Linear read_int8(const Layer& layer, TensorReader& reader);
-FoldedDense read_linear(const Layer& layer, TensorReader& reader);
-FoldedDense read_convolution(const Layer& layer, TensorReader& reader);
-FoldedDepthwise read_depthwise(const Layer& layer, TensorReader& reader);
+Precision stored_precision(const Linear& linear, const TensorReader& reader);
+Int8Linear read_int8(const Linear& linear, TensorReader& reader);
+FoldedDense read_linear(const Linear& linear, TensorReader& reader);
+FoldedDense read_convolution(const Convolution& convolution, TensorReader& reader);
+FoldedDepthwise read_depthwise(const Layer& layer, const Depthwise& depthwise, TensorReader& reader);
 
 }  // namespace replk::model

@@ -23,32 +23,6 @@ void add_linear(Workload& all, const dense::Linear& linear) {
 
 }  // namespace
 
-depthwise::Problem depthwise_problem(const Layer& layer, const std::vector<depthwise::Branch>& branches,
-                                     const MapSize& in, depthwise::Numerics numerics) {
-  depthwise::Problem problem;
-  problem.batch = in.batch;
-  problem.channels = layer.inputs;
-  problem.height = in.height;
-  problem.width = in.width;
-  problem.branches = branches;
-  depthwise::set_default_padding(problem);
-  problem.stride_h = problem.stride_w = layer.stride;
-  problem.numerics = numerics;
-  problem.epilogue = {true, layer.activation, layer.residual >= 0};
-  return problem;
-}
-
-dense::Linear linear_layer(const Layer& layer, Precision precision, const LayerFlow& flow,
-                           const MapSize& in) {
-  return {in.pixels(),         layer.inputs, layer.outputs, true,        layer.activation,
-          layer.residual >= 0, precision,    flow.src,      flow.result, flow.copy};
-}
-
-dense::Convolution convolution_layer(const Layer& layer, const MapSize& in) {
-  return {in.batch,     layer.inputs, layer.outputs, in.height,     in.width, layer.kernel_h,  layer.kernel_w,
-          layer.stride, layer.stride, layer.padding, layer.padding, true,     layer.activation};
-}
-
 Workload workload(const Architecture& architecture, const MapSize& input, int classes, Precision precision,
                   depthwise::Numerics numerics) {
   const Graph graph = build_graph(architecture, classes);
@@ -62,23 +36,18 @@ Workload workload(const Architecture& architecture, const MapSize& input, int cl
     const Layer& layer = graph.layers[i];
     const MapSize in = sizes[layer.src];
     sizes[layer.dst] = output_size(layer, in);
-    switch (layer.operation) {
-      case Operation::depthwise:
-        add_once(all.depthwise, depthwise_problem(layer, merged_branches(layer.branches), in, numerics));
-        break;
-      case Operation::linear:
-        add_linear(all, linear_layer(layer, precisions[i], flow[i], in));
-        break;
-      case Operation::convolution:
-        add_once(all.convolutions, convolution_layer(layer, in));
-        break;
-      case Operation::squeeze_excite:
-        add_linear(all, {in.batch, layer.inputs, layer.hidden, true, Activation::relu, false});
-        add_linear(all, {in.batch, layer.hidden, layer.inputs, true, Activation::none, false});
-        break;
-      default:
-        break;
-    }
+    std::visit(
+        Overloaded{[&](const Depthwise& d) {
+                     add_once(all.depthwise, d.problem(layer, merged_branches(d.branches), in, numerics));
+                   },
+                   [&](const Linear& l) { add_linear(all, l.at(layer, precisions[i], flow[i], in)); },
+                   [&](const Convolution& c) { add_once(all.convolutions, c.at(layer, in)); },
+                   [&](const SqueezeExcite& s) {
+                     add_linear(all, {in.batch, layer.inputs, s.hidden, true, Activation::relu, false});
+                     add_linear(all, {in.batch, s.hidden, layer.inputs, true, Activation::none, false});
+                   },
+                   [](const auto&) {}},
+        layer.operation);
   }
   return all;
 }

@@ -23,10 +23,4 @@ Workload workload(const Architecture& architecture, const MapSize& input, int cl
                   Precision precision = Precision::fp32,
                   depthwise::Numerics numerics = depthwise::Numerics::fast);
 
-// A layer at one input size, as its box wants it.
-depthwise::Problem depthwise_problem(const Layer& layer, const std::vector<depthwise::Branch>& branches,
-                                     const MapSize& in, depthwise::Numerics numerics);
-dense::Linear linear_layer(const Layer& layer, Precision precision, const LayerFlow& flow, const MapSize& in);
-dense::Convolution convolution_layer(const Layer& layer, const MapSize& in);
-
 }  // namespace replk::model

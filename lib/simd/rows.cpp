@@ -326,7 +326,7 @@ void unpack_row(const RowLayout& layout, const float* packed, std::int64_t block
 
 namespace {
 
-/// Calls bytes up, to be written. (Not __builtin_prefetch: GCC drops calls of a function that does nothing
+/// Prefetches bytes that will be written. (Not __builtin_prefetch: GCC drops calls of a function that does nothing
 /// else.)
 void expect(const char* begin, std::int64_t bytes) {
   for (std::int64_t i = 0; i < bytes; i += core::alignment) asm volatile("prefetchw %0" ::"m"(begin[i]));

@@ -272,7 +272,7 @@ TEST(Precision, HiddenTensorsAreNarrowOnly) {
       EXPECT_EQ(flow[i].copy, Element::u8) << layer.name;
       ++hidden;
     }
-    if (layer.operation == Operation::depthwise) {
+    if (layer.is<Depthwise>()) {
       EXPECT_EQ(flow[i].src, Element::f32) << layer.name;
     }
     if (layer.residual >= 0) {

@@ -33,7 +33,7 @@ class RowSpectralExecutor final : public Executor {
   std::vector<Phase> phases(int threads) const override;
   Work work() const override;
   std::size_t prepared_bytes() const override;
-  std::span<const std::byte> weights() const override { return std::as_bytes(spectra_.weights()); }
+  core::Prefetch prefetch() const override { return core::Prefetch(std::as_bytes(spectra_.weights())); }
 
  private:
   struct RowCode {

@@ -1,0 +1,43 @@
+// Memory that will be read soon, for loops that leave the memory idle to prefetch.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace replk::core {
+
+/// A view of it, brought near from front to back and never read here.
+class Prefetch {
+ public:
+  Prefetch() = default;
+  explicit Prefetch(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+  bool empty() const { return bytes_.empty(); }
+
+  /// One of so many nearly equal parts.
+  Prefetch part(std::int64_t index, std::int64_t parts) const {
+    const std::int64_t bytes = std::ssize(bytes_), begin = bytes * index / parts;
+    return Prefetch(bytes_.subspan(static_cast<std::size_t>(begin),
+                                   static_cast<std::size_t>(bytes * (index + 1) / parts - begin)));
+  }
+
+  /// Where a loop begins, and by how many bytes each of its steps goes on.
+  struct Walk {
+    const char* begin;
+    std::int64_t step;
+  };
+  /// Takes what `steps` steps of `each` bytes go over off the front; a walk that stands still at `idle` where
+  /// less is left.
+  Walk take(std::int64_t steps, std::int64_t each, const void* idle) {
+    const std::int64_t bytes = steps * each;
+    if (bytes == 0 || std::ssize(bytes_) < bytes) return {static_cast<const char*>(idle), 0};
+    const auto* const begin = reinterpret_cast<const char*>(bytes_.data());
+    bytes_ = bytes_.subspan(static_cast<std::size_t>(bytes));
+    return {begin, each};
+  }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+}  // namespace replk::core
