@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/overflow.hpp"
 #include "core/threads.hpp"
 
 namespace replk::depthwise {
@@ -126,6 +127,7 @@ void WeightSpectralExecutor::sum_slice(const WeightGradientTensors& tensors, con
   auto* const tile = reinterpret_cast<float*>(result);
   auto* const bias = reinterpret_cast<double*>(result + bias_offset());
   std::fill_n(bias, f.parameters.blocks * f.lanes, 0.0);
+  const core::OverflowWatch watch;
   const jit::RowTransform& t = f.parameters.transform;
   bool any = false;  // tile
   int summed = 0;    // pieces in the planes
@@ -147,6 +149,7 @@ void WeightSpectralExecutor::sum_slice(const WeightGradientTensors& tensors, con
   }
   if (summed > 0) come_back(group, any, scratch.taps, tile);
   if (summed == 0 && !any) std::fill_n(tile, geometry_.tile_floats() * group.blocks, 0.0f);
+  overflowed(result) = watch.seen();
 }
 
 void WeightSpectralExecutor::come_back(const Group& group, bool add, const char* planes, float* tile) const {
@@ -164,7 +167,7 @@ void WeightSpectralExecutor::write(const WeightGradientTensors& tensors, const W
     sums.slices = slices;
     sums.next_tile = next / static_cast<std::int64_t>(sizeof(float));
     sums.next_bias = next / static_cast<std::int64_t>(sizeof(double));
-    sums.factor = 2.0f / static_cast<float>(f.parameters.transform.n);
+    for (int slice = 0; slice < slices; slice++) sums.overflowed |= overflowed(results + slice * next) != 0;
     sums.first = group.channel + b * f.lanes;
     sums.count = std::min(f.lanes, group.channels - b * f.lanes);
     scatter_.write(sums, tensors, run, scratch);
@@ -181,9 +184,17 @@ std::size_t WeightSpectralExecutor::bias_offset() const {
       core::alignment);
 }
 
-std::size_t WeightSpectralExecutor::result_bytes() const {
+std::size_t WeightSpectralExecutor::flag_offset() const {
   const RowSpectralGeometry& f = geometry_.forward;
-  return bias_offset() + core::round_up(sizeof(double) * f.parameters.blocks * f.lanes, core::alignment);
+  return bias_offset() + sizeof(double) * f.parameters.blocks * f.lanes;
+}
+
+std::size_t WeightSpectralExecutor::result_bytes() const {
+  return core::round_up(flag_offset() + sizeof(int), core::alignment);
+}
+
+int& WeightSpectralExecutor::overflowed(const char* result) const {
+  return *reinterpret_cast<int*>(const_cast<char*>(result) + flag_offset());
 }
 
 WeightSpectralExecutor::Scratch WeightSpectralExecutor::scratch(char* memory) const {

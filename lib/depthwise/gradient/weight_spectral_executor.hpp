@@ -60,8 +60,11 @@ class WeightSpectralExecutor final : public WeightExecutor {
   void write(const WeightGradientTensors& tensors, const WeightRun& run, const Group& group,
              const char* results, int slices, void* scratch) const;
   std::size_t planes_bytes() const;
-  std::size_t result_bytes() const;  // the tiles of a group, and its sums for the bias
+  std::size_t result_bytes()
+      const;  // the tiles of a group, its sums for the bias, and whether some overflowed
   std::size_t bias_offset() const;
+  std::size_t flag_offset() const;
+  int& overflowed(const char* result) const;
   std::size_t thread_bytes() const;
   Scratch scratch(char* memory) const;
 

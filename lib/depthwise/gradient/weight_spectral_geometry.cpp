@@ -88,7 +88,7 @@ jit::RowInverseSpec WeightSpectralGeometry::taps(bool add) const {
   spec.strides.tensor_block = 4 * tile_floats();
   spec.strides.plane_block = forward.block_stride;
   spec.residual = add;
-  spec.half_reals = true;
+  spec.scaled = true;
   return spec;
 }
 
