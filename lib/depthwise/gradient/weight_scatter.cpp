@@ -11,6 +11,7 @@
 #include "core/memory.hpp"
 #include "core/overflow.hpp"
 #include "depthwise/gradient/weight_portable.hpp"
+#include "depthwise/gradient/weight_transpose.hpp"
 #include "depthwise/reader.hpp"
 #include "depthwise/rows.hpp"
 
@@ -141,6 +142,14 @@ void WeightScatter::write(const Sums& sums, const WeightGradientTensors& tensors
   if (tensors.dbias) write_bias(sums, tensors, run, scratch);
 }
 
+void WeightScatter::expect(int first, int count, const WeightGradientTensors& tensors) const {
+  for (std::size_t i = 0; i < branches_.size(); i++) {
+    const int taps = problem_.branches[i].taps();
+    float* const to = tensors.dweights[i];
+    if (to) expect_taps(taps, count, to + std::int64_t{first} * taps, taps);
+  }
+}
+
 /// Some rows of the kernel at once, which lie one behind the other in memory.
 void WeightScatter::write_branch(int branch, const Sums& s, const WeightGradientTensors& tensors,
                                  const WeightRun& run, char* scratch) const {
@@ -149,8 +158,7 @@ void WeightScatter::write_branch(int branch, const Sums& s, const WeightGradient
   const int taps = b.taps();
   float* const to = tensors.dweights[branch];
   if (placed.whole && s.slices == 1 && !run.accumulate && !s.overflowed)
-    return unpack_row({DataType::f32, 0, 0, 1, taps, taps}, s.tile, 0, s.count, lanes_, to,
-                      std::int64_t{s.first} * taps);
+    return transpose_taps(s.tile, taps, lanes_, s.count, to + std::int64_t{s.first} * taps, taps);
   const int together = rows_together(b);
   float* const values = reinterpret_cast<float*>(scratch);
   float* const before = values + together * b.kernel_w * lanes_;
@@ -160,13 +168,12 @@ void WeightScatter::write_branch(int branch, const Sums& s, const WeightGradient
     const core::OverflowWatch watch;
     gather(s, placed.rows.data() + begin, end - begin, placed.columns, lanes_, values);
     if (s.overflowed || watch.seen()) rescue(branch, begin, end, s, tensors, run, values, rows);
-    const RowLayout layout{DataType::f32, 0, 0, 1, taps, count};
-    const std::int64_t at = std::int64_t{s.first} * taps + begin * b.kernel_w;
+    float* const here = to + std::int64_t{s.first} * taps + begin * b.kernel_w;
     if (run.accumulate) {
-      pack_row(layout, to, at, s.count, lanes_, before, 0);
+      pack_row({DataType::f32, 0, 0, 1, taps, count}, here, 0, s.count, lanes_, before, 0);
       add(before, count * lanes_, values);
     }
-    unpack_row(layout, values, 0, s.count, lanes_, to, at);
+    transpose_taps(values, count, lanes_, s.count, here, taps);
   }
 }
 

@@ -42,6 +42,8 @@ class WeightScatter {
   void write(const Sums& sums, const WeightGradientTensors& tensors, const WeightRun& run,
              void* scratch) const;
   std::size_t bytes() const;
+  /// Prefetches what write() will write of these channels.
+  void expect(int first, int count, const WeightGradientTensors& tensors) const;
 
  private:
   struct Placed {

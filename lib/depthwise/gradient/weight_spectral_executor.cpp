@@ -1,5 +1,7 @@
 #include "depthwise/gradient/weight_spectral_executor.hpp"
 
+#include <immintrin.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -101,15 +103,27 @@ void WeightSpectralExecutor::transform(const RowPass& pass, const Piece& piece, 
   }
 }
 
+namespace {
+
+/// Adds `count` vectors, one behind the other, to sums in double.
+[[gnu::target("avx2")]] void add_vectors(const float* from, int count, int lanes, double* sums) {
+  for (int l = 0; l < lanes; l += 4) {
+    __m256d sum = _mm256_loadu_pd(sums + l);
+    for (int i = 0; i < count; i++)
+      sum = _mm256_add_pd(sum, _mm256_cvtps_pd(_mm_loadu_ps(from + i * lanes + l)));
+    _mm256_storeu_pd(sums + l, sum);
+  }
+}
+
+}  // namespace
+
 /// Plane 0 has the sum of each row.
 void WeightSpectralExecutor::add_bias(const Piece& piece, const Group& group, const char* planes,
                                       double* bias) const {
   const RowSpectralGeometry& f = geometry_.forward;
-  for (int b = 0; b < group.blocks; b++) {
-    const auto* row = reinterpret_cast<const float*>(planes + b * f.block_stride);
-    for (int r = 0; r < piece.across.outs; r++, row += f.lanes)
-      for (int l = 0; l < f.lanes; l++) bias[b * f.lanes + l] += row[l];
-  }
+  for (int b = 0; b < group.blocks; b++)
+    add_vectors(reinterpret_cast<const float*>(planes + b * f.block_stride), piece.across.outs, f.lanes,
+                bias + b * f.lanes);
 }
 
 void WeightSpectralExecutor::clear_taps(const Group& group, char* planes) const {
@@ -139,6 +153,7 @@ void WeightSpectralExecutor::sum_slice(const WeightGradientTensors& tensors, con
     if (!meets) continue;
     transform(src_, p, false, tensors.src, group, scratch.src, scratch.window);
     if (summed == 0 && geometry_.together > 1) clear_taps(group, scratch.taps);
+    if (i + 1 == end) scatter_.expect(group.channel, group.channels, tensors);
     for (int b = 0; b < group.blocks; b++)
       columns_[p.across_run](scratch.src + b * f.block_stride, scratch.taps + b * f.block_stride,
                              scratch.dy + b * f.block_stride, t.reals(), t.pairs(), scratch.columns);
