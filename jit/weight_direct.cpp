@@ -120,7 +120,7 @@ class WeightDirectKernel final : public Assembler {
           uses[(q + u) * spec_.stride + tap * spec_.step + spec_.offset].push_back({u, tap});
     if (uses.empty()) return;
     for (int u = 0; u < count; u++) load(output(u), ptr[dy_of_row_ + (q + u) * spec_.dy_pixel_bytes]);
-    for (const auto& [at, all] : uses)
+    for (const auto& [at, all] : uses) {
       for (int r = 0; r < spec_.rows; r++) {
         const Xbyak::Address from = ptr[x_of_row_ + (at * spec_.x_pixel_bytes + r * spec_.x_tap_bytes)];
         if (all.size() == 1) {
@@ -131,6 +131,7 @@ class WeightDirectKernel final : public Assembler {
         load(input, from);
         for (const auto& [u, tap] : all) vfmadd231ps(sum(r, tap), output(u), input);
       }
+    }
   }
 
   void add_to_sums() {

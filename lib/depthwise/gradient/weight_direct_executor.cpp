@@ -126,7 +126,9 @@ WeightDirectExecutor::WeightDirectExecutor(const WeightDirectGeometry& g, const 
                            g.tile_floats(), 1, g.lanes),
       geometry_(g),
       input_(RowLayout::input(g.problem)),
-      output_(RowLayout::output(g.problem)) {
+      output_(RowLayout::output(g.problem)),
+      band_(g.band()),
+      region_(g.region()) {
   for (const bool packed : {false, true}) {
     const bool used = packed ? g.packs(true) || g.problem.channels % g.lanes : !g.packs(true);
     if (!used) continue;
@@ -147,7 +149,7 @@ Range WeightDirectExecutor::outputs_of(int row) const {
 std::size_t WeightDirectExecutor::scratch_bytes() const {
   const auto tile = static_cast<std::size_t>(geometry_.tile_floats());
   return core::round_up(tile * (sizeof(double) + sizeof(float)), core::alignment) +
-         geometry_.packed_bytes(geometry_.region());
+         geometry_.packed_bytes(region_);
 }
 
 void WeightDirectExecutor::sum(const WeightGradientTensors& tensors, const Group& group, std::int64_t begin,
@@ -160,20 +162,19 @@ void WeightDirectExecutor::sum(const WeightGradientTensors& tensors, const Group
       scratch +
       core::round_up(static_cast<std::size_t>(count) * (sizeof(double) + sizeof(float)), core::alignment);
   std::fill_n(totals, count, 0.0);
-  const int band = g.band(), together = g.region();
   for (std::int64_t image = begin; image < end; image++)
-    for (int first = 0; first < g.vertical.output; first += together) {
-      const int last = std::min(first + together, g.vertical.output);
+    for (int first = 0; first < g.vertical.output; first += region_) {
+      const int last = std::min(first + region_, g.vertical.output);
       const Region r = region(tensors, group, image, first, last, buffer);
-      for (int y = first; y < last; y += band) {
+      for (int y = first; y < last; y += band_) {
         std::fill_n(parts, count, 0.0f);
-        add_band(r, y, std::min(y + band, last), parts);
+        add_band(r, y, std::min(y + band_, last), parts);
         for (std::int64_t i = 0; i < count; i += g.lanes)
           add_vectors(parts + i, 1, g.lanes, g.lanes, totals + i);
+        for (int row = y; tensors.dbias && row < std::min(y + band_, last); row++)
+          add_vectors(reinterpret_cast<const float*>(r.dy + row * r.dy_row), g.horizontal.output,
+                      r.dy_pixel / static_cast<std::int64_t>(sizeof(float)), g.lanes, sums.bias);
       }
-      for (int y = first; tensors.dbias && y < last; y++)
-        add_vectors(reinterpret_cast<const float*>(r.dy + y * r.dy_row), g.horizontal.output,
-                    r.dy_pixel / static_cast<std::int64_t>(sizeof(float)), g.lanes, sums.bias);
     }
   for (std::int64_t i = 0; i < count; i++) sums.tiles[i] = static_cast<float>(totals[i]);
   scatter_.expect(group.channel, group.channels, tensors);

@@ -73,6 +73,7 @@ class WeightDirectExecutor final : public SlicedWeightExecutor {
 
   const WeightDirectGeometry geometry_;
   const RowLayout input_, output_;
+  const int band_, region_;                                                 // output rows
   std::map<std::pair<int, bool>, std::vector<jit::WeightDirect>> code_of_;  // by rows and packing: of each
                                                                             // group of columns
   std::vector<std::shared_ptr<const jit::Code>> code_;
