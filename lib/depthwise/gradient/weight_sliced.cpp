@@ -1,7 +1,5 @@
 #include "depthwise/gradient/weight_sliced.hpp"
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -124,36 +122,6 @@ std::vector<Phase> SlicedWeightExecutor::phases(int) const {
   if (slices == 1) return {{"groups of channels", groups()}};
   return {{"groups of channels and slices of the batch", std::int64_t{groups()} * slices},
           {"sums of slices", groups()}};
-}
-
-namespace {
-
-/// Adds a vector of floats to sums in double.
-[[gnu::target("avx2")]] inline void add_widened(__m256 v, double* sums) {
-  _mm256_storeu_pd(sums, _mm256_add_pd(_mm256_loadu_pd(sums), _mm256_cvtps_pd(_mm256_castps256_ps128(v))));
-  _mm256_storeu_pd(sums + 4,
-                   _mm256_add_pd(_mm256_loadu_pd(sums + 4), _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))));
-}
-
-}  // namespace
-
-/// Up to sixteen at a time in fp32, of which each passes through five roundings.
-[[gnu::target("avx2")]] void add_vectors(const float* from, int count, std::int64_t stride, int lanes,
-                                         double* sums) {
-  constexpr int chains = 4, most = 16;
-  for (int i = 0; i < count; i += most, from += most * stride) {
-    const int here = std::min(most, count - i);
-    for (int l = 0; l < lanes; l += 8) {
-      __m256 sum[chains] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
-                            _mm256_setzero_ps()};
-      int k = 0;
-      for (; k + chains <= here; k += chains)
-        for (int c = 0; c < chains; c++)
-          sum[c] = _mm256_add_ps(sum[c], _mm256_loadu_ps(from + (k + c) * stride + l));
-      for (; k < here; k++) sum[0] = _mm256_add_ps(sum[0], _mm256_loadu_ps(from + k * stride + l));
-      add_widened(_mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])), sums + l);
-    }
-  }
 }
 
 }  // namespace replk::depthwise
