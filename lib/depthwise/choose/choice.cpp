@@ -1,14 +1,16 @@
+#include "depthwise/choose/choice.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <utility>
 
 #include "core/error.hpp"
-#include "depthwise/choose/choice.hpp"
 #include "depthwise/choose/trial.hpp"
 #include "jit/x64/code.hpp"
 #include "jit/x64/fingerprint.hpp"
@@ -23,11 +25,6 @@ using core::Status;
 // changes: what a tiling's fields mean, or how an executor walks through its passes. What was measured before
 // is then a miss.
 constexpr const char* kVersion = "7";
-
-// Work below this, on all threads, may be faster on fewer: waking a team costs some microseconds a phase.
-constexpr double kSmallSeconds = 500e-6;
-constexpr double kTeamSeconds = 5e-6;
-constexpr std::size_t kSmallTilings = 4;  // of each algorithm that are tried on fewer threads
 
 bool in_class(const Algorithm& algorithm, const Problem& problem) {
   return algorithm.exact() || problem.numerics == Numerics::fast;
@@ -69,7 +66,10 @@ std::string layout_text(const Problem& p) {
   return all;
 }
 
-tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm, Isa isa, int threads) {
+}  // namespace
+
+tuner::Key question_key(const Problem& p, Pass pass, const std::optional<std::string>& algorithm, Isa isa,
+                        int threads) {
   static const char* const types[] = {"f32", "bf16", "f16"};
   int extent_h = 1, extent_w = 1;
   for (const Branch& branch : p.branches) {
@@ -77,8 +77,10 @@ tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm,
     extent_w = std::max(extent_w, branch.extent_w());
   }
   // The best tiling depends on the map and the kernel; channels and images only repeat it.
-  return {to_string(p),
-          {tuner::word("op", "depthwise"),
+  std::string shape = to_string(p);
+  if (pass != Pass::forward) shape += fmt::format(" {}", name(pass));
+  return {std::move(shape),
+          {tuner::word("op", "depthwise"), tuner::word("pass", name(pass)),
            tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
            tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
            tuner::word("branches", branches_text(p)),
@@ -92,7 +94,12 @@ tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm,
            tuner::word("version", fmt::format("{}.{:016x}", kVersion, jit::fingerprint(isa)))}};
 }
 
-}  // namespace
+std::vector<int> fewer_threads(int threads, double best_seconds) {
+  constexpr double small_seconds = 500e-6;
+  std::vector<int> all;
+  for (int fewer = 1; best_seconds < small_seconds && fewer < threads; fewer *= 2) all.push_back(fewer);
+  return all;
+}
 
 Tiling Choice::spelled(int all_threads) const {
   Tiling whole = tiling;
@@ -131,14 +138,14 @@ std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel
                                             const std::optional<std::string>& algorithm, Isa isa, int threads,
                                             Breadth breadth) {
   std::vector<tuner::Candidate> all;
-  double best = kSmallSeconds;
+  double best = std::numeric_limits<double>::infinity();
   const auto add = [&](int used, std::optional<std::size_t> most) {
     for (const Algorithm* a : algorithms()) {
       if (!in_class(*a, problem) || (algorithm && a->name() != *algorithm)) continue;
       std::vector<Candidate> found = most ? a->candidates(problem, geometry, isa, used, *most)
                                           : a->candidates(problem, geometry, isa, used);
       for (Candidate& each : found) {
-        const double seconds = each.predicted_seconds + (used > 1 ? kTeamSeconds : 0);
+        const double seconds = each.predicted_seconds + (used > 1 ? team_seconds : 0);
         best = std::min(best, seconds);
         const Choice choice{a, std::move(each.tiling), used, {}};
         all.push_back({choice.spelled(threads).to_string(), seconds, a->complexity()});
@@ -146,13 +153,11 @@ std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel
     }
   };
   add(threads, breadth == Breadth::all ? std::optional(SIZE_MAX) : std::nullopt);
-  if (best < kSmallSeconds)
-    for (int fewer = 1; fewer < threads; fewer *= 2) add(fewer, kSmallTilings);
+  for (const int fewer : fewer_threads(threads, best)) add(fewer, tilings_on_fewer);
   return all;
 }
 
-/// The candidates of questions asked before. To predict them takes most of the time of a plan whose code
-/// exists, and they are the same for the life of a process: another plan of the same problem looks them up.
+/// The candidates of questions asked before.
 class KnownCandidates {
  public:
   using List = std::vector<tuner::Candidate>;
@@ -174,12 +179,13 @@ class KnownCandidates {
   std::map<std::string, List> known_;
 };
 
-KnownCandidates& known_candidates() {
-  static KnownCandidates* const instance = new KnownCandidates;
-  return *instance;
-}
-
 }  // namespace
+
+std::vector<tuner::Candidate> known_candidates(
+    const tuner::Key& key, const std::function<std::vector<tuner::Candidate>()>& compute) {
+  static KnownCandidates* const instance = new KnownCandidates;
+  return instance->get(key.shape + key.json(), compute);  // the key alone leaves out strides
+}
 
 tuner::Question question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
                          int threads, Breadth breadth) {
@@ -187,13 +193,11 @@ tuner::Question question(const Problem& problem, const std::optional<std::string
   const auto trial = std::make_shared<Trial>(problem, isa, threads);
   const auto geometry = std::make_shared<const Kernel>(merged_geometry(problem));
   tuner::Question q;
-  q.key = key_of(problem, algorithm, isa, threads);
-  q.candidates = [=] {
+  q.key = question_key(problem, Pass::forward, algorithm, isa, threads);
+  q.candidates = [=, key = q.key] {
     const auto compute = [&] { return candidates_of(problem, *geometry, algorithm, isa, threads, breadth); };
     if (breadth == Breadth::all) return compute();
-    return known_candidates().get(
-        fmt::format("{} {} {} {}", to_string(problem), algorithm.value_or("any"), name(isa), threads),
-        compute);
+    return known_candidates(key, compute);
   };
   q.legal = [=](const std::string& line) {
     return read_choice(line, problem, *geometry, isa, threads).has_value();
