@@ -100,13 +100,13 @@ tuner::Question weight_question(const Problem& problem, const std::optional<std:
 
 void check_gradient(const Problem& problem) {
   const Epilogue& e = problem.epilogue;
-  const char* field = e.activation != Activation::none ? "activation"
-                      : e.scale                        ? "scale"
-                      : e.residual                     ? "residual"
+  const char* field = e.activation != Activation::none ? "an activation"
+                      : e.scale                        ? "a scale"
+                      : e.residual                     ? "a residual"
                                                        : nullptr;
   if (field)
     fail(Status::invalid_argument,
-         "{} has a {}; allowed for a gradient: none, since dy is the plain convolution's", to_string(problem),
+         "{} has {}; allowed for a gradient: none, since dy is the plain convolution's", to_string(problem),
          field);
 }
 
