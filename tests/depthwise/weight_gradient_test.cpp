@@ -229,6 +229,31 @@ TEST(WeightGradient, OverflowOnTheWayIsComputedAnew) {
       }
 }
 
+/// What a cache remembers of a near problem is judged for this one; a tiling that is legal computes it.
+TEST(WeightGradient, TilingsOfOtherProblemsAreJudged) {
+  const char* const shapes[] = {"n1c16h56w56k7",  "n1c64h14w14k13",   "n2c16h7w7k13",
+                                "n1c16h12w130k9", "n1c8h20w20k5x3s2", "n3c9h30w30k51x5,5x51"};
+  const Isa isa = core::cpu().isa;
+  int legal = 0;
+  for (const char* from : shapes)
+    for (const char* to : shapes)
+      for (const WeightAlgorithm* a : weight_algorithms())
+        for (const Candidate& each : a->candidates(parse(from), merged_geometry(parse(from)), isa, 1, 6)) {
+          const Problem p = parse(to);
+          if (!a->legal(p, merged_geometry(p), each.tiling, isa)) continue;
+          legal++;
+          if (legal % 4) continue;
+          PlanOptions options;
+          options.threads = 1;
+          options.tiling = each.tiling;
+          const GradientCase c(p);
+          Gradients g(p);
+          WeightGradient(p, options).run(g.tensors(c), false);
+          ASSERT_LE(g.error(c), 2e-6) << to << " " << each.tiling.to_string();
+        }
+  EXPECT_GT(legal, 50);
+}
+
 TEST(WeightGradient, AnEpilogueIsAnError) {
   for (const char* shape : {"n1c8h9w9k3+relu", "n1c8h9w9k3+scale", "n1c8h9w9k3+residual"})
     EXPECT_THROW(WeightGradient{parse(shape)}, core::Error) << shape;

@@ -29,9 +29,11 @@ WeightSpectralGeometry::WeightSpectralGeometry(const Problem& problem, const Ker
   f.plane_stride = static_cast<std::int64_t>((lines | 1) * core::alignment);
   f.block_stride = f.plane_stride * parameters.transform.planes();
   together = pieces(problem.batch) > 1 ? pieces_together : 1;
-  signs_ = f.along_segments.size() == 1 && f.along_segments[0].ins > 0
-               ? jit::row_signs(f.forward(f.along_segments[0], false))
-               : std::vector<int>(parameters.transform.planes(), 1);
+  signs_.assign(parameters.transform.planes(), 1);
+  // A tiling that is yet to be judged may be of another problem.
+  if (f.along_segments.size() == 1 && f.along_segments[0].ins > 0 &&
+      parameters.transform.n >= f.along_segments.least_length())
+    signs_ = jit::row_signs(f.forward(f.along_segments[0], false));
 }
 
 jit::RowForwardSpec WeightSpectralGeometry::rows(bool dy, const Segment& segment, bool from_buffer) const {
