@@ -116,12 +116,10 @@ Json phases_of(AnyTrial&& trial, const std::string& pick) {
 }
 
 /// Independent tasks of each phase of a depthwise pick.
-Json phases_of(const depthwise::Problem& problem, depthwise::Pass pass, const std::string& pick,
-               int threads) {
-  const Isa isa = depthwise::plan_isa({});
-  if (pass == depthwise::Pass::weight_gradient)
-    return phases_of(depthwise::WeightTrial(problem, isa, threads), pick);
-  return phases_of(depthwise::Trial(problem, isa, threads), pick);
+Json phases_of(const depthwise::Request& request, const std::string& pick) {
+  if (request.pass == depthwise::Pass::weight_gradient)
+    return phases_of(depthwise::WeightTrial(request.problem, request.isa(), request.threads), pick);
+  return phases_of(depthwise::Trial(request), pick);
 }
 
 ExitCode run(const Arguments& a, bool json) {
@@ -139,7 +137,7 @@ ExitCode run(const Arguments& a, bool json) {
   settings.budget_seconds = a.budget;
   const tuner::Choice choice = tuner::choose(question, settings, tuner::process_cache());
   const std::vector<Row> rows = rows_of(question, choice);
-  const Json phases = phases_of(problem, a.pass, choice.text, threads);
+  const Json phases = phases_of({problem, a.pass, depthwise::plan_features({}), threads}, choice.text);
 
   if (json) {
     Json list = Json::array();

@@ -1,5 +1,6 @@
 #include "cli/tunable.hpp"
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -39,26 +40,26 @@ void add_pass_option(CLI::App& command, depthwise::Pass& pass) {
 tuner::Question ask(const std::string& shape, int threads, depthwise::Pass pass) {
   if (threads == 0) threads = core::default_threads();
   if (pass == depthwise::Pass::weight_gradient)
-    return depthwise::weight_question(depthwise::parse(shape), {}, depthwise::plan_isa({}), threads);
+    return depthwise::weight_question({depthwise::parse(shape), pass, depthwise::plan_features({}), threads}, {});
   if (const auto linear = dense::parse_linear(shape)) return dense::question(*linear, threads);
   if (const auto convolution = dense::parse_convolution(shape)) return dense::question(*convolution, threads);
-  const depthwise::Problem problem = depthwise::parse(shape);
-  return depthwise::question(problem, {}, depthwise::plan_isa({}), threads);
+  return depthwise::question(
+      {depthwise::parse(shape), depthwise::Pass::forward, depthwise::plan_features({}), threads});
 }
 
 std::optional<tuner::Question> ask(const tuner::Record& record) try {
   const auto key = nlohmann::json::parse(record.key, nullptr, false);
   if (!key.is_object() || !key.contains("threads") || !key["threads"].is_string()) return std::nullopt;
-  if (key.contains("pass") && !key["pass"].is_string()) return std::nullopt;
   const std::string text = key["threads"].get<std::string>();
   if (text.empty() || text.size() > 4 || text.find_first_not_of("0123456789") != std::string::npos)
     return std::nullopt;
   const int threads = std::stoi(text);
   if (threads < 1 || threads > 1024) return std::nullopt;
   // A pass that is not the forward one stands behind the shape.
-  const std::string shape = record.shape.substr(0, record.shape.find(' '));
-  const auto pass = passes().find(key.value("pass", std::string("forward")));
+  const std::size_t end = std::min(record.shape.find(' '), record.shape.size());
+  const auto pass = passes().find(end < record.shape.size() ? record.shape.substr(end + 1) : "forward");
   if (pass == passes().end()) return std::nullopt;
+  const std::string shape = record.shape.substr(0, end);
   tuner::Question question = ask(shape, threads, pass->second);
   if (question.key.json() != record.key) return std::nullopt;
   return question;

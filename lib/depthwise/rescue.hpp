@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "core/memory.hpp"
 #include "depthwise/algorithm.hpp"
 
 namespace replk::depthwise {
@@ -12,10 +13,12 @@ namespace replk::depthwise {
 /// Thread-safe but for set_weights.
 class Rescue {
  public:
-  explicit Rescue(const Problem& problem);
+  /// The executor outlives this.
+  Rescue(const Problem& problem, const Kernel& kernel, const Executor& executor);
 
-  /// Copies them; allocates nothing. packing_overflowed: whether what an algorithm derives from them
-  /// overflowed: then no run says that it has, and each must be taken for one.
+  /// To be called when the executor has packed them. Copies what it could not give back; allocates nothing.
+  /// packing_overflowed: whether what it derives from them overflowed: then no run says that it has, and each
+  /// must be taken for one.
   void set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
                    std::span<const float> scale, bool packing_overflowed);
   bool always() const { return always_; }
@@ -32,11 +35,17 @@ class Rescue {
   bool large(const T* image, int channel) const;
   template <class T>
   void compute(const Tensors& tensors, std::int64_t image, int channel) const;
+  template <class T>
+  void finish(const Tensors& tensors, std::int64_t at, int channel, double sum) const;
   double sum_of_weights(int channel) const;
+  void line(int channel, int row, double* to) const;
   float safe_limit() const;
 
   Problem problem_;
-  std::vector<float> weights_;  // branch after branch: [channels][kernel_h][kernel_w]
+  Kernel kernel_;
+  const Executor& executor_;
+  core::Buffer<float> weights_;  // branch after branch: [channels][kernel_h][kernel_w]
+  bool copied_ = false;          // whether they lie there, or are the executor's to unpack
   std::vector<float> bias_, scale_;
   float limit_ = 0;  // numbers below it overflow in no channel
   bool always_ = false;

@@ -78,19 +78,20 @@ std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel
 
 }  // namespace
 
-tuner::Question weight_question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
-                                int threads) {
-  check_gradient(problem);
+tuner::Question weight_question(const Request& request, const std::optional<std::string>& algorithm) {
+  check_gradient(request.problem);
+  const Isa isa = request.isa();
+  const int threads = request.threads;
   // The question outlives this call, and so must what its functions refer to.
-  const auto trial = std::make_shared<WeightTrial>(problem, isa, threads);
-  const auto geometry = std::make_shared<const Kernel>(merged_geometry(problem));
+  const auto asked = std::make_shared<const Request>(request);
+  const auto trial = std::make_shared<WeightTrial>(request.problem, isa, threads);
   tuner::Question q;
-  q.key = question_key(problem, Pass::weight_gradient, algorithm, isa, threads);
+  q.key = question_key(request, algorithm);
   q.candidates = [=, key = q.key] {
-    return known_candidates(key, [&] { return candidates_of(problem, *geometry, algorithm, isa, threads); });
+    return known_candidates(key, [&] { return candidates_of(asked->problem, asked->kernel, algorithm, isa, threads); });
   };
   q.legal = [=](const std::string& line) {
-    return read_weight_choice(line, problem, *geometry, isa, threads).has_value();
+    return read_weight_choice(line, asked->problem, asked->kernel, isa, threads).has_value();
   };
   q.runner = {[trial](const std::string& line) { return trial->verify(line); },
               [trial](const std::string& line) { trial->run(line); },
@@ -123,7 +124,7 @@ WeightChoice choose_weight(const Problem& problem, const Kernel& kernel, const P
   if (options.tiling) return named(options.tiling->to_string(), "forced");
   if (options.algorithm && !find_weight_algorithm(*options.algorithm))
     fail(Status::invalid_argument, "algorithm '{}' of weight gradients does not exist", *options.algorithm);
-  const tuner::Question q = weight_question(problem, options.algorithm, isa, threads);
+  const tuner::Question q = weight_question({problem, Pass::weight_gradient, features_of(isa), threads}, options.algorithm);
   tuner::Choice pick;
   try {
     pick = tuner::choose(q);

@@ -28,10 +28,8 @@ WeightChoice choose_weight(const Problem& problem, const Kernel& kernel, const P
 std::optional<WeightChoice> read_weight_choice(std::string_view line, const Problem& problem,
                                                const Kernel& geometry, Isa isa, int threads);
 
-/// What the tuner is asked about the weight gradient of a problem; `algorithm` restricts it to one. Throws
-/// invalid_argument as check_gradient() does.
-tuner::Question weight_question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
-                                int threads);
+/// What the tuner is asked; `algorithm` restricts it to one. Throws invalid_argument as check_gradient() does.
+tuner::Question weight_question(const Request& request, const std::optional<std::string>& algorithm);
 
 /// Throws invalid_argument where a problem has an activation, a scale or a residual: dy is the gradient of
 /// the plain convolution.
