@@ -16,6 +16,7 @@
 #include "core/threads.hpp"
 #include "depthwise/choose/choice.hpp"
 #include "depthwise/choose/trial.hpp"
+#include "depthwise/gradient/weight_trial.hpp"
 
 namespace replk::cli {
 namespace {
@@ -29,6 +30,7 @@ struct Arguments {
   int threads = 0;
   double budget = tuner::kBudgetSeconds;
   bool again = false;
+  depthwise::Pass pass = depthwise::Pass::forward;
 };
 
 struct Row {
@@ -100,9 +102,8 @@ std::vector<Row> rows_of(const tuner::Question& question, const tuner::Choice& c
   return rows;
 }
 
-/// Independent tasks of each phase of a depthwise pick.
-Json phases_of(const depthwise::Problem& problem, const std::string& pick, int threads) {
-  depthwise::Trial trial({problem, depthwise::Pass::forward, depthwise::plan_features({}), threads});
+template <class AnyTrial>
+Json phases_of(AnyTrial&& trial, const std::string& pick) {
   trial.verify(pick);
   Json all = Json::array();
   for (int count : thread_counts) {
@@ -114,10 +115,17 @@ Json phases_of(const depthwise::Problem& problem, const std::string& pick, int t
   return all;
 }
 
+/// Independent tasks of each phase of a depthwise pick.
+Json phases_of(const depthwise::Request& request, const std::string& pick) {
+  if (request.pass == depthwise::Pass::weight_gradient)
+    return phases_of(depthwise::WeightTrial(request.problem, request.isa(), request.threads), pick);
+  return phases_of(depthwise::Trial(request), pick);
+}
+
 ExitCode run(const Arguments& a, bool json) {
   const depthwise::Problem problem = depthwise::parse(a.shape);
   const int threads = a.threads > 0 ? a.threads : core::default_threads();
-  const tuner::Question question = ask(a.shape, threads);
+  const tuner::Question question = ask(a.shape, threads, a.pass);
   // What is not remembered is measured, unless REPLK_TUNING forbids it: an explanation alone changes nothing.
   tuner::tune_unless_told();
   tuner::Settings settings = tuner::settings();
@@ -129,7 +137,7 @@ ExitCode run(const Arguments& a, bool json) {
   settings.budget_seconds = a.budget;
   const tuner::Choice choice = tuner::choose(question, settings, tuner::process_cache());
   const std::vector<Row> rows = rows_of(question, choice);
-  const Json phases = phases_of(problem, choice.text, threads);
+  const Json phases = phases_of({problem, a.pass, depthwise::plan_features({}), threads}, choice.text);
 
   if (json) {
     Json list = Json::array();
@@ -139,6 +147,7 @@ ExitCode run(const Arguments& a, bool json) {
                       {"measured_ms", row.measured > 0 ? Json(row.measured * 1e3) : Json()},
                       {"why", row.why}});
     print_json({{"shape", question.key.shape},
+                {"pass", name(a.pass)},
                 {"threads", threads},
                 {"pick", choice.text},
                 {"source", choice.source},
@@ -182,6 +191,7 @@ void add_explain(CLI::App& program) {
       ->check(CLI::Range(0.01, 86400.0))
       ->type_name("SECONDS");
   command.add_flag("--again", arguments->again, "Measure it even where it is remembered");
+  add_pass_option(command, arguments->pass);
 }
 
 }  // namespace replk::cli

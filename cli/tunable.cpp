@@ -1,16 +1,47 @@
 #include "cli/tunable.hpp"
 
+#include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
 #include "core/threads.hpp"
 #include "dense/choice.hpp"
 #include "depthwise/choose/choice.hpp"
+#include "depthwise/gradient/weight_choice.hpp"
 
 namespace replk::cli {
 
-tuner::Question ask(const std::string& shape, int threads) {
+namespace {
+
+const std::map<std::string, depthwise::Pass>& passes() {
+  static const std::map<std::string, depthwise::Pass> all = [] {
+    std::map<std::string, depthwise::Pass> names;
+    for (const depthwise::Pass pass : {depthwise::Pass::forward, depthwise::Pass::weight_gradient})
+      names[std::string(name(pass))] = pass;
+    return names;
+  }();
+  return all;
+}
+
+}  // namespace
+
+void add_pass_option(CLI::App& command, depthwise::Pass& pass) {
+  std::vector<std::string> names;
+  for (const auto& [text, each] : passes()) names.push_back(text);
+  command
+      .add_option_function<std::string>(
+          "--pass", [&pass](const std::string& text) { pass = passes().at(text); },
+          "Which convolution of a depthwise layer (default: forward)")
+      ->check(CLI::IsMember(names))
+      ->type_name("PASS");
+}
+
+tuner::Question ask(const std::string& shape, int threads, depthwise::Pass pass) {
   if (threads == 0) threads = core::default_threads();
+  if (pass == depthwise::Pass::weight_gradient)
+    return depthwise::weight_question({depthwise::parse(shape), pass, depthwise::plan_features({}), threads},
+                                      {});
   if (const auto linear = dense::parse_linear(shape)) return dense::question(*linear, threads);
   if (const auto convolution = dense::parse_convolution(shape)) return dense::question(*convolution, threads);
   return depthwise::question(
@@ -25,7 +56,12 @@ std::optional<tuner::Question> ask(const tuner::Record& record) try {
     return std::nullopt;
   const int threads = std::stoi(text);
   if (threads < 1 || threads > 1024) return std::nullopt;
-  tuner::Question question = ask(record.shape, threads);
+  // A pass that is not the forward one stands behind the shape.
+  const std::size_t end = std::min(record.shape.find(' '), record.shape.size());
+  const auto pass = passes().find(end < record.shape.size() ? record.shape.substr(end + 1) : "forward");
+  if (pass == passes().end()) return std::nullopt;
+  const std::string shape = record.shape.substr(0, end);
+  tuner::Question question = ask(shape, threads, pass->second);
   if (question.key.json() != record.key) return std::nullopt;
   return question;
 } catch (const core::Error&) {  // the shape does not parse

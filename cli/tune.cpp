@@ -30,6 +30,7 @@ struct Arguments {
   int batch = 1, threads = 0;
   double budget = 0;  // seconds; 0: so much a shape
   bool again = false;
+  depthwise::Pass pass = depthwise::Pass::forward;
 };
 
 /// One line on a terminal, rewritten: shapes done, the best so far, time left.
@@ -64,6 +65,9 @@ std::vector<std::string> shapes_asked(const Arguments& a) {
   if (a.model.empty() && a.precision)
     core::fail(core::Status::invalid_argument, "--precision: goes with --model; a shape has its own (+int8)");
   if (a.model.empty()) return a.shapes;
+  if (a.pass != depthwise::Pass::forward)
+    core::fail(core::Status::invalid_argument,
+               "--pass: goes with shapes; a network has the forward pass alone");
   const model::Architecture architecture = model::find_architecture(a.model);
   const int side = architecture.preprocessing.size;
   const Size size = a.size.value_or(Size{side, side});
@@ -79,7 +83,7 @@ ExitCode run(const Arguments& a, bool json) {
   const Clock::time_point start = Clock::now();
 
   std::vector<tuner::Question> questions;  // all are read before any is measured
-  for (const std::string& shape : shapes_asked(a)) questions.push_back(ask(shape, a.threads));
+  for (const std::string& shape : shapes_asked(a)) questions.push_back(ask(shape, a.threads, a.pass));
 
   tuner::Settings settings = tuner::settings();
   settings.mode = tuner::Mode::now;
@@ -150,6 +154,7 @@ void add_tune(CLI::App& program) {
       ->check(CLI::Range(0.01, 86400.0))
       ->type_name("SECONDS");
   command.add_flag("--again", arguments->again, "Measure what is remembered too");
+  add_pass_option(command, arguments->pass);
 }
 
 }  // namespace replk::cli

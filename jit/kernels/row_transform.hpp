@@ -39,9 +39,10 @@ struct RowStrides {
 struct RowForwardSpec {
   Isa isa = Isa::avx2;
   RowTransform transform;
-  int first = 0, count = 0;  // pixels 0..count-1 of a row are inputs first..first+count-1 of the transform
+  int first = 0, count = 0, step = 1;  // pixel i of a row is input first + i * step of the transform
   RowStrides strides;
   bool free_signs = true;  // planes may be stored negated (row_signs)
+  std::vector<int> signs;  // or are, as it is said here; empty: none is
   std::string text() const;
   /// Between them every branch of the generator (samples.hpp).
   static std::vector<RowForwardSpec> samples(Features features);
@@ -51,9 +52,10 @@ struct RowInverseSpec {
   Isa isa = Isa::avx2;
   RowTransform transform;
   std::vector<int> signs;              // of the planes, as the forward pass stores them
-  int first = 0, count = 0, step = 1;  // pixel q of a row is output first + q * step
+  int first = 0, count = 0, step = 1;  // pixel q of a row is output first + q * step, counted around
   RowStrides strides;
   bool relu = false, residual = false;
+  bool scaled = false;  // times 1/n, pairs of planes times 2/n
   std::string text() const;
   /// Between them every branch of the generator (samples.hpp).
   static std::vector<RowInverseSpec> samples(Features features);
@@ -62,8 +64,8 @@ struct RowInverseSpec {
 /// Transforms rows x blocks of pixels. src: the first pixel; planes: row 0 of plane 0 of the first block.
 using RowForward = void (*)(const void* src, void* planes, std::int64_t rows, std::int64_t blocks);
 
-/// The inverse, not scaled (weights carry 1/n, and 2/n for pairs), plus bias, then relu, then residual. bias:
-/// a vector a block. residual has dst's strides and is not read without the flag.
+/// The inverse, not scaled unless asked (weights carry 1/n, and 2/n for pairs), plus bias, then relu, then
+/// residual. bias: a vector a block. residual has dst's strides and is not read without the flag.
 using RowInverse = void (*)(const void* planes, void* dst, const void* bias, const void* residual,
                             std::int64_t rows, std::int64_t blocks);
 

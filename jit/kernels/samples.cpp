@@ -13,6 +13,7 @@
 #include "jit/kernels/tile_operand.hpp"
 #include "jit/kernels/tile_product.hpp"
 #include "jit/kernels/toeplitz.hpp"
+#include "jit/kernels/weight_direct.hpp"
 #include "jit/kernels/weight_transform.hpp"
 #include "jit/x64/codelet.hpp"
 #include "jit/x64/fingerprint.hpp"
@@ -84,6 +85,7 @@ std::vector<Sample> samples(Features features) {
   const Isa isa = isa_of(features);
   all.push_back({fmt::format("codelet-forms {}", name(isa)), [isa] { return CodeletForms(isa).take(); }, {}});
   add<DirectSpec>(all, features);
+  add<WeightDirectSpec>(all, features);
   add<RowForwardSpec>(all, features);
   add<RowInverseSpec>(all, features);
   add<RowWeightsSpec>(all, features);

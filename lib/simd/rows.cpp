@@ -326,8 +326,8 @@ void unpack_row(const RowLayout& layout, const float* packed, std::int64_t block
 
 namespace {
 
-/// Prefetches bytes that will be written. (Not __builtin_prefetch: GCC drops calls of a function that does nothing
-/// else.)
+/// Prefetches bytes that will be written. (Not __builtin_prefetch: GCC drops calls of a function that does
+/// nothing else.)
 void expect(const char* begin, std::int64_t bytes) {
   for (std::int64_t i = 0; i < bytes; i += core::alignment) asm volatile("prefetchw %0" ::"m"(begin[i]));
   asm volatile("prefetchw %0" ::"m"(begin[bytes - 1]));

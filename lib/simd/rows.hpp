@@ -37,8 +37,8 @@ void pack_rows(const RowLayout& layout, int count, const void* tensor, std::int6
 void unpack_rows(const RowLayout& layout, int count, const float* packed, std::int64_t row_stride,
                  std::int64_t block_stride, int channels, int lanes, void* tensor, std::int64_t at);
 
-/// Prefetches the lines that unpack_rows() of planes will write: each of its short stores would wait for a line
-/// of its own. Nothing for channels-last, whose stores take whole lines.
+/// Prefetches the lines that unpack_rows() of planes will write: each of its short stores would wait for a
+/// line of its own. Nothing for channels-last, whose stores take whole lines.
 void expect_rows(const RowLayout& layout, int count, const void* tensor, std::int64_t at, int channels);
 
 }  // namespace replk::simd

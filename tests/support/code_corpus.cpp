@@ -1,6 +1,7 @@
 #include "tests/support/code_corpus.hpp"
 
 #include "depthwise/algorithm.hpp"
+#include "depthwise/gradient/weight_algorithm.hpp"
 #include "jit/kernels/gemm.hpp"
 #include "jit/kernels/narrow_product.hpp"
 #include "jit/kernels/samples.hpp"
@@ -19,6 +20,15 @@ void add_depthwise(Makers& all, const char* shape, Isa isa) {
   for (const depthwise::Algorithm* algorithm : depthwise::algorithms())
     for (const auto& [tiling, seconds] : algorithm->candidates(request))
       all.push_back([=] { algorithm->read(request, tiling)->prepare(); });
+}
+
+/// The same of the weight gradient.
+void add_gradients(Makers& all, const char* shape, Isa isa) {
+  const depthwise::Problem problem = depthwise::parse(shape);
+  const depthwise::Kernel kernel = depthwise::merged_geometry(problem);
+  for (const depthwise::WeightAlgorithm* algorithm : depthwise::weight_algorithms())
+    for (const auto& [tiling, seconds] : algorithm->candidates(problem, kernel, isa, 1))
+      all.push_back([=] { algorithm->prepare(problem, kernel, tiling, isa); });
 }
 
 constexpr Activation activations[] = {Activation::none, Activation::relu, Activation::gelu};
@@ -83,6 +93,9 @@ std::vector<std::function<void()>> code_corpus() {
           "n1c16h19w16k11s2x1p3x0", "n1c24h12w13k5d2nchw+gelu", "n1c19h9w9k3bf16+gelu+residual",
           "n1c12h15w15k7exact+gelu+residual"})
       add_depthwise(all, shape, isa);
+    for (const char* shape :
+         {"n2c32h14w14k27nobias", "n1c20h56w56k5", "n1c16h19w16k7s2x1p1x0", "n1c24h12w13k3d2nchw"})
+      add_gradients(all, shape, isa);
     add_gemm(all, isa);
     add_narrow(all, isa);
   }

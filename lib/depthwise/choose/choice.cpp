@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -24,11 +25,6 @@ using core::Status;
 // changes: what a tiling's fields mean, or how an executor walks through its passes. What was measured before
 // is then a miss.
 constexpr const char* kVersion = "7";
-
-// Work below this, on all threads, may be faster on fewer: waking a team costs some microseconds a phase.
-constexpr double kSmallSeconds = 500e-6;
-constexpr double kTeamSeconds = 5e-6;
-constexpr std::size_t kSmallTilings = 4;  // of each algorithm that are tried on fewer threads
 
 /// One undilated branch says no more than its numeric size does; anything else transfers to its like only.
 std::string branches_text(const Problem& problem) {
@@ -90,7 +86,9 @@ std::string op_text(Pass pass) {
   return {};
 }
 
-tuner::Key key_of(const Request& request, const std::optional<std::string>& algorithm) {
+}  // namespace
+
+tuner::Key question_key(const Request& request, const std::optional<std::string>& algorithm) {
   const Problem& p = request.problem;
   const Isa isa = request.isa();
   static const char* const types[] = {"f32", "bf16", "f16"};
@@ -100,7 +98,9 @@ tuner::Key key_of(const Request& request, const std::optional<std::string>& algo
     extent_w = std::max(extent_w, branch.extent_w());
   }
   // The best tiling depends on the map and the kernel; channels and images only repeat it.
-  return {to_string(p),
+  std::string shape = to_string(p);
+  if (request.pass != Pass::forward) shape += fmt::format(" {}", name(request.pass));
+  return {std::move(shape),
           {tuner::word("op", op_text(request.pass)),
            tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
            tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
@@ -115,7 +115,12 @@ tuner::Key key_of(const Request& request, const std::optional<std::string>& algo
            tuner::word("version", fmt::format("{}.{:016x}", kVersion, jit::fingerprint(isa)))}};
 }
 
-}  // namespace
+std::vector<int> fewer_threads(int threads, double best_seconds) {
+  constexpr double small_seconds = 500e-6;
+  std::vector<int> all;
+  for (int fewer = 1; best_seconds < small_seconds && fewer < threads; fewer *= 2) all.push_back(fewer);
+  return all;
+}
 
 Tiling Choice::spelled(int all_threads) const {
   return spell(variant->tiling(), threads, all_threads);
@@ -148,12 +153,12 @@ namespace {
 std::vector<tuner::Candidate> candidates_of(const Request& request,
                                             const std::optional<std::string>& algorithm, Breadth breadth) {
   std::vector<tuner::Candidate> all;
-  double best = kSmallSeconds;
+  double best = std::numeric_limits<double>::infinity();
   const auto add = [&](const Request& used, std::optional<std::size_t> most) {
     for (const Algorithm* a : algorithms()) {
       if (algorithm && a->name() != *algorithm) continue;
       for (Candidate& each : most ? a->candidates(used, *most) : a->candidates(used)) {
-        const double seconds = each.predicted_seconds + (used.threads > 1 ? kTeamSeconds : 0);
+        const double seconds = each.predicted_seconds + (used.threads > 1 ? team_seconds : 0);
         best = std::min(best, seconds);
         all.push_back({spell(std::move(each.tiling), used.threads, request.threads).to_string(), seconds,
                        a->complexity()});
@@ -161,8 +166,7 @@ std::vector<tuner::Candidate> candidates_of(const Request& request,
     }
   };
   add(request, breadth == Breadth::all ? std::optional(SIZE_MAX) : std::nullopt);
-  if (best < kSmallSeconds)
-    for (int fewer = 1; fewer < request.threads; fewer *= 2) add(on(request, fewer), kSmallTilings);
+  for (const int fewer : fewer_threads(request.threads, best)) add(on(request, fewer), tilings_on_fewer);
   return all;
 }
 
@@ -189,12 +193,13 @@ class KnownCandidates {
   std::map<std::string, List> known_;
 };
 
-KnownCandidates& known_candidates() {
-  static KnownCandidates* const instance = new KnownCandidates;
-  return *instance;
-}
-
 }  // namespace
+
+std::vector<tuner::Candidate> known_candidates(
+    const tuner::Key& key, const std::function<std::vector<tuner::Candidate>()>& compute) {
+  static KnownCandidates* const instance = new KnownCandidates;
+  return instance->get(key.shape + key.json(), compute);  // the key alone leaves out strides
+}
 
 namespace {
 
@@ -221,14 +226,11 @@ tuner::Question question(const Request& request, const std::optional<std::string
   // The question outlives this call, and so must what its functions refer to.
   const auto trial = std::make_shared<Trial>(request);
   tuner::Question q;
-  q.key = key_of(request, algorithm);
-  q.candidates = [=] {
+  q.key = question_key(request, algorithm);
+  q.candidates = [=, key = q.key] {
     const auto compute = [&] { return candidates_of(request, algorithm, breadth); };
     if (breadth == Breadth::all) return compute();
-    return known_candidates().get(
-        fmt::format("{} {} {} {} {}", to_string(request.problem), op_text(request.pass),
-                    algorithm.value_or("any"), name(request.isa()), request.threads),
-        compute);
+    return known_candidates(key, compute);
   };
   q.legal = [=](const std::string& line) { return reader->read(line).has_value(); };
   q.runner = {[trial](const std::string& line) { return trial->verify(line); },

@@ -1,5 +1,7 @@
 // Which candidate a plan uses: the one place where the tuner meets the algorithms.
 #pragma once
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +36,21 @@ std::optional<Choice> read_choice(std::string_view line, const Request& request)
 /// How many candidates a question has: the best predicted of each algorithm, or all there are, for a search
 /// that leaves out nothing.
 enum class Breadth { likely, all };
+
+/// What the answer to a question depends on. Its shape is to_string(problem), and behind it, apart, the name
+/// of a pass that is not the forward one.
+tuner::Key question_key(const Request& request, const std::optional<std::string>& algorithm);
+
+/// The candidates of a key: computed once a process, and then looked up (a few dozen keys' are kept). To
+/// predict them takes most of the time of a plan whose code exists.
+std::vector<tuner::Candidate> known_candidates(const tuner::Key& key,
+                                               const std::function<std::vector<tuner::Candidate>()>& compute);
+
+/// Threads to try fewer of than all where the best candidate is predicted to take so many seconds: waking a
+/// team costs some microseconds a phase. Empty where the work is large.
+std::vector<int> fewer_threads(int threads, double best_seconds);
+constexpr double team_seconds = 5e-6;        // of waking it
+constexpr std::size_t tilings_on_fewer = 4;  // of each algorithm that are tried
 
 /// What the tuner is asked; `algorithm` restricts it to one. The key's shape is to_string(problem).
 tuner::Question question(const Request& request, const std::optional<std::string>& algorithm = {},

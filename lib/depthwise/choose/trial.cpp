@@ -32,17 +32,6 @@ void fill_as(core::Buffer<std::byte>& buffer, std::int64_t elements, std::uint32
   for (std::int64_t i = 0; i < elements; i++) data[i] = core::from_float<T>(even_value(even_input, seed));
 }
 
-void fill(core::Buffer<std::byte>& buffer, DataType type, std::int64_t elements, std::uint32_t seed) {
-  switch (type) {
-    case DataType::f32:
-      return fill_as<float>(buffer, elements, seed);
-    case DataType::bf16:
-      return fill_as<core::Bf16>(buffer, elements, seed);
-    case DataType::f16:
-      return fill_as<core::F16>(buffer, elements, seed);
-  }
-}
-
 std::vector<std::span<const float>> spans(const std::vector<std::vector<float>>& all) {
   return {all.begin(), all.end()};
 }
@@ -64,6 +53,17 @@ std::vector<Sample> few_samples(const Problem& p) {
 }
 
 }  // namespace
+
+void fill_even(core::Buffer<std::byte>& buffer, DataType type, std::int64_t elements, std::uint32_t seed) {
+  switch (type) {
+    case DataType::f32:
+      return fill_as<float>(buffer, elements, seed);
+    case DataType::bf16:
+      return fill_as<core::Bf16>(buffer, elements, seed);
+    case DataType::f16:
+      return fill_as<core::F16>(buffer, elements, seed);
+  }
+}
 
 Trial::Trial(const Request& request) : request_(request) {}
 Trial::~Trial() = default;
@@ -89,9 +89,9 @@ void Trial::make_data() {
     scale_.resize(static_cast<std::size_t>(problem_.channels));
     for (float& value : scale_) value = uniform(random);
   }
-  fill(src_, problem_.type, problem_.input_elements(), 1);
-  fill(dst_, problem_.type, problem_.output_elements(), 2);
-  if (problem_.epilogue.residual) fill(residual_, problem_.type, problem_.output_elements(), 3);
+  fill_even(src_, problem_.type, problem_.input_elements(), 1);
+  fill_even(dst_, problem_.type, problem_.output_elements(), 2);
+  if (problem_.epilogue.residual) fill_even(residual_, problem_.type, problem_.output_elements(), 3);
   samples_ = few_samples(problem_);
   expected_ = reference(problem_, spans(weights_), bias_, tensors(), samples_, scale_);
 }

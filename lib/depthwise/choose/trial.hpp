@@ -11,6 +11,9 @@
 
 namespace replk::depthwise {
 
+/// Fills a buffer with so many values of a type, all of one mantissa.
+void fill_even(core::Buffer<std::byte>& buffer, DataType type, std::int64_t elements, std::uint32_t seed);
+
 /// Makes nothing before the first candidate is verified. Weights and activations are seeded and of ordinary
 /// size, since zeros and denormals take other times than real data do, and all products of a channel have one
 /// mantissa, so that rounding errors show that random numbers hide. One thread at a time.

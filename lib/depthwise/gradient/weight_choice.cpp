@@ -3,9 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/error.hpp"
+#include "depthwise/choose/choice.hpp"
+#include "depthwise/gradient/weight_trial.hpp"
 
 namespace replk::depthwise {
 
@@ -13,6 +18,8 @@ using core::fail;
 using core::Status;
 
 namespace {
+
+constexpr std::size_t most_tilings = 24;  // of each algorithm
 
 bool in_class(const WeightAlgorithm& algorithm, const Problem& problem) {
   return algorithm.exact() || problem.numerics == Numerics::fast;
@@ -45,6 +52,66 @@ std::optional<WeightChoice> read_weight_choice(std::string_view line, const Prob
   return std::nullopt;
 }
 
+namespace {
+
+/// The tilings of all algorithms (or of one) on all threads, and for small work the best of them on fewer.
+std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel& geometry,
+                                            const std::optional<std::string>& algorithm, Isa isa,
+                                            int threads) {
+  std::vector<tuner::Candidate> all;
+  double best = std::numeric_limits<double>::infinity();
+  const auto add = [&](int used, std::size_t most) {
+    for (const WeightAlgorithm* a : weight_algorithms()) {
+      if (!in_class(*a, problem) || (algorithm && a->name() != *algorithm)) continue;
+      for (Candidate& each : a->candidates(problem, geometry, isa, used, most)) {
+        const double seconds = each.predicted_seconds + (used > 1 ? team_seconds : 0);
+        best = std::min(best, seconds);
+        const WeightChoice choice{a, std::move(each.tiling), used, {}};
+        all.push_back({choice.spelled(threads).to_string(), seconds, a->complexity()});
+      }
+    }
+  };
+  add(threads, most_tilings);
+  for (const int fewer : fewer_threads(threads, best)) add(fewer, tilings_on_fewer);
+  return all;
+}
+
+}  // namespace
+
+tuner::Question weight_question(const Request& request, const std::optional<std::string>& algorithm) {
+  check_gradient(request.problem);
+  const Isa isa = request.isa();
+  const int threads = request.threads;
+  // The question outlives this call, and so must what its functions refer to.
+  const auto asked = std::make_shared<const Request>(request);
+  const auto trial = std::make_shared<WeightTrial>(request.problem, isa, threads);
+  tuner::Question q;
+  q.key = question_key(request, algorithm);
+  q.candidates = [=, key = q.key] {
+    return known_candidates(
+        key, [&] { return candidates_of(asked->problem, asked->kernel, algorithm, isa, threads); });
+  };
+  q.legal = [=](const std::string& line) {
+    return read_weight_choice(line, asked->problem, asked->kernel, isa, threads).has_value();
+  };
+  q.runner = {[trial](const std::string& line) { return trial->verify(line); },
+              [trial](const std::string& line) { trial->run(line); },
+              [trial](const std::string& line) { trial->release(line); }, [trial] { trial->move(); }};
+  return q;
+}
+
+void check_gradient(const Problem& problem) {
+  const Epilogue& e = problem.epilogue;
+  const char* field = e.activation != Activation::none ? "an activation"
+                      : e.scale                        ? "a scale"
+                      : e.residual                     ? "a residual"
+                                                       : nullptr;
+  if (field)
+    fail(Status::invalid_argument,
+         "{} has {}; allowed for a gradient: none, since dy is the plain convolution's", to_string(problem),
+         field);
+}
+
 WeightChoice choose_weight(const Problem& problem, const Kernel& kernel, const PlanOptions& options, Isa isa,
                            int threads) {
   const auto named = [&](const std::string& line, const std::string& source) {
@@ -58,16 +125,17 @@ WeightChoice choose_weight(const Problem& problem, const Kernel& kernel, const P
   if (options.tiling) return named(options.tiling->to_string(), "forced");
   if (options.algorithm && !find_weight_algorithm(*options.algorithm))
     fail(Status::invalid_argument, "algorithm '{}' of weight gradients does not exist", *options.algorithm);
-  std::optional<Candidate> best;
-  for (const WeightAlgorithm* a : weight_algorithms()) {
-    if (!in_class(*a, problem) || (options.algorithm && a->name() != *options.algorithm)) continue;
-    for (Candidate& each : a->candidates(problem, kernel, isa, threads, 1))
-      if (!best || each.predicted_seconds < best->predicted_seconds) best = std::move(each);
-  }
-  if (!best)
+  const tuner::Question q =
+      weight_question({problem, Pass::weight_gradient, features_of(isa), threads}, options.algorithm);
+  tuner::Choice pick;
+  try {
+    pick = tuner::choose(q);
+  } catch (const core::Error& error) {
+    if (error.status() != Status::unsupported) throw;
     fail(Status::invalid_argument, "algorithm '{}' cannot compute the weight gradient of {} on {}",
          options.algorithm.value_or("any"), to_string(problem), name(isa));
-  return named(best->tiling.to_string(), "analytic");
+  }
+  return named(pick.text, pick.source);
 }
 
 }  // namespace replk::depthwise

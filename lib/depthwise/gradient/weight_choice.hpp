@@ -6,6 +6,7 @@
 
 #include "depthwise/gradient/weight_algorithm.hpp"
 #include "depthwise/plan.hpp"
+#include "tuner/tuner.hpp"
 
 namespace replk::depthwise {
 
@@ -26,5 +27,13 @@ WeightChoice choose_weight(const Problem& problem, const Kernel& kernel, const P
 /// The tiling a line names, if it can compute the problem; trusts nothing. The source stays empty.
 std::optional<WeightChoice> read_weight_choice(std::string_view line, const Problem& problem,
                                                const Kernel& geometry, Isa isa, int threads);
+
+/// What the tuner is asked; `algorithm` restricts it to one. Throws invalid_argument as check_gradient()
+/// does.
+tuner::Question weight_question(const Request& request, const std::optional<std::string>& algorithm);
+
+/// Throws invalid_argument where a problem has an activation, a scale or a residual: dy is the gradient of
+/// the plain convolution.
+void check_gradient(const Problem& problem);
 
 }  // namespace replk::depthwise

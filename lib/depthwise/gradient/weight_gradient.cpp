@@ -20,15 +20,7 @@ void check(const Problem& problem, const PlanOptions& options) {
   if (options.threads < 0 || options.threads > 1024)
     fail(Status::invalid_argument, "threads is {}; allowed: 0 to 1024", options.threads);
   validate(problem);
-  const Epilogue& e = problem.epilogue;
-  const char* field = e.activation != Activation::none ? "activation"
-                      : e.scale                        ? "scale"
-                      : e.residual                     ? "residual"
-                                                       : nullptr;
-  if (field)
-    fail(Status::invalid_argument,
-         "{} has one of field {}; allowed for a gradient: none, since dy is the plain convolution's",
-         to_string(problem), field);
+  check_gradient(problem);
 }
 
 }  // namespace

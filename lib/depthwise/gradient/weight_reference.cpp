@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "depthwise/problem/reader.hpp"
 
 namespace replk::depthwise {
 namespace {
+
+constexpr int few_taps = 8;  // may all be small by chance
 
 /// Where tap (0, 0) of a branch meets the input for output (0, 0), from the padding of the branch alone.
 std::pair<int, int> corner(const Problem& p, const Branch& branch) {
@@ -20,19 +23,38 @@ std::pair<int, int> corner(const Problem& p, const Branch& branch) {
           bounding.pad_w.before - alone.pad_w.before - p.pad_w.before};
 }
 
-/// One tap of one channel: the sum over images and outputs.
-double tap(const Problem& p, const Reader& src, const Reader& dy, int channel, int top, int left) {
+/// A channel of a tensor: [images][rows][columns].
+struct Maps {
+  int height, width;
+  std::vector<double> values;
+  Maps(const Reader& read, std::int64_t images, int channel, int height, int width)
+      : height(height), width(width) {
+    for (std::int64_t n = 0; n < images; n++)
+      for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++) values.push_back(read(n, channel, y, x));
+  }
+  const double* row(std::int64_t n, int y) const { return values.data() + (n * height + y) * width; }
+};
+
+/// One tap: the sum over images and outputs.
+double tap(const Problem& p, const Maps& src, const Maps& dy, int top, int left) {
   double sum = 0;
   for (std::int64_t n = 0; n < p.batch; n++)
-    for (int y = 0; y < p.out_height(); y++) {
+    for (int y = 0; y < dy.height; y++) {
       const int row = y * p.stride_h + top;
-      if (row < 0 || row >= p.height) continue;
-      for (int x = 0; x < p.out_width(); x++) {
+      if (row < 0 || row >= src.height) continue;
+      for (int x = 0; x < dy.width; x++) {
         const int column = x * p.stride_w + left;
-        if (column < 0 || column >= p.width) continue;
-        sum += static_cast<double>(dy(n, channel, y, x)) * src(n, channel / p.multiplier, row, column);
+        if (column < 0 || column >= src.width) continue;
+        sum += dy.row(n, y)[x] * src.row(n, row)[column];
       }
     }
+  return sum;
+}
+
+double squares(const Maps& maps) {
+  double sum = 0;
+  for (const double value : maps.values) sum += value * value;
   return sum;
 }
 
@@ -49,28 +71,27 @@ WeightReference weight_reference(const Problem& p, const void* src, const void* 
   const Reader input(p.type, p.input_strides(), src), output(p.type, p.output_strides(), dy);
   WeightReference r;
   r.channels = std::move(channels);
-  r.largest.assign(r.channels.size(), 0);
-  for (const Branch& b : p.branches) {
-    const auto [top, left] = corner(p, b);
-    std::vector<double>& dw = r.dweights.emplace_back();
-    for (std::size_t i = 0; i < r.channels.size(); i++)
-      for (int y = 0; y < b.kernel_h; y++)
-        for (int x = 0; x < b.kernel_w; x++) {
-          dw.push_back(tap(p, input, output, r.channels[i], top + y * b.dilation_h, left + x * b.dilation_w));
-          if (std::isfinite(dw.back())) r.largest[i] = std::max(r.largest[i], std::fabs(dw.back()));
-        }
-  }
+  r.dweights.resize(p.branches.size());
+  std::int64_t meeting = 0;  // taps that meet the map
+  for (const Branch& b : p.branches)
+    meeting += std::int64_t{p.vertical(b).reach().size()} * p.horizontal(b).reach().size();
   for (const int channel : r.channels) {
-    double sum = 0, squares = 0;
-    for (std::int64_t n = 0; n < p.batch; n++)
-      for (int y = 0; y < p.out_height(); y++)
-        for (int x = 0; x < p.out_width(); x++) {
-          const double value = output(n, channel, y, x);
-          sum += value;
-          squares += value * value;
-        }
-    r.dbias.push_back(sum);
-    r.bias_norm.push_back(std::max(std::sqrt(squares), std::fabs(sum)));
+    const Maps x(input, p.batch, channel / p.multiplier, p.height, p.width),
+        y(output, p.batch, channel, p.out_height(), p.out_width());
+    double largest = meeting < few_taps ? std::sqrt(squares(x) * squares(y)) / 16 : 0;
+    for (std::size_t i = 0; i < p.branches.size(); i++) {
+      const Branch& b = p.branches[i];
+      const auto [top, left] = corner(p, b);
+      for (int t = 0; t < b.taps(); t++) {
+        const int row = t / b.kernel_w, column = t % b.kernel_w;
+        const double dw = tap(p, x, y, top + row * b.dilation_h, left + column * b.dilation_w);
+        r.dweights[i].push_back(dw);
+        if (std::isfinite(dw)) largest = std::max(largest, std::fabs(dw));
+      }
+    }
+    r.largest.push_back(largest);
+    r.dbias.push_back(std::accumulate(y.values.begin(), y.values.end(), 0.0));
+    r.bias_norm.push_back(std::max(std::sqrt(squares(y)), std::fabs(r.dbias.back())));
   }
   return r;
 }
