@@ -1,0 +1,30 @@
+// Which candidate a weight gradient uses.
+#pragma once
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "depthwise/gradient/weight_algorithm.hpp"
+#include "depthwise/plan.hpp"
+
+namespace replk::depthwise {
+
+struct WeightChoice {
+  const WeightAlgorithm* algorithm = nullptr;
+  Tiling tiling;       // as the algorithm takes it
+  int threads = 1;     // to run with: those of the plan, or fewer where the work is too small for all
+  std::string source;  // as Plan::source()
+
+  /// The tiling as it is stored and printed: with `threads=N` where N is not all.
+  Tiling spelled(int all_threads) const;
+};
+
+/// Throws invalid_argument where a forced tiling or algorithm cannot compute the problem.
+WeightChoice choose_weight(const Problem& problem, const Kernel& kernel, const PlanOptions& options, Isa isa,
+                           int threads);
+
+/// The tiling a line names, if it can compute the problem; trusts nothing. The source stays empty.
+std::optional<WeightChoice> read_weight_choice(std::string_view line, const Problem& problem,
+                                               const Kernel& geometry, Isa isa, int threads);
+
+}  // namespace replk::depthwise
