@@ -244,7 +244,9 @@ TEST_F(GradientGuard, NansStay) {
           const std::int64_t i =
               plane.image * into.image + plane.channel * into.channel + y * into.row + x * into.pixel;
           const bool met = !std::isfinite(plane.dx[static_cast<std::size_t>(y) * p.width + x]);
-          if (own && met) ASSERT_FALSE(std::isfinite(after.get(i))) << "a NaN that is lost";
+          if (own && met) {
+            ASSERT_FALSE(std::isfinite(after.get(i))) << "a NaN that is lost";
+          }
           if (own && (met || p.numerics == Numerics::fast)) continue;
           ASSERT_EQ(std::bit_cast<std::uint32_t>(after.get(i)), std::bit_cast<std::uint32_t>(before.get(i)))
               << "image " << plane.image << ", channel " << plane.channel << ", " << y << ", " << x;
@@ -254,8 +256,9 @@ TEST_F(GradientGuard, NansStay) {
     const auto weights_after = c.weight_gradients(options);
     for (std::size_t i = 0; i < weights_after.size(); i++)
       for (std::size_t t = 0; t < weights_after[i].size(); t++)
-        if (static_cast<int>(t / (weights_after[i].size() / p.channels)) != channel)
+        if (static_cast<int>(t / (weights_after[i].size() / p.channels)) != channel) {
           ASSERT_EQ(weights_after[i][t], weights_before[i][t]) << "of branch " << i;
+        }
     EXPECT_FALSE(std::isfinite(weights_after.back()[channel]));
   }
   EXPECT_GT(kept, 10000);
