@@ -93,10 +93,12 @@ std::uint64_t computed(Isa isa) {
 
   const RowTransform transform{12, {3, 4}};
   const RowStrides strides{256, 7 * 256, 16 * vector, vector, 12 * 16 * vector};
-  const RowForwardSpec forward{isa, transform, 2, 7, strides};
+  const RowForwardSpec forward{isa, transform, 2, 7, 1, strides, true, {}};
   hash.add(generate(forward));
   RowInverseSpec inverse{isa, transform, row_signs(forward), 0, 7, 1, strides};
   inverse.relu = inverse.residual = true;
+  hash.add(generate(inverse));
+  inverse.half_reals = true;
   hash.add(generate(inverse));
 
   ToeplitzSpec toeplitz;
@@ -108,6 +110,8 @@ std::uint64_t computed(Isa isa) {
     toeplitz.karatsuba = levels;
     hash.add(generate(toeplitz));
   }
+  toeplitz.weight_planes = toeplitz.accumulate = true;
+  hash.add(generate(toeplitz));
 
   ColumnFftSpec column;
   column.isa = isa;

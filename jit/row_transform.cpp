@@ -14,29 +14,35 @@ namespace {
 enum Stream { pixels, planes, bias, residual };
 
 /// Records the real transform of the given inputs and hands out its planes in order.
-void record_planes(Program& program, const RowTransform& t, const std::vector<Complex>& x) {
+void record_planes(Program& program, const RowTransform& t, const std::vector<Complex>& x,
+                   const std::vector<int>& signs = {}) {
   const std::vector<Complex> spectrum = dft(x, t.factors);
   int plane = 0;
-  program.output(planes, plane++, spectrum[0].re);
-  if (t.n % 2 == 0) program.output(planes, plane++, spectrum[t.n / 2].re);
+  const auto put = [&](Real value) {
+    const bool negated = !signs.empty() && signs[plane] < 0;
+    program.output(planes, plane++, negated ? -value : value);
+  };
+  put(spectrum[0].re);
+  if (t.n % 2 == 0) put(spectrum[t.n / 2].re);
   for (int k = 1; k <= t.pairs(); k++) {
-    program.output(planes, plane++, spectrum[k].re);
-    program.output(planes, plane++, spectrum[k].im);
+    put(spectrum[k].re);
+    put(spectrum[k].im);
   }
 }
 
 Listing forward_listing(const RowForwardSpec& spec) {
   Program program;
   std::vector<Complex> x(spec.transform.n);
-  for (int i = 0; i < spec.count; i++) x[spec.first + i].re = program.input(pixels, i);
-  record_planes(program, spec.transform, x);
+  for (int i = 0; i < spec.count; i++) x[spec.first + i * spec.step].re = program.input(pixels, i);
+  record_planes(program, spec.transform, x, spec.signs);
   return lower(program, {spec.transform.order, spec.free_signs ? 1u << planes : 0u});
 }
 
 Listing inverse_listing(const RowInverseSpec& spec) {
   Program forward;
   std::vector<Complex> x(spec.transform.n);
-  for (int i = 0; i < spec.count; i++) x[spec.first + i * spec.step].re = forward.input(pixels, i);
+  for (int i = 0; i < spec.count; i++)
+    x[(spec.first + i * spec.step) % spec.transform.n].re = forward.input(pixels, i);
   record_planes(forward, spec.transform, x);
 
   Program program;
@@ -44,6 +50,7 @@ Listing inverse_listing(const RowInverseSpec& spec) {
   for (const Output& o : forward.outputs()) {
     const Real plane = program.input(planes, o.index);
     inflow.push_back(spec.signs[o.index] < 0 ? -plane : plane);
+    if (spec.half_reals && o.index < spec.transform.reals()) inflow.back() = 0.5 * inflow.back();
   }
   // A constant over the row is all in X[0], so the bias costs one addition a row.
   inflow[0] = inflow[0] + program.input(bias, 0);
@@ -169,16 +176,26 @@ std::string RowTransform::text() const {
 std::string RowStrides::text() const {
   return fmt::format("strides={},{},{},{},{} ahead={}", pixel, row, plane, tensor_block, plane_block, ahead);
 }
+namespace {
+
+/// The planes that are stored negated.
+std::string minus(const std::vector<int>& signs) {
+  std::string text;
+  for (std::size_t j = 0; j < signs.size(); j++)
+    if (signs[j] < 0) text += fmt::format("{}{}", text.empty() ? "" : ",", j);
+  return text;
+}
+
+}  // namespace
+
 std::string RowForwardSpec::text() const {
-  return fmt::format("row-forward {} {} inputs={}+{} {} free={:d}", name(isa), transform.text(), first, count,
-                     strides.text(), free_signs);
+  return fmt::format("row-forward {} {} inputs={}+{}*{} {} free={:d} minus={}", name(isa), transform.text(),
+                     first, count, step, strides.text(), free_signs, minus(signs));
 }
 std::string RowInverseSpec::text() const {
-  std::string minus;  // the planes that are stored negated
-  for (std::size_t j = 0; j < signs.size(); j++)
-    if (signs[j] < 0) minus += fmt::format("{}{}", minus.empty() ? "" : ",", j);
-  return fmt::format("row-inverse {} {} outputs={}+{}*{} {} relu={:d} residual={:d} minus={}", name(isa),
-                     transform.text(), first, count, step, strides.text(), relu, residual, minus);
+  return fmt::format("row-inverse {} {} outputs={}+{}*{} {} relu={:d} residual={:d} half={:d} minus={}",
+                     name(isa), transform.text(), first, count, step, strides.text(), relu, residual,
+                     half_reals, minus(signs));
 }
 
 std::vector<int> row_signs(const RowForwardSpec& spec) {

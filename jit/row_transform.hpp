@@ -40,9 +40,10 @@ struct RowStrides {
 struct RowForwardSpec {
   Isa isa = Isa::avx2;
   RowTransform transform;
-  int first = 0, count = 0;  // pixels 0..count-1 of a row are inputs first..first+count-1 of the transform
+  int first = 0, count = 0, step = 1;  // pixel i of a row is input first + i * step of the transform
   RowStrides strides;
   bool free_signs = true;  // planes may be stored negated (row_signs)
+  std::vector<int> signs;  // or are, as it is said here; empty: none is
   std::string text() const;
 };
 
@@ -50,9 +51,10 @@ struct RowInverseSpec {
   Isa isa = Isa::avx2;
   RowTransform transform;
   std::vector<int> signs;              // of the planes, as the forward pass stores them
-  int first = 0, count = 0, step = 1;  // pixel q of a row is output first + q * step
+  int first = 0, count = 0, step = 1;  // pixel q of a row is output first + q * step, counted around
   RowStrides strides;
   bool relu = false, residual = false;
+  bool half_reals = false;  // frequencies that are their own mirror count half (their factor is 1/n, not 2/n)
   std::string text() const;
 };
 

@@ -99,6 +99,7 @@ class ToeplitzKernel : public CodeletKernel {
   }
 
   void real_plane() {
+    in_pair_ = false;
     if (whole_)
       put(real_);
     else
@@ -107,9 +108,10 @@ class ToeplitzKernel : public CodeletKernel {
   }
 
   void pair_of_planes() {
+    in_pair_ = true;
     lea(ahead_, ptr[weights_ + 2 * taps() * vector_bytes()]);
     if (whole_)
-      put(pair_, 0, 2 * taps());
+      put(pair_, 0, vectors_ahead(2 * taps()));
     else
       pair_by_calls();
     advance(2);
@@ -126,7 +128,7 @@ class ToeplitzKernel : public CodeletKernel {
   /// out = initial + a product of in, which a call reaches with its return address above the slots.
   void product_routine() {
     L(routine_);
-    put(product_, 8, taps_ahead());
+    put(product_, 8, vectors_ahead(taps_ahead()));
     add(ahead_, taps_ahead() * vector_bytes());
     ret();
   }
@@ -151,6 +153,7 @@ class ToeplitzKernel : public CodeletKernel {
     lea(initial_, ptr[scratch_ + at_.zeros]);
     mov(in_, scratch_);
     lea(out_, ptr[scratch_ + at_.shared]);
+    if (spec_.accumulate) clear(at_.shared);  // the routine adds to what is there
     call(routine_);
     lea(initial_, ptr[scratch_ + at_.shared]);
     mov(in_, saved_in_);
@@ -168,7 +171,7 @@ class ToeplitzKernel : public CodeletKernel {
   void advance(int planes) {
     add(in_, planes * spec_.plane_stride);
     add(out_, planes * spec_.plane_stride);
-    add(weights_, planes * taps() * vector_bytes());
+    add(weights_, planes * (spec_.weight_planes ? spec_.plane_stride : taps() * vector_bytes()));
   }
 
   void clear(int at) {
@@ -185,6 +188,8 @@ class ToeplitzKernel : public CodeletKernel {
       case ToeplitzPrograms::second_plane:
         return ptr[in_ + spec_.plane_stride + row];
       case ToeplitzPrograms::weights:
+        if (spec_.weight_planes && in_pair_)
+          return ptr[weights_ + o.index % 2 * spec_.plane_stride + o.index / 2 * vector_bytes()];
         return ptr[weights_ + row];
       case ToeplitzPrograms::derived:
         return ptr[derived_ + row];
@@ -198,6 +203,7 @@ class ToeplitzKernel : public CodeletKernel {
   }
 
   int taps() const { return static_cast<int>(spec_.taps.size()); }
+  int vectors_ahead(int count) const { return spec_.weight_planes ? 0 : count; }  // planes lie in the L2
   int taps_ahead() const { return (2 * taps() + 2) / 3; }  // of the pair, in each of its three products
 
   const ToeplitzSpec spec_;
@@ -206,6 +212,7 @@ class ToeplitzKernel : public CodeletKernel {
   Allocation real_, pair_;                                       // of whole_
   Allocation product_, difference_, derive_real_, derive_pair_;  // otherwise
   int slots_ = 0;
+  bool in_pair_ = false;  // whether the weights of a pair are meant
   Xbyak::Label routine_;
   const Xbyak::Reg64 in_ = rdi, out_ = rsi, weights_ = rdx, reals_ = rcx, pairs_ = r8, scratch_ = r9,
                      initial_ = r14, saved_in_ = r10, saved_out_ = r11, derived_ = r12, ahead_ = r13;
@@ -217,8 +224,9 @@ std::string ToeplitzSpec::text() const {
   std::string list;
   for (int t : taps) list += fmt::format("{}{}", list.empty() ? "" : ",", t);
   return fmt::format(
-      "toeplitz {} outputs={} inputs={}+{} step={} taps={} karatsuba={} tile={} gauss={:d} stride={}",
-      name(isa), outputs, first, inputs, step, list, karatsuba, tile, gauss, plane_stride);
+      "toeplitz {} outputs={} inputs={}+{} step={} taps={} karatsuba={} tile={} gauss={:d} stride={}{}{}",
+      name(isa), outputs, first, inputs, step, list, karatsuba, tile, gauss, plane_stride,
+      weight_planes ? " planes" : "", accumulate ? " accumulate" : "");
 }
 
 std::size_t scratch_bytes(const ToeplitzSpec& spec) {

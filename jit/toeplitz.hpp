@@ -23,16 +23,20 @@ struct ToeplitzSpec {
   int karatsuba = 0;
   int tile = 8;       // outputs that share a loaded input
   bool gauss = true;  // a complex product as three real ones (else four)
-  /// Bytes between planes, in and out.
+  /// Weights lie in planes as inputs do, a row a tap, and change with each call: those of a weight gradient.
+  bool weight_planes = false;
+  bool accumulate = false;  // adds to what the output planes hold
+  /// Bytes between planes: in, out, and weights where these are planes.
   std::int64_t plane_stride = 0;
   std::string text() const;
 };
 
 /// Multiplies `reals` real planes, then `pairs` pairs of planes (real part, imaginary part), in this order in
 /// memory. Weights, a vector each: for a real plane its taps; for a pair real and imaginary part of each tap
-/// in turn. What Karatsuba's and Gauss's products need of them is derived on the way: additions in the L1
-/// cost less than weights from memory. Planes that are written may lie where planes that were read two planes
-/// before lay. scratch: scratch_bytes() of it, 64-byte aligned; the stack holds spilled registers alone.
+/// in turn (where they are not planes). What Karatsuba's and Gauss's products need of them is derived on the
+/// way: additions in the L1 cost less than weights from memory. Planes that are written may lie where planes
+/// that were read two planes before lay. scratch: scratch_bytes() of it, 64-byte aligned; the stack holds
+/// spilled registers alone.
 using Toeplitz = void (*)(const void* in, void* out, const void* weights, std::int64_t reals,
                           std::int64_t pairs, void* scratch);
 

@@ -50,15 +50,19 @@ ValueAt at(const Values& values) {
   return [&values](int o) { return values[o]; };
 }
 
-void store(Program& program, Stream stream, int begin, const Values& y) {
-  for (std::size_t o = 0; o < y.size(); o++) program.output(stream, begin + static_cast<int>(o), y[o]);
-}
-
 bool exists(const ToeplitzSpec& spec, int i) {
   return i >= spec.first && i < spec.first + spec.inputs;
 }
 
 }  // namespace
+
+/// Outputs `begin` and those behind it, added to what is there where the spec says so: at last, so that what
+/// is there passes through one rounding.
+void ToeplitzPrograms::store(Program& program, Stream stream, int begin, const Values& y) const {
+  const bool add = spec_.accumulate && (stream == output_plane || stream == second_output);
+  for (int o = 0; o < static_cast<int>(y.size()); o++)
+    program.output(stream, begin + o, add ? y[o] + program.input(stream, begin + o) : y[o]);
+}
 
 /// Inputs of a plane as output `begin` and those behind it count them.
 ValueAt ToeplitzPrograms::plane(Program& program, Stream stream, int begin) const {

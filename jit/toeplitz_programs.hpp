@@ -35,6 +35,7 @@ class ToeplitzPrograms {
   void record_by_three(Program& program, int begin, int end) const;
   Listing derive(Program& program, const std::vector<Taps>& products) const;
   ValueAt plane(Program& program, Stream stream, int begin = 0) const;
+  void store(Program& program, Stream stream, int begin, const Values& y) const;
 
   const ToeplitzSpec& spec_;
 };

@@ -103,29 +103,24 @@ bool RowSpectralGeometry::needs_buffer() const {
          problem.type != DataType::f32 || problem.multiplier != 1 || !finished();
 }
 
-namespace {
-
-jit::RowStrides strides(const RowSpectralGeometry& g, bool output, bool buffer) {
-  const Problem& p = g.problem;
+jit::RowStrides RowSpectralGeometry::strides(bool output, bool buffer) const {
   jit::RowStrides s;
   if (buffer) {
-    const RowSpectralGeometry::Window w = g.window(output);
-    s.pixel = 4 * (g.parameters.along_h ? w.row_stride : g.lanes);
-    s.row = 4 * (g.parameters.along_h ? g.lanes : w.row_stride);
+    const Window w = window(output);
+    s.pixel = 4 * (parameters.along_h ? w.row_stride : lanes);
+    s.row = 4 * (parameters.along_h ? lanes : w.row_stride);
     s.tensor_block = 4 * w.block_stride;
   } else {
-    const Strides tensor = output ? p.output_strides() : p.input_strides();
-    s.pixel = 4 * (g.parameters.along_h ? tensor.row : tensor.pixel);
-    s.row = 4 * (g.parameters.along_h ? tensor.pixel : tensor.row);
-    s.tensor_block = g.vector_bytes;
-    if (g.parameters.ahead) s.ahead = g.parameters.blocks;
+    const Strides tensor = output ? problem.output_strides() : problem.input_strides();
+    s.pixel = 4 * (parameters.along_h ? tensor.row : tensor.pixel);
+    s.row = 4 * (parameters.along_h ? tensor.pixel : tensor.row);
+    s.tensor_block = vector_bytes;
+    if (parameters.ahead) s.ahead = parameters.blocks;
   }
-  s.plane = g.plane_stride;
-  s.plane_block = g.block_stride;
+  s.plane = plane_stride;
+  s.plane_block = block_stride;
   return s;
 }
-
-}  // namespace
 
 jit::RowForwardSpec RowSpectralGeometry::forward(const Segment& segment, bool from_buffer) const {
   jit::RowForwardSpec spec;
@@ -133,7 +128,7 @@ jit::RowForwardSpec RowSpectralGeometry::forward(const Segment& segment, bool fr
   spec.transform = parameters.transform;
   spec.first = segment.first - shift;
   spec.count = segment.ins;
-  spec.strides = strides(*this, false, from_buffer);
+  spec.strides = strides(false, from_buffer);
   spec.free_signs = along_segments.size() == 1;
   return spec;
 }
@@ -146,7 +141,7 @@ jit::RowInverseSpec RowSpectralGeometry::inverse(const Segment& segment, bool to
   spec.signs = signs;
   spec.count = segment.outs;
   spec.step = along.stride;
-  spec.strides = strides(*this, true, to_buffer);
+  spec.strides = strides(true, to_buffer);
   spec.relu = finished() && problem.epilogue.activation == Activation::relu;
   spec.residual = finished() && problem.epilogue.residual;
   return spec;
@@ -233,7 +228,7 @@ bool RowSpectralGeometry::feasible() const {
     return false;
   for (bool output : {false, true}) {
     if (buffered()) break;  // then the code sees the window alone
-    const jit::RowStrides s = strides(*this, output, false);
+    const jit::RowStrides s = strides(output, false);
     if (s.pixel > INT32_MAX / std::max(1, output ? along.output : along.input) || s.row > INT32_MAX)
       return false;
   }
@@ -247,7 +242,7 @@ std::size_t RowSpectralGeometry::planes_bytes() const {
 
 bool RowSpectralGeometry::pixels_collide() const {
   constexpr std::int64_t way = 4096, ways = 8;  // of the L1
-  const std::int64_t step = strides(*this, false, false).pixel;
+  const std::int64_t step = strides(false, false).pixel;
   return window(false).pixels > 2 * ways * way / std::gcd(step, way);  // a few too many cost less than copies
 }
 

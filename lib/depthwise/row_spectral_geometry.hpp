@@ -70,6 +70,8 @@ struct RowSpectralGeometry {
   /// gone before the next block reads it.
   bool pixels_collide() const;
 
+  /// Of the input or output tensor, or of a window of it, and of the planes.
+  jit::RowStrides strides(bool output, bool buffer) const;
   jit::RowForwardSpec forward(const Segment& segment, bool from_buffer) const;
   jit::RowInverseSpec inverse(const Segment& segment, bool to_buffer, const std::vector<int>& signs) const;
   jit::ToeplitzSpec toeplitz(const Segment& segment) const;

@@ -79,6 +79,33 @@ TEST(WeightGradient, PortableIsTheDefinition) {
   }
 }
 
+TEST(WeightGradient, FastIsNearTheReference) {
+  int spectral = 0;
+  double worst = 0;
+  for (unsigned seed = 0; seed < 500; seed++) {
+    const Problem p = plain(random_problem_with(seed * 37 % 128, seed, 17, 29), Numerics::fast);
+    SCOPED_TRACE(to_string(p));
+    const GradientCase c(p, seed);
+    PlanOptions options;
+    options.threads = 1 + seed % 3;
+    const Kernel kernel = merged_geometry(p);
+    const WeightAlgorithm& a = *find_weight_algorithm("row-spectral");
+    const std::vector<Candidate> all = a.candidates(p, kernel, core::cpu().isa, options.threads);
+    if (all.empty()) continue;
+    spectral++;
+    options.tiling = all[seed % all.size()].tiling;
+    SCOPED_TRACE(options.tiling->to_string());
+    const WeightGradient gradient(p, options);
+    Gradients g(p);
+    gradient.run(g.tensors(c), false);
+    const WeightReference expected = weight_reference(p, c.src.data(), c.dy.data(), all_channels(p));
+    const double error = weight_error(p, expected, g.pointers, g.dbias.data());
+    worst = std::max(worst, error);
+    ASSERT_LE(error, 2e-6);
+  }
+  std::printf("%d of row-spectral, worst error %.2e\n", spectral, worst);
+}
+
 TEST(WeightGradient, AnEpilogueIsAnError) {
   for (const char* shape : {"n1c8h9w9k3+relu", "n1c8h9w9k3+scale", "n1c8h9w9k3+residual"})
     EXPECT_THROW(WeightGradient{parse(shape)}, core::Error) << shape;

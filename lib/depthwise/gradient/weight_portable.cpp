@@ -128,15 +128,8 @@ class Portable final : public WeightExecutor {
   void bias(const WeightGradientTensors& tensors, const WeightRun& run, int first, int count,
             void* scratch) const {
     if (!tensors.dbias) return;
-    const RowLayout layout = RowLayout::output(problem_);
-    auto* const row = static_cast<float*>(scratch);
-    double sums[lanes] = {};
-    for (std::int64_t image = 0; image < run.batch; image++)
-      for (int y = 0; y < problem_.out_height(); y++) {
-        pack(layout, tensors.dy, image, y, first, count, row);
-        for (int x = 0; x < layout.width; x++)
-          for (int l = 0; l < lanes; l++) sums[l] += row[x * lanes + l];
-      }
+    double sums[lanes];
+    portable_weight_bias(problem_, tensors, run.batch, first, count, scratch, sums);
     for (int l = 0; l < count; l++) store(sums[l], run.accumulate, tensors.dbias + first + l);
   }
 
@@ -183,6 +176,19 @@ void portable_weight_row(const Problem& p, const WeightGradientTensors& tensors,
       pack(output, tensors.dy, image, y, first, count, dy);
       pack(input, tensors.src, image, vertical.origin(y) + row * vertical.dilation, first, count, x);
       add_row(horizontal, dy, x, sums);
+    }
+}
+
+void portable_weight_bias(const Problem& p, const WeightGradientTensors& tensors, std::int64_t batch,
+                          int first, int count, void* rows, double* sums) {
+  const RowLayout layout = RowLayout::output(p);
+  auto* const row = static_cast<float*>(rows);
+  std::fill_n(sums, lanes, 0.0);
+  for (std::int64_t image = 0; image < batch; image++)
+    for (int y = 0; y < p.out_height(); y++) {
+      pack(layout, tensors.dy, image, y, first, count, row);
+      for (std::int64_t x = 0; x < layout.width; x++)
+        for (int l = 0; l < lanes; l++) sums[l] += row[x * lanes + l];
     }
 }
 

@@ -13,5 +13,8 @@ constexpr int portable_weight_lanes = 8;
 std::size_t portable_weight_bytes(const Problem& problem);
 void portable_weight_row(const Problem& problem, const WeightGradientTensors& tensors, std::int64_t batch,
                          int branch, int row, int first, int count, void* rows, double* sums);
+/// The same of the bias: [portable_weight_lanes] sums.
+void portable_weight_bias(const Problem& problem, const WeightGradientTensors& tensors, std::int64_t batch,
+                          int first, int count, void* rows, double* sums);
 
 }  // namespace replk::depthwise

@@ -2,6 +2,7 @@
 
 #include "depthwise/gradient/weight_algorithm.hpp"
 #include "depthwise/gradient/weight_portable.hpp"
+#include "depthwise/gradient/weight_row_spectral.hpp"
 
 namespace replk::depthwise {
 
@@ -9,6 +10,7 @@ const std::vector<const WeightAlgorithm*>& weight_algorithms() {
   // clang-format off
   static const std::vector<const WeightAlgorithm*> all{
       &portable_weight_algorithm(),
+      &row_spectral_weight_algorithm(),
   };
   // clang-format on
   return all;

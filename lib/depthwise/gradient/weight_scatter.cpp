@@ -1,0 +1,198 @@
+#include "depthwise/gradient/weight_scatter.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <numeric>
+
+#include "core/memory.hpp"
+#include "depthwise/gradient/weight_portable.hpp"
+#include "depthwise/reader.hpp"
+#include "depthwise/rows.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+constexpr int most_together = 128;  // taps that are gathered before they are transposed, or a row
+
+int rows_together(const Branch& b) {
+  return std::max(1, most_together / b.kernel_w);
+}
+
+/// Where each tap of a branch lies along one axis of the tile.
+std::vector<std::int64_t> places(const Axis& branch, int offset, const Lags& lags, std::int64_t stride) {
+  std::vector<std::int64_t> all;
+  for (int t = 0; t < branch.taps; t++) {
+    const int distance = branch.offset + t * branch.dilation - offset - lags.first;
+    const bool inside = distance >= 0 && distance < lags.extent() && distance % lags.step == 0 &&
+                        !branch.outputs_of(t).empty();
+    all.push_back(inside ? distance / lags.step * stride : -1);
+  }
+  return all;
+}
+
+/// Vectors at from + rows[i] + columns[j], of all slices, times factor, one behind the other; gives a bit a
+/// lane that holds what is not finite.
+template <int lanes>
+[[gnu::always_inline]] inline std::uint32_t gather_body(const WeightScatter::Sums& s,
+                                                        const std::int64_t* rows, int row_count,
+                                                        const std::vector<std::int64_t>& columns, float* to) {
+  float zeros[lanes] = {};
+  for (int i = 0; i < row_count; i++)
+    for (const std::int64_t column : columns) {
+      if (rows[i] < 0 || column < 0) {
+        for (int l = 0; l < lanes; l++) to[l] = 0;
+      } else {
+        const float* from = s.tile + rows[i] + column;
+        float sum[lanes];
+        for (int l = 0; l < lanes; l++) sum[l] = from[l];
+        for (int slice = 1; slice < s.slices; slice++)
+          for (int l = 0; l < lanes; l++) sum[l] += from[slice * s.next_tile + l];
+        for (int l = 0; l < lanes; l++) {
+          to[l] = sum[l] * s.factor;
+          zeros[l] += to[l] * 0.0f;
+        }
+      }
+      to += lanes;
+    }
+  std::uint32_t odd = 0;
+  for (int l = 0; l < lanes; l++)
+    odd |= static_cast<std::uint32_t>(zeros[l] != 0 || std::isnan(zeros[l])) << l;
+  return odd;
+}
+[[gnu::target("avx2,fma")]] std::uint32_t gather_8(const WeightScatter::Sums& s, const std::int64_t* rows,
+                                                   int count, const std::vector<std::int64_t>& columns,
+                                                   float* to) {
+  return gather_body<8>(s, rows, count, columns, to);
+}
+[[gnu::target("avx2,fma")]] std::uint32_t gather_16(const WeightScatter::Sums& s, const std::int64_t* rows,
+                                                    int count, const std::vector<std::int64_t>& columns,
+                                                    float* to) {
+  return gather_body<16>(s, rows, count, columns, to);
+}
+
+/// Whether a channel's numbers are all finite.
+bool finite(const Problem& p, const WeightGradientTensors& tensors, std::int64_t batch, int channel) {
+  const auto all = [&](const Reader& read, int its, int height, int width) {
+    for (std::int64_t n = 0; n < batch; n++)
+      for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++)
+          if (!std::isfinite(read(n, its, y, x))) return false;
+    return true;
+  };
+  return all(Reader(p.type, p.input_strides(), tensors.src), channel / p.multiplier, p.height, p.width) &&
+         all(Reader(p.type, p.output_strides(), tensors.dy), channel, p.out_height(), p.out_width());
+}
+
+}  // namespace
+
+Lags Lags::of(const std::vector<bool>& wanted) {
+  Lags lags;
+  int last = -1, gap = 0;
+  for (int t = 0; t < static_cast<int>(wanted.size()); t++) {
+    if (!wanted[t]) continue;
+    if (last < 0)
+      lags.first = t;
+    else
+      gap = std::gcd(gap, t - last);
+    last = t;
+  }
+  lags.step = std::max(gap, 1);
+  lags.count = last < 0 ? 0 : (last - lags.first) / lags.step + 1;
+  return lags;
+}
+
+Lags vertical_lags(const Kernel& k) {
+  std::vector<bool> wanted(k.height);
+  for (int a = 0; a < k.height; a++)
+    for (int b = 0; b < k.width && !wanted[a]; b++) wanted[a] = k.has(a, b);
+  return Lags::of(wanted);
+}
+
+Lags horizontal_lags(const Kernel& k) {
+  std::vector<bool> wanted(k.width);
+  for (int b = 0; b < k.width; b++)
+    for (int a = 0; a < k.height && !wanted[b]; a++) wanted[b] = k.has(a, b);
+  return Lags::of(wanted);
+}
+
+WeightScatter::WeightScatter(const Problem& problem, const Kernel& kernel, const Lags& vertical,
+                             const Lags& horizontal, std::int64_t row_stride, std::int64_t column_stride,
+                             int lanes)
+    : problem_(problem), lanes_(lanes) {
+  for (const Branch& b : problem.branches)
+    branches_.push_back({places(problem.vertical(b), kernel.offset_h, vertical, row_stride),
+                         places(problem.horizontal(b), kernel.offset_w, horizontal, column_stride)});
+}
+
+std::size_t WeightScatter::bytes() const {
+  std::size_t taps = 0;
+  for (const Branch& b : problem_.branches)
+    taps = std::max(taps, static_cast<std::size_t>(rows_together(b)) * b.kernel_w);
+  return 2 * taps * lanes_ * sizeof(float) + portable_weight_bytes(problem_);
+}
+
+void WeightScatter::write(const Sums& sums, const WeightGradientTensors& tensors, const WeightRun& run,
+                          void* scratch) const {
+  for (std::size_t i = 0; i < branches_.size(); i++)
+    if (tensors.dweights[i])
+      write_branch(static_cast<int>(i), sums, tensors, run, static_cast<char*>(scratch));
+  if (tensors.dbias) write_bias(sums, tensors, run, scratch);
+}
+
+/// Some rows of the kernel at once, which lie one behind the other in memory.
+void WeightScatter::write_branch(int branch, const Sums& s, const WeightGradientTensors& tensors,
+                                 const WeightRun& run, char* scratch) const {
+  const Branch& b = problem_.branches[branch];
+  const Placed& placed = branches_[branch];
+  const int together = rows_together(b), taps = b.taps();
+  float* const values = reinterpret_cast<float*>(scratch);
+  float* const before = values + together * b.kernel_w * lanes_;
+  void* const rows = before + together * b.kernel_w * lanes_;
+  for (int begin = 0; begin < b.kernel_h; begin += together) {
+    const int end = std::min(begin + together, b.kernel_h), count = (end - begin) * b.kernel_w;
+    std::uint32_t odd = (lanes_ == 16 ? gather_16 : gather_8)(s, placed.rows.data() + begin, end - begin,
+                                                              placed.columns, values);
+    odd &= (std::uint32_t{1} << s.count) - 1;  // lanes behind the last channel say nothing
+    if (odd) rescue(branch, begin, end, odd, s, tensors, run, values, rows);
+    const RowLayout layout{DataType::f32, 0, 0, 1, taps, count};
+    const std::int64_t at = std::int64_t{s.first} * taps + begin * b.kernel_w;
+    if (run.accumulate) {
+      pack_row(layout, tensors.dweights[branch], at, s.count, lanes_, before, 0);
+      for (int i = 0; i < count * lanes_; i++) values[i] += before[i];
+    }
+    unpack_row(layout, values, 0, s.count, lanes_, tensors.dweights[branch], at);
+  }
+}
+
+void WeightScatter::rescue(int branch, int begin, int end, std::uint32_t odd, const Sums& s,
+                           const WeightGradientTensors& tensors, const WeightRun& run, float* to,
+                           void* rows) const {
+  const int width = problem_.branches[branch].kernel_w;
+  double sums[127 * portable_weight_lanes];
+  for (int l = 0; l < s.count; l++) {
+    if (!(odd >> l & 1) || !finite(problem_, tensors, run.batch, s.first + l)) continue;
+    for (int row = begin; row < end; row++) {
+      portable_weight_row(problem_, tensors, run.batch, branch, row, s.first + l, 1, rows, sums);
+      for (int j = 0; j < width; j++)
+        to[((row - begin) * width + j) * lanes_ + l] = static_cast<float>(sums[j * portable_weight_lanes]);
+    }
+  }
+}
+
+void WeightScatter::write_bias(const Sums& s, const WeightGradientTensors& tensors, const WeightRun& run,
+                               void* scratch) const {
+  for (int l = 0; l < s.count; l++) {
+    double sum = 0;
+    for (int slice = 0; slice < s.slices; slice++) sum += s.bias[slice * s.next_bias + l];
+    if (!std::isfinite(sum) && finite(problem_, tensors, run.batch, s.first + l)) {
+      double sums[portable_weight_lanes];
+      portable_weight_bias(problem_, tensors, run.batch, s.first + l, 1, scratch, sums);
+      sum = sums[0];
+    }
+    float& to = tensors.dbias[s.first + l];
+    to = run.accumulate ? to + static_cast<float>(sum) : static_cast<float>(sum);
+  }
+}
+
+}  // namespace replk::depthwise

@@ -1,0 +1,245 @@
+#include "depthwise/gradient/weight_spectral_executor.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/threads.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+/// Of a tile: rows are the axis across, but for along=h.
+WeightScatter scatter_of(const WeightSpectralGeometry& g, const Kernel& kernel) {
+  const bool h = g.forward.parameters.along_h;
+  const std::int64_t lane = g.forward.lanes, row = g.along.count * lane;
+  return WeightScatter(g.forward.problem, kernel, h ? g.along : g.across, h ? g.across : g.along,
+                       h ? lane : row, h ? row : lane, g.forward.lanes);
+}
+
+}  // namespace
+
+template <class Function>
+Function WeightSpectralExecutor::code(const std::string& spec,
+                                      const std::function<std::vector<std::uint8_t>()>& generate) {
+  code_.push_back(jit::get_code(spec, generate));
+  return code_.back()->entry<Function>();
+}
+
+WeightSpectralExecutor::WeightSpectralExecutor(const WeightSpectralGeometry& geometry, const Kernel& kernel)
+    : geometry_(geometry),
+      scatter_(scatter_of(geometry, kernel)),
+      zeros_(static_cast<std::size_t>(geometry.forward.lanes) * geometry.forward.parameters.blocks, true) {
+  const WeightSpectralGeometry& g = geometry_;
+  src_ = row_pass(false);
+  dy_ = row_pass(true);
+  for (const auto& [s, begin, count] : g.forward.across_segments.runs()) {
+    columns_.push_back(nullptr);
+    if (s.ins == 0) continue;
+    const jit::ToeplitzSpec spec = g.columns(s);
+    column_scratch_ = std::max(column_scratch_, jit::scratch_bytes(spec));
+    columns_.back() = code<jit::Toeplitz>(spec.text(), [&] { return jit::generate(spec); });
+  }
+  const auto back = [&](bool add) {
+    const jit::RowInverseSpec spec = g.taps(add);
+    return code<jit::RowInverse>(spec.text(), [&] { return jit::generate(spec); });
+  };
+  first_ = back(false);
+  further_ = back(true);
+}
+
+WeightSpectralExecutor::RowPass WeightSpectralExecutor::row_pass(bool dy) {
+  const RowSpectralGeometry& f = geometry_.forward;
+  RowPass pass{dy ? RowLayout::output(f.problem) : RowLayout::input(f.problem), f.window(dy), {}, {}};
+  const auto rows = [&](const Segment& s, bool buffer) {
+    const jit::RowForwardSpec spec = geometry_.rows(dy, s, buffer);
+    return code<jit::RowForward>(spec.text(), [&] { return jit::generate(spec); });
+  };
+  for (const auto& [s, begin, count] : f.along_segments.runs()) {
+    const bool any = dy || s.ins > 0;
+    pass.direct.push_back(any && !f.buffered() && f.whole_blocks() > 0 ? rows(s, false) : nullptr);
+    pass.buffered.push_back(any && (f.buffered() || f.tail_channels() > 0) ? rows(s, true) : nullptr);
+  }
+  return pass;
+}
+
+WeightSpectralExecutor::Piece WeightSpectralExecutor::piece(std::int64_t index) const {
+  const RowSpectralGeometry& f = geometry_.forward;
+  const int across = static_cast<int>(index % f.across_segments.size());
+  index /= f.across_segments.size();
+  const int along = static_cast<int>(index % f.along_segments.size());
+  return {index / f.along_segments.size(), f.along_segments[along], f.across_segments[across],
+          f.along_segments.run_of(along), f.across_segments.run_of(across)};
+}
+
+/// All rows of the input, or of dy, that a piece has.
+void WeightSpectralExecutor::transform(const RowPass& pass, const Piece& piece, bool dy, const void* tensor,
+                                       const Group& group, char* planes, float* window) const {
+  const RowSpectralGeometry& f = geometry_.forward;
+  const bool h = f.parameters.along_h;
+  const int pixel = dy ? piece.along.out : piece.along.in, pixels = dy ? piece.along.outs : piece.along.ins;
+  const int first = dy ? piece.across.out : piece.across.in, all = dy ? piece.across.outs : piece.across.ins;
+  const auto element = [&](int row, int channel) {
+    return pass.layout.at(piece.image, h ? pixel : row, channel, h ? row : pixel);
+  };
+  if (!group.buffered)
+    return pass.direct[piece.along_run](static_cast<const float*>(tensor) + element(first, group.channel),
+                                        planes, all, group.blocks);
+  const RowSpectralGeometry::Window& w = pass.window;
+  for (int b = 0; b < group.blocks; b += w.blocks) {
+    const int channel = group.channel + b * f.lanes,
+              channels = std::min(group.channels - b * f.lanes, w.blocks * f.lanes);
+    for (int r = 0; r < all; r += w.rows) {
+      const int rows = std::min(w.rows, all - r);
+      RowLayout part = pass.layout;
+      part.width = h ? rows : pixels;
+      pack_rows(part, h ? pixels : rows, tensor, element(first + r, channel), channels, f.lanes, window,
+                w.row_stride, w.block_stride, channel);
+      pass.buffered[piece.along_run](window, planes + b * f.block_stride + std::int64_t{r} * f.vector_bytes,
+                                     rows, std::min(group.blocks - b, w.blocks));
+    }
+  }
+}
+
+/// Plane 0 has the sum of each row.
+void WeightSpectralExecutor::add_bias(const Piece& piece, const Group& group, const char* planes,
+                                      double* bias) const {
+  const RowSpectralGeometry& f = geometry_.forward;
+  for (int b = 0; b < group.blocks; b++) {
+    const auto* row = reinterpret_cast<const float*>(planes + b * f.block_stride);
+    for (int r = 0; r < piece.across.outs; r++, row += f.lanes)
+      for (int l = 0; l < f.lanes; l++) bias[b * f.lanes + l] += row[l];
+  }
+}
+
+void WeightSpectralExecutor::clear_taps(const Group& group, char* planes) const {
+  const RowSpectralGeometry& f = geometry_.forward;
+  for (int b = 0; b < group.blocks; b++)
+    for (int j = 0; j < f.parameters.transform.planes(); j++)
+      std::memset(planes + b * f.block_stride + j * f.plane_stride, 0,
+                  static_cast<std::size_t>(geometry_.across.count) * f.vector_bytes);
+}
+
+void WeightSpectralExecutor::sum_slice(const WeightGradientTensors& tensors, const Group& group,
+                                       std::int64_t begin, std::int64_t end, const Scratch& scratch,
+                                       char* result) const {
+  const RowSpectralGeometry& f = geometry_.forward;
+  auto* const tile = reinterpret_cast<float*>(result);
+  auto* const bias = reinterpret_cast<double*>(result + bias_offset());
+  std::fill_n(bias, f.parameters.blocks * f.lanes, 0.0);
+  const jit::RowTransform& t = f.parameters.transform;
+  bool any = false;  // tile
+  int summed = 0;    // pieces in the planes
+  for (std::int64_t i = begin; i < end; i++) {
+    const Piece p = piece(i);
+    const bool meets = p.along.ins > 0 && p.across.ins > 0;
+    if (meets || tensors.dbias) transform(dy_, p, true, tensors.dy, group, scratch.dy, scratch.window);
+    if (tensors.dbias) add_bias(p, group, scratch.dy, bias);
+    if (!meets) continue;
+    transform(src_, p, false, tensors.src, group, scratch.src, scratch.window);
+    if (summed == 0 && geometry_.together > 1) clear_taps(group, scratch.taps);
+    for (int b = 0; b < group.blocks; b++)
+      columns_[p.across_run](scratch.src + b * f.block_stride, scratch.taps + b * f.block_stride,
+                             scratch.dy + b * f.block_stride, t.reals(), t.pairs(), scratch.columns);
+    if (++summed < geometry_.together) continue;
+    come_back(group, any, scratch.taps, tile);
+    any = true;
+    summed = 0;
+  }
+  if (summed > 0) come_back(group, any, scratch.taps, tile);
+  if (summed == 0 && !any) std::fill_n(tile, geometry_.tile_floats() * group.blocks, 0.0f);
+}
+
+void WeightSpectralExecutor::come_back(const Group& group, bool add, const char* planes, float* tile) const {
+  (add ? further_ : first_)(planes, tile, zeros_.data(), tile, geometry_.across.count, group.blocks);
+}
+
+void WeightSpectralExecutor::write(const WeightGradientTensors& tensors, const WeightRun& run,
+                                   const Group& group, const char* results, int slices, void* scratch) const {
+  const RowSpectralGeometry& f = geometry_.forward;
+  const auto next = static_cast<std::int64_t>(result_bytes());
+  for (int b = 0; b < group.blocks; b++) {
+    WeightScatter::Sums sums;
+    sums.tile = reinterpret_cast<const float*>(results) + b * geometry_.tile_floats();
+    sums.bias = reinterpret_cast<const double*>(results + bias_offset()) + b * f.lanes;
+    sums.slices = slices;
+    sums.next_tile = next / static_cast<std::int64_t>(sizeof(float));
+    sums.next_bias = next / static_cast<std::int64_t>(sizeof(double));
+    sums.factor = 2.0f / static_cast<float>(f.parameters.transform.n);
+    sums.first = group.channel + b * f.lanes;
+    sums.count = std::min(f.lanes, group.channels - b * f.lanes);
+    scatter_.write(sums, tensors, run, scratch);
+  }
+}
+
+std::size_t WeightSpectralExecutor::planes_bytes() const {
+  return core::round_up(geometry_.forward.planes_bytes(), core::alignment);
+}
+
+std::size_t WeightSpectralExecutor::bias_offset() const {
+  return core::round_up(
+      static_cast<std::size_t>(geometry_.tile_floats()) * sizeof(float) * geometry_.forward.parameters.blocks,
+      core::alignment);
+}
+
+std::size_t WeightSpectralExecutor::result_bytes() const {
+  const RowSpectralGeometry& f = geometry_.forward;
+  return bias_offset() + core::round_up(sizeof(double) * f.parameters.blocks * f.lanes, core::alignment);
+}
+
+WeightSpectralExecutor::Scratch WeightSpectralExecutor::scratch(char* memory) const {
+  const std::size_t planes = planes_bytes();
+  char* const window = memory + 3 * planes;
+  char* const columns = window + core::round_up(geometry_.forward.buffer_bytes(), core::alignment);
+  return {memory, memory + planes, memory + 2 * planes, reinterpret_cast<float*>(window), columns};
+}
+
+std::size_t WeightSpectralExecutor::thread_bytes() const {
+  const std::size_t last = std::max(column_scratch_, scatter_.bytes());
+  return 3 * planes_bytes() + core::round_up(geometry_.forward.buffer_bytes(), core::alignment) +
+         core::round_up(last, core::alignment) + core::scratch_gap;
+}
+
+std::size_t WeightSpectralExecutor::workspace_bytes(int threads) const {
+  const int slices = geometry_.most_slices();
+  const std::size_t results = slices == 1 ? threads : std::size_t(geometry_.forward.groups()) * slices;
+  return static_cast<std::size_t>(threads) * thread_bytes() + results * result_bytes();
+}
+
+void WeightSpectralExecutor::run(const WeightGradientTensors& tensors, const WeightRun& run) const {
+  const int slices = geometry_.slices(run.batch), groups = geometry_.forward.groups();
+  const std::int64_t pieces = geometry_.pieces(run.batch);
+  char* const memory = static_cast<char*>(run.workspace);
+  char* const results = memory + thread_bytes() * static_cast<std::size_t>(run.threads);
+  const bool shared = geometry_.most_slices() > 1;
+  const auto task = [&](std::int64_t index, int thread) {
+    const Group group = geometry_.group(static_cast<int>(index / slices));
+    const std::int64_t slice = index % slices;
+    const Scratch own = scratch(memory + thread_bytes() * static_cast<std::size_t>(thread));
+    char* const result = results + result_bytes() * static_cast<std::size_t>(shared ? index : thread);
+    sum_slice(tensors, group, pieces * slice / slices, pieces * (slice + 1) / slices, own, result);
+    if (slices == 1) write(tensors, run, group, result, 1, own.columns);
+  };
+  core::parallel_for(std::int64_t{groups} * slices, run.threads, task);
+  if (slices == 1) return;
+  const auto gather = [&](std::int64_t index, int thread) {
+    write(tensors, run, geometry_.group(static_cast<int>(index)),
+          results + result_bytes() * static_cast<std::size_t>(index) * slices, slices,
+          scratch(memory + thread_bytes() * static_cast<std::size_t>(thread)).columns);
+  };
+  core::parallel_for(groups, run.threads, gather);
+}
+
+std::vector<Phase> WeightSpectralExecutor::phases(int) const {
+  const int slices = geometry_.slices(geometry_.forward.problem.batch), groups = geometry_.forward.groups();
+  if (slices == 1) return {{"groups of channels", groups}};
+  return {{"groups of channels and slices of the batch", std::int64_t{groups} * slices},
+          {"sums of slices", groups}};
+}
+
+std::size_t WeightSpectralExecutor::prepared_bytes() const {
+  std::size_t bytes = zeros_.size() * sizeof(float);
+  for (const auto& code : code_) bytes += code->bytes().size();
+  return bytes;
+}
+
+}  // namespace replk::depthwise
