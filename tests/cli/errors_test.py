@@ -46,7 +46,7 @@ class Usage(ProgramTest):
         self.refuse("bench", "model", "replknet-31b:k=2,2,2,2", names=["k=2,2,2,2"])
 
     def test_help_everywhere(self):
-        for command in ((), ("info",), ("classify",), ("features",), ("eval",), ("erf",), ("bench",), ("bench", "model")):
+        for command in ((), ("info",), ("classify",), ("features",), ("eval",), ("erf",), ("bench",), ("bench", "model"), ("bench", "gradient")):
             text = self.succeed(*command, "--help")
             self.assertIn("Usage: replk", text)
             self.assertTrue(command in ((), ("bench",)) or "--json" in text, command)
