@@ -98,7 +98,7 @@ std::uint64_t computed(Isa isa) {
   RowInverseSpec inverse{isa, transform, row_signs(forward), 0, 7, 1, strides};
   inverse.relu = inverse.residual = true;
   hash.add(generate(inverse));
-  inverse.half_reals = true;
+  inverse.scaled = true;
   hash.add(generate(inverse));
 
   ToeplitzSpec toeplitz;

@@ -50,7 +50,8 @@ Listing inverse_listing(const RowInverseSpec& spec) {
   for (const Output& o : forward.outputs()) {
     const Real plane = program.input(planes, o.index);
     inflow.push_back(spec.signs[o.index] < 0 ? -plane : plane);
-    if (spec.half_reals && o.index < spec.transform.reals()) inflow.back() = 0.5 * inflow.back();
+    const double factor = (o.index < spec.transform.reals() ? 1.0 : 2.0) / spec.transform.n;
+    if (spec.scaled) inflow.back() = factor * inflow.back();
   }
   // A constant over the row is all in X[0], so the bias costs one addition a row.
   inflow[0] = inflow[0] + program.input(bias, 0);
@@ -193,9 +194,9 @@ std::string RowForwardSpec::text() const {
                      first, count, step, strides.text(), free_signs, minus(signs));
 }
 std::string RowInverseSpec::text() const {
-  return fmt::format("row-inverse {} {} outputs={}+{}*{} {} relu={:d} residual={:d} half={:d} minus={}",
-                     name(isa), transform.text(), first, count, step, strides.text(), relu, residual,
-                     half_reals, minus(signs));
+  return fmt::format("row-inverse {} {} outputs={}+{}*{} {} relu={:d} residual={:d} scaled={:d} minus={}",
+                     name(isa), transform.text(), first, count, step, strides.text(), relu, residual, scaled,
+                     minus(signs));
 }
 
 std::vector<int> row_signs(const RowForwardSpec& spec) {

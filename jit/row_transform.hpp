@@ -54,15 +54,15 @@ struct RowInverseSpec {
   int first = 0, count = 0, step = 1;  // pixel q of a row is output first + q * step, counted around
   RowStrides strides;
   bool relu = false, residual = false;
-  bool half_reals = false;  // frequencies that are their own mirror count half (their factor is 1/n, not 2/n)
+  bool scaled = false;  // times 1/n, pairs of planes times 2/n
   std::string text() const;
 };
 
 /// Transforms rows x blocks of pixels. src: the first pixel; planes: row 0 of plane 0 of the first block.
 using RowForward = void (*)(const void* src, void* planes, std::int64_t rows, std::int64_t blocks);
 
-/// The inverse, not scaled (weights carry 1/n, and 2/n for pairs), plus bias, then relu, then residual. bias:
-/// a vector a block. residual has dst's strides and is not read without the flag.
+/// The inverse, not scaled unless asked (weights carry 1/n, and 2/n for pairs), plus bias, then relu, then
+/// residual. bias: a vector a block. residual has dst's strides and is not read without the flag.
 using RowInverse = void (*)(const void* planes, void* dst, const void* bias, const void* residual,
                             std::int64_t rows, std::int64_t blocks);
 

@@ -10,6 +10,8 @@
 namespace replk::depthwise {
 namespace {
 
+constexpr int few_taps = 8;  // may all be small by chance
+
 /// Where tap (0, 0) of a branch meets the input for output (0, 0), from the padding of the branch alone.
 std::pair<int, int> corner(const Problem& p, const Branch& branch) {
   Problem bounding = p, alone = p;
@@ -36,6 +38,19 @@ double tap(const Problem& p, const Reader& src, const Reader& dy, int channel, i
   return sum;
 }
 
+/// The norm of a channel's dy times that of its input.
+double norms(const Problem& p, const Reader& src, const Reader& dy, int channel) {
+  const auto squares = [&](const Reader& read, int its, int height, int width) {
+    double sum = 0;
+    for (std::int64_t n = 0; n < p.batch; n++)
+      for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++) sum += std::pow(read(n, its, y, x), 2);
+    return sum;
+  };
+  return std::sqrt(squares(src, channel / p.multiplier, p.height, p.width) *
+                   squares(dy, channel, p.out_height(), p.out_width()));
+}
+
 double error(double got, double wanted, double scale) {
   if (std::isnan(wanted) ? std::isnan(got) : got == wanted) return 0;
   const double error = std::fabs(got - wanted);
@@ -60,6 +75,11 @@ WeightReference weight_reference(const Problem& p, const void* src, const void* 
           if (std::isfinite(dw.back())) r.largest[i] = std::max(r.largest[i], std::fabs(dw.back()));
         }
   }
+  std::int64_t meeting = 0;  // taps that meet the map
+  for (const Branch& b : p.branches)
+    meeting += std::int64_t{p.vertical(b).reach().size()} * p.horizontal(b).reach().size();
+  for (std::size_t i = 0; meeting < few_taps && i < r.channels.size(); i++)
+    r.largest[i] = std::max(r.largest[i], norms(p, input, output, r.channels[i]) / 16);
   for (const int channel : r.channels) {
     double sum = 0, squares = 0;
     for (std::int64_t n = 0; n < p.batch; n++)

@@ -13,8 +13,9 @@ struct WeightReference {
   std::vector<int> channels;
   std::vector<std::vector<double>> dweights;  // a branch: [channels][kernel_h][kernel_w]
   std::vector<double> dbias;                  // [channels]
-  /// The largest magnitude of a channel's gradient over all branches, and what the error of dbias is compared
-  /// with: the norm of its dy.
+  /// What errors are compared with: the largest magnitude of a channel's gradient over all branches (of fewer
+  /// than eight taps that meet the map, which may all be small by chance, 1/16 |dy| |src| where that is
+  /// larger); for dbias the norm of its dy, or itself.
   std::vector<double> largest, bias_norm;
 };
 /// Of the problem's own batch.

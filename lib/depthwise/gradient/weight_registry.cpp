@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "depthwise/gradient/weight_algorithm.hpp"
+#include "depthwise/gradient/weight_direct.hpp"
 #include "depthwise/gradient/weight_portable.hpp"
 #include "depthwise/gradient/weight_row_spectral.hpp"
 
@@ -10,6 +11,7 @@ const std::vector<const WeightAlgorithm*>& weight_algorithms() {
   // clang-format off
   static const std::vector<const WeightAlgorithm*> all{
       &portable_weight_algorithm(),
+      &direct_weight_algorithm(),
       &row_spectral_weight_algorithm(),
   };
   // clang-format on

@@ -1,12 +1,17 @@
 #include "depthwise/gradient/weight_scatter.hpp"
 
+#include <immintrin.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numeric>
+#include <utility>
 
 #include "core/memory.hpp"
+#include "core/overflow.hpp"
 #include "depthwise/gradient/weight_portable.hpp"
+#include "depthwise/gradient/weight_transpose.hpp"
 #include "depthwise/reader.hpp"
 #include "depthwise/rows.hpp"
 
@@ -31,44 +36,34 @@ std::vector<std::int64_t> places(const Axis& branch, int offset, const Lags& lag
   return all;
 }
 
-/// Vectors at from + rows[i] + columns[j], of all slices, times factor, one behind the other; gives a bit a
-/// lane that holds what is not finite.
-template <int lanes>
-[[gnu::always_inline]] inline std::uint32_t gather_body(const WeightScatter::Sums& s,
-                                                        const std::int64_t* rows, int row_count,
-                                                        const std::vector<std::int64_t>& columns, float* to) {
-  float zeros[lanes] = {};
-  for (int i = 0; i < row_count; i++)
+/// Vectors at tile + rows[i] + columns[j], one behind the other, of all slices; zeros where there is no tap.
+[[gnu::target("avx2,fma")]] void gather(const WeightScatter::Sums& s, const std::int64_t* rows, int count,
+                                        const std::vector<std::int64_t>& columns, int lanes, float* to) {
+  for (int i = 0; i < count; i++)
     for (const std::int64_t column : columns) {
-      if (rows[i] < 0 || column < 0) {
-        for (int l = 0; l < lanes; l++) to[l] = 0;
-      } else {
-        const float* from = s.tile + rows[i] + column;
-        float sum[lanes];
-        for (int l = 0; l < lanes; l++) sum[l] = from[l];
-        for (int slice = 1; slice < s.slices; slice++)
-          for (int l = 0; l < lanes; l++) sum[l] += from[slice * s.next_tile + l];
-        for (int l = 0; l < lanes; l++) {
-          to[l] = sum[l] * s.factor;
-          zeros[l] += to[l] * 0.0f;
-        }
+      const bool tap = rows[i] >= 0 && column >= 0;
+      const float* from = s.tile + rows[i] + column;
+      for (int l = 0; l < lanes; l += 8, to += 8) {
+        __m256 sum = tap ? _mm256_loadu_ps(from + l) : _mm256_setzero_ps();
+        for (int slice = 1; tap && slice < s.slices; slice++)
+          sum = _mm256_add_ps(sum, _mm256_loadu_ps(from + slice * s.next_tile + l));
+        _mm256_storeu_ps(to, sum);
       }
-      to += lanes;
     }
+}
+
+[[gnu::target("avx2")]] void add(const float* what, int count, float* to) {
+  for (int i = 0; i < count; i += 8)
+    _mm256_storeu_ps(to + i, _mm256_add_ps(_mm256_loadu_ps(to + i), _mm256_loadu_ps(what + i)));
+}
+
+/// A bit a lane that holds what is not finite.
+std::uint32_t odd_lanes(const float* values, int count, int lanes) {
   std::uint32_t odd = 0;
-  for (int l = 0; l < lanes; l++)
-    odd |= static_cast<std::uint32_t>(zeros[l] != 0 || std::isnan(zeros[l])) << l;
+  for (int i = 0; i < count; i++)
+    for (int l = 0; l < lanes; l++)
+      odd |= static_cast<std::uint32_t>(!std::isfinite(values[i * lanes + l])) << l;
   return odd;
-}
-[[gnu::target("avx2,fma")]] std::uint32_t gather_8(const WeightScatter::Sums& s, const std::int64_t* rows,
-                                                   int count, const std::vector<std::int64_t>& columns,
-                                                   float* to) {
-  return gather_body<8>(s, rows, count, columns, to);
-}
-[[gnu::target("avx2,fma")]] std::uint32_t gather_16(const WeightScatter::Sums& s, const std::int64_t* rows,
-                                                    int count, const std::vector<std::int64_t>& columns,
-                                                    float* to) {
-  return gather_body<16>(s, rows, count, columns, to);
 }
 
 /// Whether a channel's numbers are all finite.
@@ -120,9 +115,16 @@ WeightScatter::WeightScatter(const Problem& problem, const Kernel& kernel, const
                              const Lags& horizontal, std::int64_t row_stride, std::int64_t column_stride,
                              int lanes)
     : problem_(problem), lanes_(lanes) {
-  for (const Branch& b : problem.branches)
-    branches_.push_back({places(problem.vertical(b), kernel.offset_h, vertical, row_stride),
-                         places(problem.horizontal(b), kernel.offset_w, horizontal, column_stride)});
+  for (const Branch& b : problem.branches) {
+    Placed p{places(problem.vertical(b), kernel.offset_h, vertical, row_stride),
+             places(problem.horizontal(b), kernel.offset_w, horizontal, column_stride)};
+    p.whole = true;
+    for (int i = 0; i < b.kernel_h; i++)
+      for (int j = 0; j < b.kernel_w; j++)
+        p.whole = p.whole && p.rows[i] >= 0 && p.columns[j] >= 0 &&
+                  p.rows[i] + p.columns[j] == (std::int64_t{i} * b.kernel_w + j) * lanes;
+    branches_.push_back(std::move(p));
+  }
 }
 
 std::size_t WeightScatter::bytes() const {
@@ -140,35 +142,46 @@ void WeightScatter::write(const Sums& sums, const WeightGradientTensors& tensors
   if (tensors.dbias) write_bias(sums, tensors, run, scratch);
 }
 
+void WeightScatter::expect(int first, int count, const WeightGradientTensors& tensors) const {
+  for (std::size_t i = 0; i < branches_.size(); i++) {
+    const int taps = problem_.branches[i].taps();
+    float* const to = tensors.dweights[i];
+    if (to) expect_taps(taps, count, to + std::int64_t{first} * taps, taps);
+  }
+}
+
 /// Some rows of the kernel at once, which lie one behind the other in memory.
 void WeightScatter::write_branch(int branch, const Sums& s, const WeightGradientTensors& tensors,
                                  const WeightRun& run, char* scratch) const {
   const Branch& b = problem_.branches[branch];
   const Placed& placed = branches_[branch];
-  const int together = rows_together(b), taps = b.taps();
+  const int taps = b.taps();
+  float* const to = tensors.dweights[branch];
+  if (placed.whole && s.slices == 1 && !run.accumulate && !s.overflowed)
+    return transpose_taps(s.tile, taps, lanes_, s.count, to + std::int64_t{s.first} * taps, taps);
+  const int together = rows_together(b);
   float* const values = reinterpret_cast<float*>(scratch);
   float* const before = values + together * b.kernel_w * lanes_;
   void* const rows = before + together * b.kernel_w * lanes_;
   for (int begin = 0; begin < b.kernel_h; begin += together) {
     const int end = std::min(begin + together, b.kernel_h), count = (end - begin) * b.kernel_w;
-    std::uint32_t odd = (lanes_ == 16 ? gather_16 : gather_8)(s, placed.rows.data() + begin, end - begin,
-                                                              placed.columns, values);
-    odd &= (std::uint32_t{1} << s.count) - 1;  // lanes behind the last channel say nothing
-    if (odd) rescue(branch, begin, end, odd, s, tensors, run, values, rows);
-    const RowLayout layout{DataType::f32, 0, 0, 1, taps, count};
-    const std::int64_t at = std::int64_t{s.first} * taps + begin * b.kernel_w;
+    const core::OverflowWatch watch;
+    gather(s, placed.rows.data() + begin, end - begin, placed.columns, lanes_, values);
+    if (s.overflowed || watch.seen()) rescue(branch, begin, end, s, tensors, run, values, rows);
+    float* const here = to + std::int64_t{s.first} * taps + begin * b.kernel_w;
     if (run.accumulate) {
-      pack_row(layout, tensors.dweights[branch], at, s.count, lanes_, before, 0);
-      for (int i = 0; i < count * lanes_; i++) values[i] += before[i];
+      pack_row({DataType::f32, 0, 0, 1, taps, count}, here, 0, s.count, lanes_, before, 0);
+      add(before, count * lanes_, values);
     }
-    unpack_row(layout, values, 0, s.count, lanes_, tensors.dweights[branch], at);
+    transpose_taps(values, count, lanes_, s.count, here, taps);
   }
 }
 
-void WeightScatter::rescue(int branch, int begin, int end, std::uint32_t odd, const Sums& s,
+void WeightScatter::rescue(int branch, int begin, int end, const Sums& s,
                            const WeightGradientTensors& tensors, const WeightRun& run, float* to,
                            void* rows) const {
   const int width = problem_.branches[branch].kernel_w;
+  const std::uint32_t odd = odd_lanes(to, (end - begin) * width, lanes_);
   double sums[127 * portable_weight_lanes];
   for (int l = 0; l < s.count; l++) {
     if (!(odd >> l & 1) || !finite(problem_, tensors, run.batch, s.first + l)) continue;

@@ -34,7 +34,7 @@ class WeightScatter {
     const double* bias = nullptr;  // [lanes]
     int slices = 1;
     std::int64_t next_tile = 0, next_bias = 0;  // elements
-    float factor = 1;
+    bool overflowed = false;                    // whether an operation on the way has
     int first = 0, count = 0;
   };
   /// Writes them or adds them. What overflowed on the way in a channel of finite numbers is computed anew
@@ -42,16 +42,18 @@ class WeightScatter {
   void write(const Sums& sums, const WeightGradientTensors& tensors, const WeightRun& run,
              void* scratch) const;
   std::size_t bytes() const;
+  /// Prefetches what write() will write of these channels.
+  void expect(int first, int count, const WeightGradientTensors& tensors) const;
 
  private:
   struct Placed {
     std::vector<std::int64_t> rows, columns;  // of each tap, its place in a tile; -1: it never meets the map
+    bool whole = false;                       // a tile has its taps one behind the other
   };
-  struct Lines;
   void write_branch(int branch, const Sums& sums, const WeightGradientTensors& tensors, const WeightRun& run,
                     char* scratch) const;
-  void rescue(int branch, int begin, int end, std::uint32_t lanes, const Sums& sums,
-              const WeightGradientTensors& tensors, const WeightRun& run, float* to, void* scratch) const;
+  void rescue(int branch, int begin, int end, const Sums& sums, const WeightGradientTensors& tensors,
+              const WeightRun& run, float* to, void* scratch) const;
   void write_bias(const Sums& sums, const WeightGradientTensors& tensors, const WeightRun& run,
                   void* scratch) const;
 

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/threads.hpp"
-
 namespace replk::depthwise {
 namespace {
 
@@ -26,8 +24,9 @@ Function WeightSpectralExecutor::code(const std::string& spec,
 }
 
 WeightSpectralExecutor::WeightSpectralExecutor(const WeightSpectralGeometry& geometry, const Kernel& kernel)
-    : geometry_(geometry),
-      scatter_(scatter_of(geometry, kernel)),
+    : SlicedWeightExecutor(geometry.forward.problem, scatter_of(geometry, kernel), geometry.tile_floats(),
+                           geometry.forward.parameters.blocks, geometry.forward.lanes),
+      geometry_(geometry),
       zeros_(static_cast<std::size_t>(geometry.forward.lanes) * geometry.forward.parameters.blocks, true) {
   const WeightSpectralGeometry& g = geometry_;
   src_ = row_pass(false);
@@ -81,7 +80,7 @@ void WeightSpectralExecutor::transform(const RowPass& pass, const Piece& piece, 
   const auto element = [&](int row, int channel) {
     return pass.layout.at(piece.image, h ? pixel : row, channel, h ? row : pixel);
   };
-  if (!group.buffered)
+  if (!buffered(group))
     return pass.direct[piece.along_run](static_cast<const float*>(tensor) + element(first, group.channel),
                                         planes, all, group.blocks);
   const RowSpectralGeometry::Window& w = pass.window;
@@ -104,11 +103,9 @@ void WeightSpectralExecutor::transform(const RowPass& pass, const Piece& piece, 
 void WeightSpectralExecutor::add_bias(const Piece& piece, const Group& group, const char* planes,
                                       double* bias) const {
   const RowSpectralGeometry& f = geometry_.forward;
-  for (int b = 0; b < group.blocks; b++) {
-    const auto* row = reinterpret_cast<const float*>(planes + b * f.block_stride);
-    for (int r = 0; r < piece.across.outs; r++, row += f.lanes)
-      for (int l = 0; l < f.lanes; l++) bias[b * f.lanes + l] += row[l];
-  }
+  for (int b = 0; b < group.blocks; b++)
+    add_vectors(reinterpret_cast<const float*>(planes + b * f.block_stride), piece.across.outs, f.lanes,
+                f.lanes, bias + b * f.lanes);
 }
 
 void WeightSpectralExecutor::clear_taps(const Group& group, char* planes) const {
@@ -119,121 +116,55 @@ void WeightSpectralExecutor::clear_taps(const Group& group, char* planes) const 
                   static_cast<std::size_t>(geometry_.across.count) * f.vector_bytes);
 }
 
-void WeightSpectralExecutor::sum_slice(const WeightGradientTensors& tensors, const Group& group,
-                                       std::int64_t begin, std::int64_t end, const Scratch& scratch,
-                                       char* result) const {
+void WeightSpectralExecutor::sum(const WeightGradientTensors& tensors, const Group& group, std::int64_t begin,
+                                 std::int64_t end, char* memory, const Sums& sums) const {
   const RowSpectralGeometry& f = geometry_.forward;
-  auto* const tile = reinterpret_cast<float*>(result);
-  auto* const bias = reinterpret_cast<double*>(result + bias_offset());
-  std::fill_n(bias, f.parameters.blocks * f.lanes, 0.0);
   const jit::RowTransform& t = f.parameters.transform;
+  const Scratch own = scratch(memory);
   bool any = false;  // tile
   int summed = 0;    // pieces in the planes
   for (std::int64_t i = begin; i < end; i++) {
     const Piece p = piece(i);
     const bool meets = p.along.ins > 0 && p.across.ins > 0;
-    if (meets || tensors.dbias) transform(dy_, p, true, tensors.dy, group, scratch.dy, scratch.window);
-    if (tensors.dbias) add_bias(p, group, scratch.dy, bias);
+    if (meets || tensors.dbias) transform(dy_, p, true, tensors.dy, group, own.dy, own.window);
+    if (tensors.dbias) add_bias(p, group, own.dy, sums.bias);
     if (!meets) continue;
-    transform(src_, p, false, tensors.src, group, scratch.src, scratch.window);
-    if (summed == 0 && geometry_.together > 1) clear_taps(group, scratch.taps);
+    transform(src_, p, false, tensors.src, group, own.src, own.window);
+    if (summed == 0 && geometry_.together > 1) clear_taps(group, own.taps);
+    if (i + 1 == end) scatter_.expect(group.channel, group.channels, tensors);
     for (int b = 0; b < group.blocks; b++)
-      columns_[p.across_run](scratch.src + b * f.block_stride, scratch.taps + b * f.block_stride,
-                             scratch.dy + b * f.block_stride, t.reals(), t.pairs(), scratch.columns);
+      columns_[p.across_run](own.src + b * f.block_stride, own.taps + b * f.block_stride,
+                             own.dy + b * f.block_stride, t.reals(), t.pairs(), own.columns);
     if (++summed < geometry_.together) continue;
-    come_back(group, any, scratch.taps, tile);
+    come_back(group, any, own.taps, sums.tiles);
     any = true;
     summed = 0;
   }
-  if (summed > 0) come_back(group, any, scratch.taps, tile);
-  if (summed == 0 && !any) std::fill_n(tile, geometry_.tile_floats() * group.blocks, 0.0f);
+  if (summed > 0) come_back(group, any, own.taps, sums.tiles);
+  if (summed == 0 && !any) std::fill_n(sums.tiles, geometry_.tile_floats() * group.blocks, 0.0f);
 }
 
 void WeightSpectralExecutor::come_back(const Group& group, bool add, const char* planes, float* tile) const {
   (add ? further_ : first_)(planes, tile, zeros_.data(), tile, geometry_.across.count, group.blocks);
 }
 
-void WeightSpectralExecutor::write(const WeightGradientTensors& tensors, const WeightRun& run,
-                                   const Group& group, const char* results, int slices, void* scratch) const {
-  const RowSpectralGeometry& f = geometry_.forward;
-  const auto next = static_cast<std::int64_t>(result_bytes());
-  for (int b = 0; b < group.blocks; b++) {
-    WeightScatter::Sums sums;
-    sums.tile = reinterpret_cast<const float*>(results) + b * geometry_.tile_floats();
-    sums.bias = reinterpret_cast<const double*>(results + bias_offset()) + b * f.lanes;
-    sums.slices = slices;
-    sums.next_tile = next / static_cast<std::int64_t>(sizeof(float));
-    sums.next_bias = next / static_cast<std::int64_t>(sizeof(double));
-    sums.factor = 2.0f / static_cast<float>(f.parameters.transform.n);
-    sums.first = group.channel + b * f.lanes;
-    sums.count = std::min(f.lanes, group.channels - b * f.lanes);
-    scatter_.write(sums, tensors, run, scratch);
-  }
-}
-
 std::size_t WeightSpectralExecutor::planes_bytes() const {
   return core::round_up(geometry_.forward.planes_bytes(), core::alignment);
 }
 
-std::size_t WeightSpectralExecutor::bias_offset() const {
-  return core::round_up(
-      static_cast<std::size_t>(geometry_.tile_floats()) * sizeof(float) * geometry_.forward.parameters.blocks,
-      core::alignment);
-}
-
-std::size_t WeightSpectralExecutor::result_bytes() const {
-  const RowSpectralGeometry& f = geometry_.forward;
-  return bias_offset() + core::round_up(sizeof(double) * f.parameters.blocks * f.lanes, core::alignment);
+std::size_t WeightSpectralExecutor::window_bytes() const {
+  return core::round_up(geometry_.forward.buffer_bytes(), core::alignment);
 }
 
 WeightSpectralExecutor::Scratch WeightSpectralExecutor::scratch(char* memory) const {
   const std::size_t planes = planes_bytes();
   char* const window = memory + 3 * planes;
-  char* const columns = window + core::round_up(geometry_.forward.buffer_bytes(), core::alignment);
-  return {memory, memory + planes, memory + 2 * planes, reinterpret_cast<float*>(window), columns};
+  return {memory, memory + planes, memory + 2 * planes, reinterpret_cast<float*>(window),
+          window + window_bytes()};
 }
 
-std::size_t WeightSpectralExecutor::thread_bytes() const {
-  const std::size_t last = std::max(column_scratch_, scatter_.bytes());
-  return 3 * planes_bytes() + core::round_up(geometry_.forward.buffer_bytes(), core::alignment) +
-         core::round_up(last, core::alignment) + core::scratch_gap;
-}
-
-std::size_t WeightSpectralExecutor::workspace_bytes(int threads) const {
-  const int slices = geometry_.most_slices();
-  const std::size_t results = slices == 1 ? threads : std::size_t(geometry_.forward.groups()) * slices;
-  return static_cast<std::size_t>(threads) * thread_bytes() + results * result_bytes();
-}
-
-void WeightSpectralExecutor::run(const WeightGradientTensors& tensors, const WeightRun& run) const {
-  const int slices = geometry_.slices(run.batch), groups = geometry_.forward.groups();
-  const std::int64_t pieces = geometry_.pieces(run.batch);
-  char* const memory = static_cast<char*>(run.workspace);
-  char* const results = memory + thread_bytes() * static_cast<std::size_t>(run.threads);
-  const bool shared = geometry_.most_slices() > 1;
-  const auto task = [&](std::int64_t index, int thread) {
-    const Group group = geometry_.group(static_cast<int>(index / slices));
-    const std::int64_t slice = index % slices;
-    const Scratch own = scratch(memory + thread_bytes() * static_cast<std::size_t>(thread));
-    char* const result = results + result_bytes() * static_cast<std::size_t>(shared ? index : thread);
-    sum_slice(tensors, group, pieces * slice / slices, pieces * (slice + 1) / slices, own, result);
-    if (slices == 1) write(tensors, run, group, result, 1, own.columns);
-  };
-  core::parallel_for(std::int64_t{groups} * slices, run.threads, task);
-  if (slices == 1) return;
-  const auto gather = [&](std::int64_t index, int thread) {
-    write(tensors, run, geometry_.group(static_cast<int>(index)),
-          results + result_bytes() * static_cast<std::size_t>(index) * slices, slices,
-          scratch(memory + thread_bytes() * static_cast<std::size_t>(thread)).columns);
-  };
-  core::parallel_for(groups, run.threads, gather);
-}
-
-std::vector<Phase> WeightSpectralExecutor::phases(int) const {
-  const int slices = geometry_.slices(geometry_.forward.problem.batch), groups = geometry_.forward.groups();
-  if (slices == 1) return {{"groups of channels", groups}};
-  return {{"groups of channels and slices of the batch", std::int64_t{groups} * slices},
-          {"sums of slices", groups}};
+std::size_t WeightSpectralExecutor::scratch_bytes() const {
+  return 3 * planes_bytes() + window_bytes() + column_scratch_;
 }
 
 std::size_t WeightSpectralExecutor::prepared_bytes() const {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/memory.hpp"
+#include "depthwise/gradient/weight_sliced.hpp"
 #include "depthwise/gradient/weight_spectral_geometry.hpp"
 #include "depthwise/rows.hpp"
 #include "jit/code.hpp"
@@ -14,20 +15,12 @@ namespace replk::depthwise {
 
 /// Rows of the input and of dy are transformed into planes; each frequency of a row of taps is a sum of
 /// products down the columns; these are summed over images, and rows of taps come back.
-///
-/// A task is a group of channels and a slice of the batch. Where there is one slice, the task writes its
-/// gradients; else sums of all slices wait for the last.
-class WeightSpectralExecutor final : public WeightExecutor {
+class WeightSpectralExecutor final : public SlicedWeightExecutor {
  public:
   WeightSpectralExecutor(const WeightSpectralGeometry& geometry, const Kernel& kernel);
-
-  std::size_t workspace_bytes(int threads) const override;
-  void run(const WeightGradientTensors& tensors, const WeightRun& run) const override;
-  std::vector<Phase> phases(int threads) const override;
   std::size_t prepared_bytes() const override;
 
  private:
-  using Group = WeightSpectralGeometry::Group;
   /// The way of a tensor's rows into planes.
   struct RowPass {
     RowLayout layout;
@@ -40,11 +33,17 @@ class WeightSpectralExecutor final : public WeightExecutor {
     Segment along, across;
     int along_run, across_run;
   };
+  /// Planes, and what a pass hands on.
   struct Scratch {
-    char *src, *dy, *taps;  // planes
+    char *src, *dy, *taps;
     float* window;
-    char* columns;  // what the column pass hands on; later what the scatter gathers
+    char* columns;
   };
+
+  std::int64_t pieces(std::int64_t batch) const override { return geometry_.pieces(batch); }
+  std::size_t scratch_bytes() const override;
+  void sum(const WeightGradientTensors& tensors, const Group& group, std::int64_t begin, std::int64_t end,
+           char* scratch, const Sums& sums) const override;
 
   template <class Function>
   Function code(const std::string& spec, const std::function<std::vector<std::uint8_t>()>& generate);
@@ -54,19 +53,13 @@ class WeightSpectralExecutor final : public WeightExecutor {
                  char* planes, float* window) const;
   void add_bias(const Piece& piece, const Group& group, const char* planes, double* bias) const;
   void clear_taps(const Group& group, char* planes) const;
-  void sum_slice(const WeightGradientTensors& tensors, const Group& group, std::int64_t begin,
-                 std::int64_t end, const Scratch& scratch, char* result) const;
   void come_back(const Group& group, bool add, const char* planes, float* tile) const;
-  void write(const WeightGradientTensors& tensors, const WeightRun& run, const Group& group,
-             const char* results, int slices, void* scratch) const;
+  bool buffered(const Group& group) const { return geometry_.forward.buffered() || !group.whole; }
   std::size_t planes_bytes() const;
-  std::size_t result_bytes() const;  // the tiles of a group, and its sums for the bias
-  std::size_t bias_offset() const;
-  std::size_t thread_bytes() const;
+  std::size_t window_bytes() const;
   Scratch scratch(char* memory) const;
 
   const WeightSpectralGeometry geometry_;
-  const WeightScatter scatter_;
   RowPass src_, dy_;
   std::vector<jit::Toeplitz> columns_;  // for each run of segments of the other axis
   jit::RowInverse first_ = nullptr, further_ = nullptr;

@@ -8,8 +8,6 @@ namespace replk::depthwise {
 namespace {
 
 constexpr int pieces_together = 8;  // more would add roundings, and the way back takes little by then
-constexpr int wanted_tasks = 16;
-constexpr int least_pieces = 4;  // of a slice, whose way back costs
 /// As of the forward pass's outputs: a few taps may all be small by chance.
 constexpr int least_taps = 8, least_along = 4;
 constexpr std::int64_t max_products = 24000;  // multiply-adds of one column plane's code
@@ -88,25 +86,8 @@ jit::RowInverseSpec WeightSpectralGeometry::taps(bool add) const {
   spec.strides.tensor_block = 4 * tile_floats();
   spec.strides.plane_block = forward.block_stride;
   spec.residual = add;
-  spec.half_reals = true;
+  spec.scaled = true;
   return spec;
-}
-
-WeightSpectralGeometry::Group WeightSpectralGeometry::group(int index) const {
-  const RowSpectralGeometry& f = forward;
-  if (index >= f.whole_groups()) return {f.whole_blocks() * f.lanes, f.tail_channels(), 1, true};
-  const int block = index * f.parameters.blocks,
-            blocks = std::min(f.parameters.blocks, f.whole_blocks() - block);
-  return {block * f.lanes, blocks * f.lanes, blocks, f.buffered()};
-}
-
-int WeightSpectralGeometry::most_slices() const {
-  return std::max(1, (wanted_tasks + forward.groups() - 1) / forward.groups());
-}
-
-int WeightSpectralGeometry::slices(std::int64_t batch) const {
-  const std::int64_t least = forward.groups() < 4 ? 1 : least_pieces;
-  return static_cast<int>(std::clamp<std::int64_t>(pieces(batch) / least, 1, most_slices()));
 }
 
 bool WeightSpectralGeometry::feasible() const {

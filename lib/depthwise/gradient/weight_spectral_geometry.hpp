@@ -28,21 +28,9 @@ struct WeightSpectralGeometry {
   /// To a tile: [across taps][along taps] vectors. add: to what is there.
   jit::RowInverseSpec taps(bool add) const;
 
-  /// Channels of a task.
-  struct Group {
-    int channel = 0, channels = 0, blocks = 0;
-    bool buffered = false;
-  };
-  Group group(int index) const;
-
   std::int64_t pieces(std::int64_t batch) const {
     return batch * forward.along_segments.size() * forward.across_segments.size();
   }
-  /// Slices that pieces are summed in, each by itself and then all in their order: enough to occupy threads
-  /// where groups of channels are few, and a function of the batch alone.
-  int slices(std::int64_t batch) const;
-  int most_slices() const;
-
   std::int64_t tile_floats() const { return std::int64_t{along.count} * across.count * forward.lanes; }
   bool feasible() const;
 

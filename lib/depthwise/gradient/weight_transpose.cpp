@@ -1,0 +1,71 @@
+#include "depthwise/gradient/weight_transpose.hpp"
+
+#include <immintrin.h>
+
+#include "depthwise/rows.hpp"
+
+// AVX-512's transpose of 16 x 16 writes whole vectors: gradients are more than an L1 holds, and each piece of
+// a line would wait for it anew. GCC 12 warns of its own unmasked intrinsics, hence the masks.
+#define REPLK_AVX512_INLINE [[gnu::target("avx512f,avx512dq,fma"), gnu::always_inline]] inline
+
+namespace replk::depthwise {
+namespace {
+
+constexpr int wide = 16;
+constexpr int lines_ahead = 2;             // of each channel
+constexpr std::int64_t little = 16 << 10;  // bytes that may be fetched at once
+constexpr __mmask16 all = 0xffff;
+
+REPLK_AVX512_INLINE __m512 low(__m512 a, __m512 b) {
+  return _mm512_maskz_shuffle_f32x4(all, a, b, 0x88);
+}
+REPLK_AVX512_INLINE __m512 high(__m512 a, __m512 b) {
+  return _mm512_maskz_shuffle_f32x4(all, a, b, 0xdd);
+}
+
+/// Row r of the transpose of 16 x 16 goes to y + r * stride.
+REPLK_AVX512_INLINE void transpose_tile(const float* x, float* y, std::int64_t stride) {
+  __m512 a[wide], b[wide];
+  for (int i = 0; i < wide; i++) a[i] = _mm512_loadu_ps(x + i * wide);
+  for (int i = 0; i < wide; i += 2) {
+    b[i] = _mm512_maskz_unpacklo_ps(all, a[i], a[i + 1]);
+    b[i + 1] = _mm512_maskz_unpackhi_ps(all, a[i], a[i + 1]);
+  }
+  for (int i = 0; i < wide; i += 4)  // a[i + r]: rows r, r + 4, r + 8 and r + 12 of columns i .. i + 3
+    for (int half = 0; half < 2; half++) {
+      a[i + 2 * half] = _mm512_maskz_shuffle_ps(all, b[i + half], b[i + half + 2], 0x44);
+      a[i + 2 * half + 1] = _mm512_maskz_shuffle_ps(all, b[i + half], b[i + half + 2], 0xee);
+    }
+  for (int r = 0; r < 4; r++) {
+    const __m512 even_left = low(a[r], a[r + 4]), odd_left = high(a[r], a[r + 4]);
+    const __m512 even_right = low(a[r + 8], a[r + 12]), odd_right = high(a[r + 8], a[r + 12]);
+    _mm512_storeu_ps(y + r * stride, low(even_left, even_right));
+    _mm512_storeu_ps(y + (r + 4) * stride, low(odd_left, odd_right));
+    _mm512_storeu_ps(y + (r + 8) * stride, high(even_left, even_right));
+    _mm512_storeu_ps(y + (r + 12) * stride, high(odd_left, odd_right));
+  }
+}
+
+/// The last taps go with some before them for a second time.
+[[gnu::target("avx512f,avx512dq,fma")]] void transpose_wide(const float* tile, int taps, float* to,
+                                                            std::int64_t stride) {
+  for (int t = 0; t + wide <= taps; t += wide) {
+    for (int c = 0; c < wide; c++) __builtin_prefetch(to + c * stride + t + lines_ahead * wide, 1);
+    transpose_tile(tile + t * wide, to + t, stride);
+  }
+  if (taps % wide) transpose_tile(tile + (taps - wide) * wide, to + taps - wide, stride);
+}
+
+}  // namespace
+
+void transpose_taps(const float* tile, int taps, int lanes, int count, float* to, std::int64_t stride) {
+  if (lanes == wide && count == wide && taps >= wide) return transpose_wide(tile, taps, to, stride);
+  unpack_row({DataType::f32, 0, 0, 1, stride, taps}, tile, 0, count, lanes, to, 0);
+}
+
+void expect_taps(int taps, int count, const float* to, std::int64_t stride) {
+  if (4 * std::int64_t{count} * taps > little) return;
+  expect_rows({DataType::f32, 0, 0, 1, stride, taps}, 1, to, 0, count);
+}
+
+}  // namespace replk::depthwise
