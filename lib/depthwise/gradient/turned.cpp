@@ -128,6 +128,8 @@ void turn_one(const Problem& p, const Turned& t, std::span<const std::span<const
   const auto& [index, v, h] = t.sources[0];
   const Branch& b = p.branches[index];
   const float* from = weights[index].data() + std::int64_t{c} * b.taps();
+  // All of them, where the stride is 1: a training step waits for this.
+  if (t.branch.taps() == b.taps()) return static_cast<void>(std::reverse_copy(from, from + b.taps(), to));
   for (int i = v.taps; i-- > 0;) {
     const float* row = from + (v.first + i * v.step) * b.kernel_w + h.first;
     for (int j = h.taps; j-- > 0;) *to++ = row[j * h.step];
