@@ -31,7 +31,7 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
   threads_ = choice.threads;
   source_ = std::move(choice.source);
   workspace_bytes_ = executor_->workspace_bytes(threads_);
-  if (problem.numerics == Numerics::fast) rescue_ = std::make_unique<Rescue>(problem);
+  if (problem.numerics == Numerics::fast) rescue_ = std::make_unique<Rescue>(problem, options.lent_weights);
   if (rescue_ && problem.epilogue.residual) {
     residual_offset_ = core::round_up(workspace_bytes_, core::alignment);
     Problem one = problem;

@@ -59,11 +59,11 @@ bool any_from(const T* row, int count, float limit) {
 
 }  // namespace
 
-Rescue::Rescue(const Problem& problem) : problem_(problem) {
+Rescue::Rescue(const Problem& problem, bool lent) : problem_(problem) {
   std::size_t count = 0;
   for (const Branch& branch : problem.branches)
     count += static_cast<std::size_t>(problem.channels) * static_cast<std::size_t>(branch.taps());
-  weights_.resize(count);
+  if (!lent) weights_.resize(count);
   core::keep_pages_small(weights_.data(), weights_.size() * sizeof(float));
   bias_.resize(static_cast<std::size_t>(problem.channels));
   scale_.resize(problem.epilogue.scale ? static_cast<std::size_t>(problem.channels) : 0);
@@ -72,7 +72,10 @@ Rescue::Rescue(const Problem& problem) : problem_(problem) {
 void Rescue::set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
                          std::span<const float> scale, bool packing_overflowed) {
   float* to = weights_.data();
-  for (const std::span<const float> branch : branches) to = std::copy(branch.begin(), branch.end(), to);
+  for (std::size_t i = 0; i < branches.size(); i++) {
+    branches_[i] = weights_.empty() ? branches[i].data() : to;
+    if (!weights_.empty()) to = std::copy(branches[i].begin(), branches[i].end(), to);
+  }
   std::fill(bias_.begin(), bias_.end(), 0.0f);
   if (problem_.epilogue.bias) std::copy(bias.begin(), bias.end(), bias_.begin());
   std::copy_n(scale.begin(), scale_.size(), scale_.begin());
@@ -84,8 +87,14 @@ void Rescue::set_weights(std::span<const std::span<const float>> branches, std::
 /// looked into channel by channel.
 float Rescue::safe_limit() const {
   std::int32_t most = 0;  // of the bits without the sign, which are ordered as the numbers are
-  for (const float weight : weights_) most = std::max(most, std::bit_cast<std::int32_t>(weight) & INT32_MAX);
-  const double norm = std::bit_cast<float>(most) * static_cast<double>(weights_.size()) / problem_.channels;
+  double taps = 0;
+  for (std::size_t i = 0; i < problem_.branches.size(); i++) {
+    const int here = problem_.branches[i].taps();
+    taps += here;
+    for (const float weight : std::span(branches_[i], static_cast<std::size_t>(problem_.channels) * here))
+      most = std::max(most, std::bit_cast<std::int32_t>(weight) & INT32_MAX);
+  }
+  const double norm = std::bit_cast<float>(most) * taps;
   double bias = 0;
   for (const float each : bias_) bias = std::max(bias, std::fabs(double{each}));
   return norm <= largest && bias <= largest ? static_cast<float>(largest / std::max(norm, 1.0)) : 0.0f;
@@ -93,11 +102,10 @@ float Rescue::safe_limit() const {
 
 double Rescue::sum_of_weights(int channel) const {
   double sum = 0;
-  const float* branch = weights_.data();
-  for (const Branch& b : problem_.branches) {
-    const float* w = branch + std::int64_t{channel} * b.taps();
-    for (int t = 0; t < b.taps(); t++) sum += std::fabs(double{w[t]});
-    branch += std::int64_t{problem_.channels} * b.taps();
+  for (std::size_t i = 0; i < problem_.branches.size(); i++) {
+    const int taps = problem_.branches[i].taps();
+    const float* w = branches_[i] + std::int64_t{channel} * taps;
+    for (int t = 0; t < taps; t++) sum += std::fabs(double{w[t]});
   }
   return sum;
 }
@@ -152,18 +160,17 @@ void Rescue::compute(const Tensors& tensors, std::int64_t image, int channel) co
   for (int row = 0; row < p.out_height(); row++)
     for (int column = 0; column < p.out_width(); column++) {
       double sum = bias_[c];
-      const float* branch = weights_.data();
-      for (const Branch& b : p.branches) {
+      for (std::size_t each = 0; each < p.branches.size(); each++) {
+        const Branch& b = p.branches[each];
         const Axis vertical = p.vertical(b), horizontal = p.horizontal(b);
         const Range rows = vertical.taps_of(row), columns = horizontal.taps_of(column);
-        const float* w = branch + std::int64_t{channel} * b.taps();
+        const float* w = branches_[each] + std::int64_t{channel} * b.taps();
         for (int i = rows.first; i < rows.end; i++)
           for (int j = columns.first; j < columns.end; j++) {
             const int y = vertical.origin(row) + i * b.dilation_h,
                       x = horizontal.origin(column) + j * b.dilation_w;
             sum += double{w[i * b.kernel_w + j]} * core::to_float(src[y * in.row + x * in.pixel]);
           }
-        branch += std::int64_t{p.channels} * b.taps();
       }
       double value = activate(sum, p.epilogue.activation);
       if (p.epilogue.scale) value *= scale_[c];

@@ -1,6 +1,7 @@
 // What class fast does where numbers near the largest float overflow within a sum or a transform whose result
 // does not: such channels are computed anew.
 #pragma once
+#include <array>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -12,10 +13,12 @@ namespace replk::depthwise {
 /// Thread-safe but for set_weights.
 class Rescue {
  public:
-  explicit Rescue(const Problem& problem);
+  /// lent: the weights that set_weights is given stay where they are and as they are, until it is given
+  /// others.
+  explicit Rescue(const Problem& problem, bool lent = false);
 
-  /// Copies them; allocates nothing. packing_overflowed: whether what an algorithm derives from them
-  /// overflowed: then no run says that it has, and each must be taken for one.
+  /// Copies them, where they are not lent; allocates nothing. packing_overflowed: whether what an algorithm
+  /// derives from them overflowed: then no run says that it has, and each must be taken for one.
   void set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
                    std::span<const float> scale, bool packing_overflowed);
   bool always() const { return always_; }
@@ -36,7 +39,9 @@ class Rescue {
   float safe_limit() const;
 
   Problem problem_;
-  std::vector<float> weights_;  // branch after branch: [channels][kernel_h][kernel_w]
+  std::vector<float>
+      weights_;  // branch after branch: [channels][kernel_h][kernel_w]; none where they are lent
+  std::array<const float*, 16> branches_{};
   std::vector<float> bias_, scale_;
   float limit_ = 0;  // numbers below it overflow in no channel
   bool always_ = false;

@@ -158,6 +158,28 @@ TEST(InputGradient, SameBits) {
   }
 }
 
+/// Sums and transforms of numbers this large overflow where their results do not; the channels are then
+/// computed anew, with the weights that were set last.
+TEST(InputGradient, WhatOverflowsOnTheWayIsFinite) {
+  for (const char* shape : {"n2c17h14w14k13", "n1c16h12w12k7,3nchw", "n1c9h15w15k5s2"}) {
+    GradientCase c(parse(shape), 3);
+    c.for_outputs([&](std::int64_t at, int channel) {
+      c.dy.set(at, channel % 3 == 0 ? (at % 2 ? 2e38f : -2e38f) : c.dy.get(at));
+    });
+    for (auto& branch : c.branch_weights)
+      for (float& w : branch) w *= 0.05f;
+    InputGradient gradient(c.problem, GradientCase(c.problem, 4).weights);
+    gradient.set_weights(c.weights);
+    const Storage dx = c.input_gradient(gradient);
+    for (std::int64_t i = 0; i < dx.elements(); i++)
+      ASSERT_TRUE(std::isfinite(dx.get(i))) << shape << " at " << i;
+    EXPECT_LE(
+        input_error(c.problem, input_reference(c.problem, c.weights, c.dy.data()), dx.data()).max_of_allowed,
+        1)
+        << shape;
+  }
+}
+
 TEST(InputGradient, WhatIsWrongIsNamed) {
   const auto refused = [](const char* shape, const char* word) {
     const Problem p = parse(shape);
