@@ -11,10 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "bench/measure/race.hpp"
 #include "bench/options.hpp"
 #include "core/error.hpp"
 #include "dense/choice.hpp"
+#include "measure/race.hpp"
 #include "model/workload.hpp"
 #include "tuner/tuner.hpp"
 

@@ -1,5 +1,5 @@
 // The suites as Google Benchmark programs: every row is planned, checked and raced against oneDNN by
-// bench/measure, and its rounds become the benchmark's iterations, so that --benchmark_filter,
+// measure, and its rounds become the benchmark's iterations, so that --benchmark_filter,
 // --benchmark_format and the rest work as usual.
 #include <benchmark/benchmark.h>
 
@@ -11,12 +11,12 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "bench/limits/limits.hpp"
-#include "bench/measure/depthwise.hpp"
 #include "bench/shapes.hpp"
 #include "bench/visit.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
+#include "measure/depthwise.hpp"
+#include "measure/limits.hpp"
 #include "tuner/tuner.hpp"
 
 namespace replk::bench {

@@ -18,7 +18,7 @@
 
 #include "bench/options.hpp"
 #include "bench/shapes.hpp"
-#include "depthwise/choice.hpp"
+#include "depthwise/choose/choice.hpp"
 
 namespace {
 

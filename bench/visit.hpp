@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "bench/measure/depthwise.hpp"
+#include "measure/depthwise.hpp"
 
 namespace replk::bench {
 

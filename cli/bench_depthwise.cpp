@@ -7,12 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "bench/measure/depthwise.hpp"
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
+#include "measure/depthwise.hpp"
 #include "tuner/tuner.hpp"
 
 namespace replk::cli {

@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "bench/measure/gradient.hpp"
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
 #include "core/error.hpp"
 #include "depthwise/gradient/input_gradient.hpp"
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
+#include "measure/gradient.hpp"
 #include "tuner/tuner.hpp"
 
 namespace replk::cli {

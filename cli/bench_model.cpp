@@ -14,14 +14,14 @@
 #include <string>
 #include <vector>
 
-#include "bench/measure/depthwise.hpp"
-#include "bench/measure/peak.hpp"
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
 #include "cli/network.hpp"
 #include "cli/table.hpp"
 #include "cli/tunable.hpp"
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
+#include "measure/depthwise.hpp"
+#include "measure/peak.hpp"
 #include "model/precision.hpp"
 #include "tuner/tuner.hpp"
 

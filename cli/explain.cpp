@@ -14,8 +14,8 @@
 #include "cli/tunable.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
-#include "depthwise/choice.hpp"
-#include "depthwise/trial.hpp"
+#include "depthwise/choose/choice.hpp"
+#include "depthwise/choose/trial.hpp"
 
 namespace replk::cli {
 namespace {

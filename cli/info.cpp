@@ -13,7 +13,7 @@
 #include "core/cpu.hpp"
 #include "core/features.hpp"
 #include "dense/onednn_version.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "tuner/cache.hpp"
 
 namespace replk::cli {

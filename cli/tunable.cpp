@@ -5,7 +5,7 @@
 #include "core/error.hpp"
 #include "core/threads.hpp"
 #include "dense/choice.hpp"
-#include "depthwise/choice.hpp"
+#include "depthwise/choose/choice.hpp"
 
 namespace replk::cli {
 

@@ -6,7 +6,7 @@ set(REPLK_WARNINGS -Wall -Wextra $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 function(replk_box name)
   cmake_parse_arguments(BOX "" "" "SOURCES;LINK" ${ARGN})
   add_library(replk_${name} OBJECT ${BOX_SOURCES})
-  # Includes are spelt from the root of the house: "core/error.hpp", "jit/code.hpp", "tuner/tuner.hpp".
+  # Includes are spelt from the root of the house: "core/error.hpp", "jit/x64/code.hpp", "tuner/tuner.hpp".
   target_include_directories(replk_${name} PUBLIC ${PROJECT_SOURCE_DIR}/lib ${PROJECT_SOURCE_DIR})
   # Contraction would let the compiler change the bits that class exact defines; fused operations are written out.
   target_compile_options(replk_${name} PRIVATE ${REPLK_WARNINGS} -ffp-contract=off)

@@ -10,7 +10,7 @@ macro(replk_find name package)
 endmacro()
 
 # One OpenMP runtime: libgomp, which oneDNN's wheels run on. Clang's pragmas would bring its own, so nothing is compiled
-# with them there and lib/core/openmp.hpp calls libgomp itself.
+# with them there and core/openmp.hpp calls libgomp itself.
 if(CMAKE_CXX_COMPILER_ID MATCHES "Clang|IntelLLVM")
   execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libgomp.so
     OUTPUT_VARIABLE libgomp OUTPUT_STRIP_TRAILING_WHITESPACE)

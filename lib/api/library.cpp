@@ -10,7 +10,7 @@
 #include "core/features.hpp"
 #include "core/log.hpp"
 #include "core/threads.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "tuner/tuner.hpp"
 
 namespace replk::api {

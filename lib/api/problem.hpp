@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <span>
 
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
 #include "replk/replk.h"
 
 namespace replk::api {

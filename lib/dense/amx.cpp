@@ -12,9 +12,9 @@
 #include "core/cpu.hpp"
 #include "core/memory.hpp"
 #include "core/threads.hpp"
-#include "jit/code.hpp"
-#include "jit/tile_operand.hpp"
-#include "jit/tile_product.hpp"
+#include "jit/kernels/tile_operand.hpp"
+#include "jit/kernels/tile_product.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::dense {
 namespace {

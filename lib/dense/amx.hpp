@@ -1,4 +1,4 @@
-// Linear layers with narrow operands by AMX tiles (jit/tile_product.hpp). Inside the box only.
+// Linear layers with narrow operands by AMX tiles (jit/kernels/tile_product.hpp). Inside the box only.
 #pragma once
 #include <memory>
 #include <string>

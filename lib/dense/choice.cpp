@@ -16,7 +16,7 @@
 #include "dense/narrow_trial.hpp"
 #include "dense/onednn_version.hpp"
 #include "dense/plain.hpp"
-#include "jit/fingerprint.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::dense {
 namespace {

@@ -15,7 +15,7 @@
 #include "dense/onednn.hpp"
 #include "dense/plain.hpp"
 #include "dense/weights.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::dense {
 namespace {

@@ -10,7 +10,7 @@
 #include "core/cpu.hpp"
 #include "core/threads.hpp"
 #include "dense/weights.hpp"
-#include "jit/gemm.hpp"
+#include "jit/kernels/gemm.hpp"
 
 namespace replk::dense {
 namespace {

@@ -1,4 +1,4 @@
-// Linear layers by the generated matrix product (jit/gemm.hpp). Inside the box only.
+// Linear layers by the generated matrix product (jit/kernels/gemm.hpp). Inside the box only.
 #pragma once
 #include <memory>
 #include <string>

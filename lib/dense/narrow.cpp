@@ -4,7 +4,7 @@
 #include "dense/amx.hpp"
 #include "dense/narrow_plain.hpp"
 #include "dense/narrow_product.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::dense {
 

@@ -9,8 +9,8 @@
 #include "core/cpu.hpp"
 #include "core/threads.hpp"
 #include "dense/operand.hpp"
-#include "jit/gemm.hpp"
-#include "jit/narrow_product.hpp"
+#include "jit/kernels/gemm.hpp"
+#include "jit/kernels/narrow_product.hpp"
 
 namespace replk::dense {
 namespace {

@@ -1,4 +1,5 @@
-// Linear layers with narrow operands by generated vector code (jit/narrow_product.hpp). Inside the box only.
+// Linear layers with narrow operands by generated vector code (jit/kernels/narrow_product.hpp). Inside the
+// box only.
 #pragma once
 #include <memory>
 #include <string>

@@ -1,4 +1,4 @@
-// Dense layers by oneDNN primitives: inside the box, and bench/peers_onednn for the engine.
+// Dense layers by oneDNN primitives: inside the box, and measure/onednn for the engine.
 #pragma once
 #include <memory>
 #include <string>

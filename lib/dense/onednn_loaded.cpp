@@ -6,7 +6,7 @@
 
 #include "core/error.hpp"
 #include "core/log.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::dense {
 namespace {

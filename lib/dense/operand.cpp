@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/dispatch.hpp"
 #include "core/half.hpp"
 #include "core/quantise.hpp"
+#include "simd/dispatch.hpp"
 
 namespace replk::dense {
 namespace {

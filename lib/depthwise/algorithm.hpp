@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "core/cpu.hpp"
-#include "depthwise/kernel.hpp"
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/kernel.hpp"
+#include "depthwise/problem/problem.hpp"
+#include "depthwise/problem/weights.hpp"
 #include "depthwise/tiling.hpp"
-#include "depthwise/weights.hpp"
 
 namespace replk::depthwise {
 

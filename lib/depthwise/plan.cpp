@@ -7,7 +7,7 @@
 #include "core/memory.hpp"
 #include "core/overflow.hpp"
 #include "core/threads.hpp"
-#include "depthwise/choice.hpp"
+#include "depthwise/choose/choice.hpp"
 
 namespace replk::depthwise {
 

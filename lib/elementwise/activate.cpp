@@ -1,10 +1,10 @@
 #include <algorithm>
 
-#include "core/dispatch.hpp"
 #include "core/swish.hpp"
 #include "core/threads.hpp"
 #include "elementwise/elementwise.hpp"
 #include "elementwise/gradient.hpp"
+#include "simd/dispatch.hpp"
 
 namespace replk::elementwise {
 namespace {

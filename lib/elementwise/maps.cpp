@@ -2,12 +2,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/dispatch.hpp"
 #include "core/gelu.hpp"
 #include "core/threads.hpp"
 #include "elementwise/elementwise.hpp"
 #include "elementwise/gradient.hpp"
 #include "elementwise/narrow.hpp"
+#include "simd/dispatch.hpp"
 
 namespace replk::elementwise {
 namespace {

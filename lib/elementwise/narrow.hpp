@@ -2,10 +2,10 @@
 #pragma once
 #include <cstring>
 
-#include "core/dispatch.hpp"
 #include "core/half.hpp"
 #include "core/quantise.hpp"
 #include "elementwise/elementwise.hpp"
+#include "simd/dispatch.hpp"
 
 namespace replk::elementwise {
 

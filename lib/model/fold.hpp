@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/memory.hpp"
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
 #include "model/graph.hpp"
 #include "model/weight_source.hpp"
 

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "core/types.hpp"
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
 #include "model/architecture.hpp"
 #include "model/weight_source.hpp"
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "dense/dense.hpp"
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
 #include "model/architecture.hpp"
 #include "model/steps.hpp"
 

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "replk/replk.h"
 #include "tests/support/failing_allocations.hpp"
 #include "tuner/cache.hpp"

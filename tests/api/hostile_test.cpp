@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "depthwise/algorithm.hpp"
-#include "depthwise/choice.hpp"
+#include "depthwise/choose/choice.hpp"
 #include "replk/replk.h"
 
 namespace {

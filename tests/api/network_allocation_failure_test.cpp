@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/error.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "model/network.hpp"
 #include "tests/model/goldens.hpp"
 #include "tests/support/failing_allocations.hpp"

@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "replk/replk.h"
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

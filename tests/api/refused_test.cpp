@@ -11,7 +11,7 @@
 
 #include "core/memory.hpp"
 #include "dense/dense.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "replk/replk.h"
 #include "tests/depthwise/case.hpp"
 #include "tests/support/refuse_code.hpp"

@@ -21,7 +21,7 @@
 #include "core/gelu.hpp"
 #include "core/half.hpp"
 #include "core/quantise.hpp"
-#include "jit/tile_product.hpp"
+#include "jit/kernels/tile_product.hpp"
 #include "tests/guarded.hpp"
 #include "tests/support/tile_interpreter.hpp"
 

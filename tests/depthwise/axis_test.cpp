@@ -1,6 +1,6 @@
 // What an axis says, against its definition: output q sums taps t of input q * stride + t * dilation +
 // offset.
-#include "depthwise/axis.hpp"
+#include "depthwise/problem/axis.hpp"
 
 #include <gtest/gtest.h>
 

@@ -13,7 +13,7 @@
 #include "core/half.hpp"
 #include "core/memory.hpp"
 #include "depthwise/plan.hpp"
-#include "depthwise/reference.hpp"
+#include "depthwise/problem/reference.hpp"
 
 namespace replk::depthwise {
 

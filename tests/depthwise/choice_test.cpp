@@ -1,4 +1,4 @@
-#include "depthwise/choice.hpp"
+#include "depthwise/choose/choice.hpp"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "core/error.hpp"
-#include "depthwise/trial.hpp"
+#include "depthwise/choose/trial.hpp"
 
 namespace replk::depthwise {
 namespace {

@@ -1,6 +1,6 @@
 // Generated code against portable: 0 differing bits, whatever the tiling, the threads and the instruction
 // set.
-#include "depthwise/direct.hpp"
+#include "depthwise/direct/direct.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "core/cpu.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "tests/depthwise/case.hpp"
 
 namespace replk::depthwise {

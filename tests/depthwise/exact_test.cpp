@@ -9,8 +9,8 @@
 #include <tuple>
 
 #include "core/cpu.hpp"
-#include "depthwise/direct.hpp"
-#include "jit/code.hpp"
+#include "depthwise/direct/direct.hpp"
+#include "jit/x64/code.hpp"
 #include "tests/depthwise/case.hpp"
 
 namespace replk::depthwise {

@@ -8,7 +8,7 @@
 #include <map>
 
 #include "core/cpu.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "tests/depthwise/case.hpp"
 
 namespace replk::depthwise {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "depthwise/algorithm.hpp"
-#include "jit/gemm.hpp"
+#include "jit/kernels/gemm.hpp"
 
 namespace {
 

@@ -16,11 +16,11 @@
 #include <string>
 
 #include "core/memory.hpp"
-#include "depthwise/choice.hpp"
+#include "depthwise/choose/choice.hpp"
 #include "depthwise/gradient/input_reference.hpp"
 #include "depthwise/gradient/weight_algorithm.hpp"
 #include "depthwise/gradient/weight_reference.hpp"
-#include "depthwise/reader.hpp"
+#include "depthwise/problem/reader.hpp"
 #include "tests/depthwise/gradient_case.hpp"
 #include "tests/guarded.hpp"
 

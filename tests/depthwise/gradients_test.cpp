@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "depthwise/reader.hpp"
+#include "depthwise/problem/reader.hpp"
 #include "tests/depthwise/gradient_case.hpp"
 
 namespace replk::depthwise {

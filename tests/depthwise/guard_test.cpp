@@ -13,7 +13,7 @@
 
 #include "core/cpu.hpp"
 #include "core/memory.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "tests/depthwise/case.hpp"
 #include "tests/guarded.hpp"
 

@@ -1,4 +1,4 @@
-#include "depthwise/kernel.hpp"
+#include "depthwise/problem/kernel.hpp"
 
 #include <gtest/gtest.h>
 

@@ -9,7 +9,7 @@
 
 #include "core/cpu.hpp"
 #include "core/threads.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "tests/depthwise/case.hpp"
 
 namespace replk::depthwise {

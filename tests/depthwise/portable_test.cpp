@@ -1,4 +1,4 @@
-#include "depthwise/portable.hpp"
+#include "depthwise/portable/portable.hpp"
 
 #include <gtest/gtest.h>
 

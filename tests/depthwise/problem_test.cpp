@@ -1,4 +1,4 @@
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
 
 #include <gtest/gtest.h>
 

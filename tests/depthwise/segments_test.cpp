@@ -1,4 +1,4 @@
-#include "depthwise/segments.hpp"
+#include "depthwise/problem/segments.hpp"
 
 #include <gtest/gtest.h>
 

@@ -10,7 +10,7 @@
 
 #include "case.hpp"
 #include "core/threads.hpp"
-#include "depthwise/choice.hpp"
+#include "depthwise/choose/choice.hpp"
 
 namespace replk::depthwise {
 namespace {

@@ -1,4 +1,4 @@
-#include "depthwise/stripes.hpp"
+#include "depthwise/stripes/stripes.hpp"
 
 #include <gtest/gtest.h>
 

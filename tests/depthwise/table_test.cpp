@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/cpu.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 #include "tests/depthwise/case.hpp"
 
 namespace replk::depthwise {

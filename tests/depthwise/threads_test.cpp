@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "case.hpp"
-#include "jit/code.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::depthwise {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "core/error.hpp"
 #include "dense/choice.hpp"
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
 #include "depthwise/tiling.hpp"
 #include "model/architecture.hpp"
 #include "tests/fuzz/limits.hpp"

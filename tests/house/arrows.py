@@ -1,46 +1,53 @@
 #!/usr/bin/env python3
 """Checks what each box of the house includes: arrows.py ROOT prints one line a violation and exits with 1 on any.
 
-    cli, bench, tests -> lib/model -> lib/depthwise, lib/dense, lib/elementwise, lib/image -> tuner, jit -> lib/core
+    cli, bench, tests -> measure -> lib/api, lib/model -> lib/depthwise, lib/dense, lib/elementwise, lib/image
+        -> lib/simd, tuner, jit -> core
 
-lib/api is the C API over all of lib. jit and tuner do not know each other, nor do the four boxes below lib/model.
+lib/api is the C API over all of lib. jit and tuner do not know each other, nor do the four boxes below lib/model. Within
+jit/: kernels -> x64 -> program.
 """
 import pathlib
 import re
 import sys
 
-CORE = {"lib/core"}
-LEAVES = CORE | {"jit", "tuner"}
+CORE = {"core"}
+JIT = {"jit/program", "jit/x64", "jit/kernels"}
+LEAVES = CORE | JIT | {"tuner", "lib/simd"}
 LAYERS = LEAVES | {"lib/depthwise", "lib/dense", "lib/elementwise", "lib/image"}
 LIBRARY = LAYERS | {"lib/model", "lib/include"}
-PROGRAMS = LIBRARY | {"lib/api", "bench/limits", "bench/measure", "bench/peers_onednn"}
+PROGRAMS = LIBRARY | {"lib/api", "measure", "measure/onednn"}
 
 # Box: the boxes it may include, itself aside. A file belongs to the longest prefix of its path.
 MAY_INCLUDE = {
     "lib/include": set(),
-    "lib/core": set(),
-    "jit": CORE,
+    "core": set(),
+    "jit/program": CORE,
+    "jit/x64": CORE | JIT,  # the fingerprint looks at the kernels
+    "jit/kernels": CORE | JIT,
     "tuner": CORE,
+    "lib/simd": CORE,
     "lib/depthwise": LEAVES,
     "lib/dense": LEAVES,
     "lib/elementwise": LEAVES,
     "lib/image": LEAVES,
     "lib/model": LAYERS,
     "lib/api": LIBRARY,
-    "bench/limits": CORE,
-    "bench/peers_onednn": LIBRARY,
-    "bench/measure": LIBRARY | {"bench/limits", "bench/peers_onednn"},
+    "measure/onednn": LIBRARY,
+    "measure": LIBRARY | {"measure/onednn"},
     "cli": PROGRAMS,
     "bench": PROGRAMS,
     "tests": PROGRAMS | {"cli", "bench"},
     "examples": {"lib/include"},
+    "integrations": {"lib/include"},
 }
 
 # What a line may say only in files below one of these places.
 RESERVED = [
-    (re.compile(r"\s*#\s*include\s*[<\"]xbyak"), "xbyak", ["jit/"]),
-    (re.compile(r"\s*#\s*include\s*[<\"](dnnl|oneapi/)"), "oneDNN", ["lib/dense/", "bench/peers_onednn/"]),
-    (re.compile(r"\s*#\s*(include\s*[<\"]omp\.h|pragma\s+omp)"), "OpenMP", ["lib/core/openmp."]),
+    (re.compile(r"\s*#\s*include\s*[<\"]xbyak"), "xbyak", ["jit/x64/", "jit/kernels/"]),
+    (re.compile(r"\s*#\s*include\s*[<\"](dnnl|oneapi/)"), "oneDNN", ["lib/dense/", "measure/onednn/"]),
+    (re.compile(r"\s*#\s*(include\s*[<\"]omp\.h|pragma\s+omp)"), "OpenMP", ["core/openmp."]),
+    (re.compile(r"\s*#\s*include\s*[<\"]immintrin\.h"), "intrinsics", ["lib/simd/", "tests/"]),
 ]
 INCLUDE = re.compile(r'\s*#\s*include\s*(?:"([^"]+)"|<(replk/[^>]+)>)')
 SOURCES = {".c", ".cpp", ".h", ".hpp"}

@@ -10,7 +10,7 @@
 #include "core/threads.hpp"
 #include "dense/choice.hpp"
 #include "dense/dense.hpp"
-#include "depthwise/choice.hpp"
+#include "depthwise/choose/choice.hpp"
 #include "depthwise/plan.hpp"
 #include "goldens.hpp"
 #include "model/gradient.hpp"

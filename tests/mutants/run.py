@@ -82,7 +82,7 @@ def copy_tree(to):
     for file, mutants in by_file.items():
         content, mode = files[file]
         files[file] = (mutated(content.decode(), file, mutants).encode(), mode)
-    files["lib/core/mutant.hpp"] = (SWITCH.encode(), 0o644)
+    files["core/mutant.hpp"] = (SWITCH.encode(), 0o644)
     for name, (content, mode) in files.items():
         path = to / name
         if not path.exists() or path.read_bytes() != content:

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "depthwise/reader.hpp"
+#include "depthwise/problem/reader.hpp"
 
 namespace replk::depthwise {
 namespace {

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "depthwise/problem.hpp"
-#include "depthwise/reference.hpp"
+#include "depthwise/problem/problem.hpp"
+#include "depthwise/problem/reference.hpp"
 
 namespace replk::depthwise {
 

@@ -9,7 +9,7 @@
 #include "core/cpu.hpp"
 #include "depthwise/algorithm.hpp"
 #include "depthwise/gradient/weight_gradient.hpp"
-#include "depthwise/kernel.hpp"
+#include "depthwise/problem/kernel.hpp"
 
 namespace replk::depthwise {
 

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/memory.hpp"
+#include "simd/taps.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -93,7 +94,7 @@ int WeightDirectGeometry::region() const {
   return region;
 }
 
-Range WeightDirectGeometry::input_rows(int begin, int end) const {
+Range WeightDirectGeometry::inputs_of(int begin, int end) const {
   const int first = vertical.origin(begin) + rows.first, last = vertical.origin(end - 1) + rows.first;
   return {std::clamp(first, 0, vertical.input), std::clamp(last + rows.extent(), 0, vertical.input)};
 }
@@ -125,8 +126,10 @@ WeightDirectExecutor::WeightDirectExecutor(const WeightDirectGeometry& g, const 
                                          std::int64_t{g.columns.count} * g.lanes, g.lanes, g.lanes),
                            g.tile_floats(), 1, g.lanes),
       geometry_(g),
-      input_(RowLayout::input(g.problem)),
-      output_(RowLayout::output(g.problem)) {
+      input_(input_rows(g.problem)),
+      output_(output_rows(g.problem)),
+      band_(g.band()),
+      region_(g.region()) {
   for (const bool packed : {false, true}) {
     const bool used = packed ? g.packs(true) || g.problem.channels % g.lanes : !g.packs(true);
     if (!used) continue;
@@ -147,7 +150,7 @@ Range WeightDirectExecutor::outputs_of(int row) const {
 std::size_t WeightDirectExecutor::scratch_bytes() const {
   const auto tile = static_cast<std::size_t>(geometry_.tile_floats());
   return core::round_up(tile * (sizeof(double) + sizeof(float)), core::alignment) +
-         geometry_.packed_bytes(geometry_.region());
+         geometry_.packed_bytes(region_);
 }
 
 void WeightDirectExecutor::sum(const WeightGradientTensors& tensors, const Group& group, std::int64_t begin,
@@ -160,20 +163,19 @@ void WeightDirectExecutor::sum(const WeightGradientTensors& tensors, const Group
       scratch +
       core::round_up(static_cast<std::size_t>(count) * (sizeof(double) + sizeof(float)), core::alignment);
   std::fill_n(totals, count, 0.0);
-  const int band = g.band(), together = g.region();
   for (std::int64_t image = begin; image < end; image++)
-    for (int first = 0; first < g.vertical.output; first += together) {
-      const int last = std::min(first + together, g.vertical.output);
+    for (int first = 0; first < g.vertical.output; first += region_) {
+      const int last = std::min(first + region_, g.vertical.output);
       const Region r = region(tensors, group, image, first, last, buffer);
-      for (int y = first; y < last; y += band) {
+      for (int y = first; y < last; y += band_) {
         std::fill_n(parts, count, 0.0f);
-        add_band(r, y, std::min(y + band, last), parts);
+        add_band(r, y, std::min(y + band_, last), parts);
         for (std::int64_t i = 0; i < count; i += g.lanes)
-          add_vectors(parts + i, 1, g.lanes, g.lanes, totals + i);
+          simd::add_vectors(parts + i, 1, g.lanes, g.lanes, totals + i);
+        for (int row = y; tensors.dbias && row < std::min(y + band_, last); row++)
+          simd::add_vectors(reinterpret_cast<const float*>(r.dy + row * r.dy_row), g.horizontal.output,
+                            r.dy_pixel / static_cast<std::int64_t>(sizeof(float)), g.lanes, sums.bias);
       }
-      for (int y = first; tensors.dbias && y < last; y++)
-        add_vectors(reinterpret_cast<const float*>(r.dy + y * r.dy_row), g.horizontal.output,
-                    r.dy_pixel / static_cast<std::int64_t>(sizeof(float)), g.lanes, sums.bias);
     }
   for (std::int64_t i = 0; i < count; i++) sums.tiles[i] = static_cast<float>(totals[i]);
   scatter_.expect(group.channel, group.channels, tensors);
@@ -192,15 +194,15 @@ WeightDirectExecutor::Region WeightDirectExecutor::region(const WeightGradientTe
             4 * output_.row_stride,
             4 * output_.pixel_stride,
             false};
-  const Range in = g.input_rows(begin, end);
+  const Range in = g.inputs_of(begin, end);
   const std::int64_t x_row = std::int64_t{g.horizontal.input} * g.vector_bytes,
                      dy_row = std::int64_t{g.horizontal.output} * g.vector_bytes;
   char* const dy = buffer + in.size() * x_row;
   if (!in.empty())
-    pack_rows(input_, in.size(), tensors.src, input_.at(image, in.first, group.channel), group.channels,
-              g.lanes, reinterpret_cast<float*>(buffer), x_row / 4, 0, group.channel);
-  pack_rows(output_, end - begin, tensors.dy, output_.at(image, begin, group.channel), group.channels,
-            g.lanes, reinterpret_cast<float*>(dy), dy_row / 4, 0, group.channel);
+    simd::pack_rows(input_, in.size(), tensors.src, input_.at(image, in.first, group.channel), group.channels,
+                    g.lanes, reinterpret_cast<float*>(buffer), x_row / 4, 0, group.channel);
+  simd::pack_rows(output_, end - begin, tensors.dy, output_.at(image, begin, group.channel), group.channels,
+                  g.lanes, reinterpret_cast<float*>(dy), dy_row / 4, 0, group.channel);
   return {buffer - in.first * x_row, dy - begin * dy_row, x_row, dy_row, g.vector_bytes, true};
 }
 

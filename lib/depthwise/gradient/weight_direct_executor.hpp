@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "depthwise/gradient/weight_sliced.hpp"
-#include "depthwise/rows.hpp"
+#include "depthwise/problem/rows.hpp"
 #include "depthwise/tiling.hpp"
-#include "jit/code.hpp"
-#include "jit/weight_direct.hpp"
+#include "jit/kernels/weight_direct.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::depthwise {
 
@@ -44,7 +44,7 @@ struct WeightDirectGeometry {
   /// rows that these need.
   int band() const;
   int region() const;
-  Range input_rows(int begin, int end) const;
+  Range inputs_of(int begin, int end) const;
   std::int64_t tile_floats() const { return std::int64_t{rows.count} * columns.count * lanes; }
   std::size_t packed_bytes(int output_rows) const;
   bool feasible() const;
@@ -72,7 +72,8 @@ class WeightDirectExecutor final : public SlicedWeightExecutor {
   Range outputs_of(int row) const;
 
   const WeightDirectGeometry geometry_;
-  const RowLayout input_, output_;
+  const simd::RowLayout input_, output_;
+  const int band_, region_;                                                 // output rows
   std::map<std::pair<int, bool>, std::vector<jit::WeightDirect>> code_of_;  // by rows and packing: of each
                                                                             // group of columns
   std::vector<std::shared_ptr<const jit::Code>> code_;

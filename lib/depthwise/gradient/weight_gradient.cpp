@@ -6,7 +6,7 @@
 #include "core/error.hpp"
 #include "core/memory.hpp"
 #include "core/threads.hpp"
-#include "depthwise/choice.hpp"
+#include "depthwise/choose/choice.hpp"
 #include "depthwise/gradient/weight_algorithm.hpp"
 #include "depthwise/gradient/weight_choice.hpp"
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "depthwise/plan.hpp"
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
 #include "depthwise/tiling.hpp"
 
 namespace replk::depthwise {

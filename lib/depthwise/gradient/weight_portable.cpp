@@ -6,7 +6,7 @@
 #include "core/half.hpp"
 #include "core/memory.hpp"
 #include "core/threads.hpp"
-#include "depthwise/rows.hpp"
+#include "depthwise/problem/rows.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -19,8 +19,8 @@ constexpr int most_taps = 127;  // of a branch's row
 
 /// A row of a tensor, of `count` channels from `channel` on: [width][lanes], zeros in the lanes behind.
 template <class T>
-void pack_as(const RowLayout& layout, const void* tensor, std::int64_t image, std::int64_t row, int channel,
-             int count, float* to) {
+void pack_as(const simd::RowLayout& layout, const void* tensor, std::int64_t image, std::int64_t row,
+             int channel, int count, float* to) {
   for (int l = 0; l < lanes; l++) {
     if (l >= count) {
       for (int x = 0; x < layout.width; x++) to[x * lanes + l] = 0;
@@ -31,8 +31,8 @@ void pack_as(const RowLayout& layout, const void* tensor, std::int64_t image, st
   }
 }
 
-void pack(const RowLayout& layout, const void* tensor, std::int64_t image, std::int64_t row, int channel,
-          int count, float* to) {
+void pack(const simd::RowLayout& layout, const void* tensor, std::int64_t image, std::int64_t row,
+          int channel, int count, float* to) {
   switch (layout.type) {
     case DataType::f32:
       return pack_as<float>(layout, tensor, image, row, channel, count, to);
@@ -165,7 +165,7 @@ std::size_t portable_weight_bytes(const Problem& p) {
 void portable_weight_row(const Problem& p, const WeightGradientTensors& tensors, std::int64_t batch,
                          int branch, int row, int first, int count, void* rows, double* sums) {
   const Axis vertical = p.vertical(p.branches[branch]), horizontal = p.horizontal(p.branches[branch]);
-  const RowLayout input = RowLayout::input(p), output = RowLayout::output(p);
+  const simd::RowLayout input = input_rows(p), output = output_rows(p);
   auto* const x = static_cast<float*>(rows);
   float* const dy = x + std::int64_t{p.width} * lanes;
   const auto add_row = core::cpu().isa >= Isa::avx2 ? add_row_wide : add_row_plain;
@@ -181,7 +181,7 @@ void portable_weight_row(const Problem& p, const WeightGradientTensors& tensors,
 
 void portable_weight_bias(const Problem& p, const WeightGradientTensors& tensors, std::int64_t batch,
                           int first, int count, void* rows, double* sums) {
-  const RowLayout layout = RowLayout::output(p);
+  const simd::RowLayout layout = output_rows(p);
   auto* const row = static_cast<float*>(rows);
   std::fill_n(sums, lanes, 0.0);
   for (std::int64_t image = 0; image < batch; image++)

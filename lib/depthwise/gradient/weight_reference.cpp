@@ -5,7 +5,7 @@
 #include <limits>
 #include <utility>
 
-#include "depthwise/reader.hpp"
+#include "depthwise/problem/reader.hpp"
 
 namespace replk::depthwise {
 namespace {

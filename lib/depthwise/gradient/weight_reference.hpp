@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "depthwise/problem.hpp"
+#include "depthwise/problem/problem.hpp"
 
 namespace replk::depthwise {
 

@@ -1,19 +1,18 @@
 #include "depthwise/gradient/weight_scatter.hpp"
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numeric>
+#include <span>
 #include <utility>
 
 #include "core/memory.hpp"
 #include "core/overflow.hpp"
 #include "depthwise/gradient/weight_portable.hpp"
-#include "depthwise/gradient/weight_transpose.hpp"
-#include "depthwise/reader.hpp"
-#include "depthwise/rows.hpp"
+#include "depthwise/problem/reader.hpp"
+#include "depthwise/problem/rows.hpp"
+#include "simd/taps.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -34,27 +33,6 @@ std::vector<std::int64_t> places(const Axis& branch, int offset, const Lags& lag
     all.push_back(inside ? distance / lags.step * stride : -1);
   }
   return all;
-}
-
-/// Vectors at tile + rows[i] + columns[j], one behind the other, of all slices; zeros where there is no tap.
-[[gnu::target("avx2,fma")]] void gather(const WeightScatter::Sums& s, const std::int64_t* rows, int count,
-                                        const std::vector<std::int64_t>& columns, int lanes, float* to) {
-  for (int i = 0; i < count; i++)
-    for (const std::int64_t column : columns) {
-      const bool tap = rows[i] >= 0 && column >= 0;
-      const float* from = s.tile + rows[i] + column;
-      for (int l = 0; l < lanes; l += 8, to += 8) {
-        __m256 sum = tap ? _mm256_loadu_ps(from + l) : _mm256_setzero_ps();
-        for (int slice = 1; tap && slice < s.slices; slice++)
-          sum = _mm256_add_ps(sum, _mm256_loadu_ps(from + slice * s.next_tile + l));
-        _mm256_storeu_ps(to, sum);
-      }
-    }
-}
-
-[[gnu::target("avx2")]] void add(const float* what, int count, float* to) {
-  for (int i = 0; i < count; i += 8)
-    _mm256_storeu_ps(to + i, _mm256_add_ps(_mm256_loadu_ps(to + i), _mm256_loadu_ps(what + i)));
 }
 
 /// A bit a lane that holds what is not finite.
@@ -146,7 +124,7 @@ void WeightScatter::expect(int first, int count, const WeightGradientTensors& te
   for (std::size_t i = 0; i < branches_.size(); i++) {
     const int taps = problem_.branches[i].taps();
     float* const to = tensors.dweights[i];
-    if (to) expect_taps(taps, count, to + std::int64_t{first} * taps, taps);
+    if (to) simd::expect_taps(taps, count, to + std::int64_t{first} * taps, taps);
   }
 }
 
@@ -158,7 +136,7 @@ void WeightScatter::write_branch(int branch, const Sums& s, const WeightGradient
   const int taps = b.taps();
   float* const to = tensors.dweights[branch];
   if (placed.whole && s.slices == 1 && !run.accumulate && !s.overflowed)
-    return transpose_taps(s.tile, taps, lanes_, s.count, to + std::int64_t{s.first} * taps, taps);
+    return simd::transpose_taps(s.tile, taps, lanes_, s.count, to + std::int64_t{s.first} * taps, taps);
   const int together = rows_together(b);
   float* const values = reinterpret_cast<float*>(scratch);
   float* const before = values + together * b.kernel_w * lanes_;
@@ -166,14 +144,15 @@ void WeightScatter::write_branch(int branch, const Sums& s, const WeightGradient
   for (int begin = 0; begin < b.kernel_h; begin += together) {
     const int end = std::min(begin + together, b.kernel_h), count = (end - begin) * b.kernel_w;
     const core::OverflowWatch watch;
-    gather(s, placed.rows.data() + begin, end - begin, placed.columns, lanes_, values);
+    simd::gather_taps({s.tile, s.slices, s.next_tile}, std::span(placed.rows).subspan(begin, end - begin),
+                      placed.columns, lanes_, values);
     if (s.overflowed || watch.seen()) rescue(branch, begin, end, s, tensors, run, values, rows);
     float* const here = to + std::int64_t{s.first} * taps + begin * b.kernel_w;
     if (run.accumulate) {
-      pack_row({DataType::f32, 0, 0, 1, taps, count}, here, 0, s.count, lanes_, before, 0);
-      add(before, count * lanes_, values);
+      simd::pack_row({DataType::f32, 0, 0, 1, taps, count}, here, 0, s.count, lanes_, before, 0);
+      simd::add(before, count * lanes_, values);
     }
-    transpose_taps(values, count, lanes_, s.count, here, taps);
+    simd::transpose_taps(values, count, lanes_, s.count, here, taps);
   }
 }
 

@@ -1,7 +1,5 @@
 #include "depthwise/gradient/weight_sliced.hpp"
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -76,9 +74,10 @@ void SlicedWeightExecutor::run(const WeightGradientTensors& tensors, const Weigh
   const int slices = this->slices(run.batch);
   const std::int64_t pieces = this->pieces(run.batch);
   char* const memory = static_cast<char*>(run.workspace);
-  const auto scratch = [&](int thread) { return memory + thread_bytes() * static_cast<std::size_t>(thread); };
+  const std::size_t thread_bytes = this->thread_bytes(), result_bytes = this->result_bytes();
+  const auto scratch = [&](int thread) { return memory + thread_bytes * static_cast<std::size_t>(thread); };
   const auto result = [&](std::int64_t index) {
-    return scratch(run.threads) + result_bytes() * static_cast<std::size_t>(index);
+    return scratch(run.threads) + result_bytes * static_cast<std::size_t>(index);
   };
   const bool shared = most_slices() > 1;
   const auto task = [&](std::int64_t index, int thread) {
@@ -123,16 +122,6 @@ std::vector<Phase> SlicedWeightExecutor::phases(int) const {
   if (slices == 1) return {{"groups of channels", groups()}};
   return {{"groups of channels and slices of the batch", std::int64_t{groups()} * slices},
           {"sums of slices", groups()}};
-}
-
-[[gnu::target("avx2")]] void add_vectors(const float* from, int count, std::int64_t stride, int lanes,
-                                         double* sums) {
-  for (int l = 0; l < lanes; l += 4) {
-    __m256d sum = _mm256_loadu_pd(sums + l);
-    for (int i = 0; i < count; i++)
-      sum = _mm256_add_pd(sum, _mm256_cvtps_pd(_mm_loadu_ps(from + i * stride + l)));
-    _mm256_storeu_pd(sums + l, sum);
-  }
 }
 
 }  // namespace replk::depthwise

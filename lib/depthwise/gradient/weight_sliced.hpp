@@ -57,7 +57,4 @@ class SlicedWeightExecutor : public WeightExecutor {
              int slices, void* scratch) const;
 };
 
-/// Adds `count` vectors, `stride` floats apart, to sums in double. Needs AVX2.
-void add_vectors(const float* from, int count, std::int64_t stride, int lanes, double* sums);
-
 }  // namespace replk::depthwise

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "simd/taps.hpp"
+
 namespace replk::depthwise {
 namespace {
 
@@ -48,7 +50,7 @@ WeightSpectralExecutor::WeightSpectralExecutor(const WeightSpectralGeometry& geo
 
 WeightSpectralExecutor::RowPass WeightSpectralExecutor::row_pass(bool dy) {
   const RowSpectralGeometry& f = geometry_.forward;
-  RowPass pass{dy ? RowLayout::output(f.problem) : RowLayout::input(f.problem), f.window(dy), {}, {}};
+  RowPass pass{dy ? output_rows(f.problem) : input_rows(f.problem), f.window(dy), {}, {}};
   const auto rows = [&](const Segment& s, bool buffer) {
     const jit::RowForwardSpec spec = geometry_.rows(dy, s, buffer);
     return code<jit::RowForward>(spec.text(), [&] { return jit::generate(spec); });
@@ -89,10 +91,10 @@ void WeightSpectralExecutor::transform(const RowPass& pass, const Piece& piece, 
               channels = std::min(group.channels - b * f.lanes, w.blocks * f.lanes);
     for (int r = 0; r < all; r += w.rows) {
       const int rows = std::min(w.rows, all - r);
-      RowLayout part = pass.layout;
+      simd::RowLayout part = pass.layout;
       part.width = h ? rows : pixels;
-      pack_rows(part, h ? pixels : rows, tensor, element(first + r, channel), channels, f.lanes, window,
-                w.row_stride, w.block_stride, channel);
+      simd::pack_rows(part, h ? pixels : rows, tensor, element(first + r, channel), channels, f.lanes, window,
+                      w.row_stride, w.block_stride, channel);
       pass.buffered[piece.along_run](window, planes + b * f.block_stride + std::int64_t{r} * f.vector_bytes,
                                      rows, std::min(group.blocks - b, w.blocks));
     }
@@ -104,8 +106,8 @@ void WeightSpectralExecutor::add_bias(const Piece& piece, const Group& group, co
                                       double* bias) const {
   const RowSpectralGeometry& f = geometry_.forward;
   for (int b = 0; b < group.blocks; b++)
-    add_vectors(reinterpret_cast<const float*>(planes + b * f.block_stride), piece.across.outs, f.lanes,
-                f.lanes, bias + b * f.lanes);
+    simd::add_vectors(reinterpret_cast<const float*>(planes + b * f.block_stride), piece.across.outs, f.lanes,
+                      f.lanes, bias + b * f.lanes);
 }
 
 void WeightSpectralExecutor::clear_taps(const Group& group, char* planes) const {

@@ -8,8 +8,8 @@
 #include "core/memory.hpp"
 #include "depthwise/gradient/weight_sliced.hpp"
 #include "depthwise/gradient/weight_spectral_geometry.hpp"
-#include "depthwise/rows.hpp"
-#include "jit/code.hpp"
+#include "depthwise/problem/rows.hpp"
+#include "jit/x64/code.hpp"
 
 namespace replk::depthwise {
 
@@ -23,7 +23,7 @@ class WeightSpectralExecutor final : public SlicedWeightExecutor {
  private:
   /// The way of a tensor's rows into planes.
   struct RowPass {
-    RowLayout layout;
+    simd::RowLayout layout;
     RowSpectralGeometry::Window window;
     std::vector<jit::RowForward> direct, buffered;  // for each run of segments of the transformed axis
   };

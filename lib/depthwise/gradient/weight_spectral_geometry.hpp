@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "depthwise/gradient/weight_scatter.hpp"
-#include "depthwise/row_spectral_geometry.hpp"
+#include "depthwise/row_spectral/geometry.hpp"
 
 namespace replk::depthwise {
 

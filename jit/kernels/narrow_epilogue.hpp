@@ -1,0 +1,80 @@
+// What becomes of the sums of narrow products: shared by every kernel that makes them.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/types.hpp"
+#include "jit/x64/assembler.hpp"
+
+namespace replk::jit {
+
+struct NarrowOutputs {
+  bool integers = false;  // the sums are s32; else fp32
+  Activation activation = Activation::none;
+  bool residual = false;
+  bool result = true;           // fp32
+  Element copy = Element::f32;  // f32: none
+  std::string text() const;
+};
+
+/// Rows of an array of floats with one for each column of a panel, [narrow_channel_rows][panel], of which
+/// whole vectors are read.
+enum NarrowChannelRow { multiplier_row, bias_row, scale_row, offset_row, narrow_channel_rows };
+
+/// Base of generators: y = fma(float(sum), multiplier, bias) (or sum + bias), activation, residual; then what
+/// is written. The operations and their order are those of lib/dense's portable engine, so that integer sums
+/// give the same bits.
+class NarrowEpilogue : public Assembler {
+ protected:
+  NarrowEpilogue(Isa isa, const NarrowOutputs& outputs, int panel)
+      : Assembler(isa), outputs_(outputs), panel_(panel) {}
+
+  /// A vector of sums: of a row, and which of the row's vectors.
+  struct Sums {
+    Xbyak::Xmm x;
+    int row, v;
+  };
+  struct Pointers {
+    Xbyak::Reg64 channels;                 // floats, see NarrowChannelRow
+    Xbyak::Reg64 dst, residual, copy;      // of the first row; left behind the last
+    Xbyak::Reg64 dst_stride, copy_stride;  // bytes; the residual's is dst's
+  };
+  /// Finishes `rows` rows of `columns` columns; x(row, v) are the sums. temporaries: at least 4, an even
+  /// number. Uses rax, k6 and k7.
+  template <class X>
+  void finish(int rows, int columns, X x, const std::vector<Xbyak::Xmm>& temporaries, const Pointers& at) {
+    std::vector<Sums> all;
+    for (int r = 0; r < rows; r++)
+      for (int v = 0; v * lanes() < columns; v++) all.push_back({x(r, v), r, v});
+    finish(all, rows, columns, temporaries, at);
+  }
+
+ private:
+  void finish(const std::vector<Sums>& all, int rows, int columns, const std::vector<Xbyak::Xmm>& temporaries,
+              const Pointers& at);
+  void scale_and_activate(const std::vector<Sums>& group, const std::vector<Xbyak::Xmm>& temporaries,
+                          const Xbyak::Reg64& channels);
+  void gelu(const std::vector<Sums>& group, const std::vector<Xbyak::Xmm>& temporaries);
+  void write(const std::vector<Sums>& row, int columns, const std::vector<Xbyak::Xmm>& temporaries,
+             const Pointers& at);
+  void write_u8(const std::vector<Sums>& row, int columns, const Xbyak::Xmm& temporary, const Pointers& at);
+  void write_bf16(const std::vector<Sums>& row, int columns, const std::vector<Xbyak::Xmm>& temporaries,
+                  const Pointers& at);
+  /// The lower `bytes` bytes of v, which is used up.
+  void store_bytes(const Xbyak::Reg64& base, const Xbyak::Xmm& v, int bytes);
+  /// 16 words of a row's two vectors of dwords, in order, in the first.
+  void pack_words(const Xbyak::Xmm& first, const Xbyak::Xmm& second);
+  /// A mask for the first `count` lanes, all of them needing none.
+  Xbyak::Address masked(const Xbyak::Address& address, int count);
+  int count(int columns, int v) const { return std::min(lanes(), columns - v * lanes()); }
+  Xbyak::Address channel(const Xbyak::Reg64& channels, NarrowChannelRow row, int v) {
+    return ptr[channels + 4 * (row * panel_ + v * lanes())];
+  }
+  Xbyak::Address words(std::uint32_t word) { return table(std::vector<std::uint32_t>(lanes(), word)); }
+
+  NarrowOutputs outputs_;
+  int panel_;
+};
+
+}  // namespace replk::jit

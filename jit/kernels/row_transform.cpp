@@ -1,0 +1,236 @@
+#include "jit/kernels/row_transform.hpp"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "jit/x64/codelet.hpp"
+
+namespace replk::jit {
+namespace {
+
+enum Stream { pixels, planes, bias, residual };
+
+/// Records the real transform of the given inputs and hands out its planes in order.
+void record_planes(Program& program, const RowTransform& t, const std::vector<Complex>& x,
+                   const std::vector<int>& signs = {}) {
+  const std::vector<Complex> spectrum = dft(x, t.factors);
+  int plane = 0;
+  const auto put = [&](Real value) {
+    const bool negated = !signs.empty() && signs[plane] < 0;
+    program.output(planes, plane++, negated ? -value : value);
+  };
+  put(spectrum[0].re);
+  if (t.n % 2 == 0) put(spectrum[t.n / 2].re);
+  for (int k = 1; k <= t.pairs(); k++) {
+    put(spectrum[k].re);
+    put(spectrum[k].im);
+  }
+}
+
+Listing forward_listing(const RowForwardSpec& spec) {
+  Program program;
+  std::vector<Complex> x(spec.transform.n);
+  for (int i = 0; i < spec.count; i++) x[spec.first + i * spec.step].re = program.input(pixels, i);
+  record_planes(program, spec.transform, x, spec.signs);
+  return lower(program, {spec.transform.order, spec.free_signs ? 1u << planes : 0u});
+}
+
+Listing inverse_listing(const RowInverseSpec& spec) {
+  Program forward;
+  std::vector<Complex> x(spec.transform.n);
+  for (int i = 0; i < spec.count; i++)
+    x[(spec.first + i * spec.step) % spec.transform.n].re = forward.input(pixels, i);
+  record_planes(forward, spec.transform, x);
+
+  Program program;
+  std::vector<Real> inflow;
+  for (const Output& o : forward.outputs()) {
+    const Real plane = program.input(planes, o.index);
+    inflow.push_back(spec.signs[o.index] < 0 ? -plane : plane);
+    const double factor = (o.index < spec.transform.reals() ? 1.0 : 2.0) / spec.transform.n;
+    if (spec.scaled) inflow.back() = factor * inflow.back();
+  }
+  // A constant over the row is all in X[0], so the bias costs one addition a row.
+  inflow[0] = inflow[0] + program.input(bias, 0);
+  for (const Outflow& out : transpose(forward, inflow)) {
+    Real y = spec.relu ? relu(out.value) : out.value;
+    if (spec.residual) y = y + program.input(residual, out.index);
+    program.output(pixels, out.index, y);
+  }
+  return lower(program, {spec.transform.order, 0});
+}
+
+RegisterOptions register_options(Isa isa, bool relu) {
+  RegisterOptions options;
+  options.registers = vector_registers(isa) - relu;  // the last one holds zero
+  options.readable_outputs = 1u << planes;
+  return options;
+}
+
+/// for each row: for each block: the codelet
+class RowKernel : public CodeletKernel {
+ public:
+  RowKernel(Isa isa, const Listing& list, const RowStrides& strides, int row_pixels, bool inverse, bool relu)
+      : CodeletKernel(isa),
+        code_(assign_registers(list, register_options(isa, relu))),
+        strides_(strides),
+        row_pixels_(row_pixels),
+        inverse_(inverse) {
+    if (relu) zero_register_ = registers() - 1;
+  }
+
+ private:
+  void generate() override {
+    prologue();
+    mov(rbp, rsp);
+    sub(rsp, code_.slots * vector_bytes() + 64);
+    and_(rsp, -64);
+    if (inverse_) {
+      xchg(planes_, pixels_);  // (planes, dst, bias, residual, rows, blocks) to where the loop wants them
+      xchg(rows_, bias_);
+      xchg(blocks_, residual_);
+    }
+    if (zero_register_ >= 0) zero(vec(zero_register_));
+    Xbyak::Label next_row;
+    L(next_row);
+    row();
+    add(pixels_, strides_.row);
+    add(planes_, vector_bytes());
+    if (inverse_) add(residual_, strides_.row);
+    dec(rows_);
+    jnz(next_row, T_NEAR);
+    mov(rsp, rbp);
+    epilogue();
+  }
+
+  void row() {
+    mov(saved_pixels_, pixels_);
+    mov(saved_planes_, planes_);
+    if (inverse_) {
+      mov(saved_bias_, bias_);
+      mov(saved_residual_, residual_);
+    }
+    mov(left_, blocks_);
+    lea(ahead_, ptr[pixels_ + strides_.row]);
+    Xbyak::Label next_block;
+    L(next_block);
+    emit(
+        code_, [this](const Operand& o) { return address(o); }, ahead());
+    if (strides_.ahead) add(ahead_, pixels_ahead() * strides_.pixel);
+    add(pixels_, strides_.tensor_block);
+    add(planes_, strides_.plane_block);
+    if (inverse_) {
+      add(bias_, vector_bytes());
+      add(residual_, strides_.tensor_block);
+    }
+    dec(left_);
+    jnz(next_block, T_NEAR);
+    mov(pixels_, saved_pixels_);
+    mov(planes_, saved_planes_);
+    if (inverse_) {
+      mov(bias_, saved_bias_);
+      mov(residual_, saved_residual_);
+    }
+  }
+
+  int pixels_ahead() const { return (row_pixels_ + strides_.ahead - 1) / strides_.ahead; }
+  Ahead ahead() const {
+    Ahead ahead{{}, inverse_};
+    if (strides_.ahead == 0) return ahead;
+    for (int i = 0; i < pixels_ahead(); i++)
+      for (int b = 0; b < strides_.ahead * vector_bytes(); b += 64)
+        ahead.lines.push_back(ptr[ahead_ + i * strides_.pixel + b]);
+    return ahead;
+  }
+
+  Xbyak::Address address(const Operand& o) const {
+    if (o.kind == Operand::Kind::slot) return ptr[rsp + o.index * vector_bytes()];
+    switch (o.stream) {
+      case pixels:
+        return ptr[pixels_ + o.index * strides_.pixel];
+      case planes:
+        return ptr[planes_ + o.index * strides_.plane];
+      case bias:
+        return ptr[bias_];
+      default:
+        return ptr[residual_ + o.index * strides_.pixel];
+    }
+  }
+
+  const Allocation code_;
+  const RowStrides strides_;
+  const int row_pixels_;
+  const bool inverse_;
+  const Xbyak::Reg64 pixels_ = rdi, planes_ = rsi, rows_ = rdx, blocks_ = rcx, left_ = rax, bias_ = r8,
+                     residual_ = r9, saved_pixels_ = r10, saved_planes_ = r11, saved_bias_ = r12,
+                     saved_residual_ = r13, ahead_ = r14;
+};
+
+}  // namespace
+
+std::string RowTransform::text() const {
+  return fmt::format("n={} factors={} order={}", n, to_string(factors), static_cast<int>(order));
+}
+std::string RowStrides::text() const {
+  return fmt::format("strides={},{},{},{},{} ahead={}", pixel, row, plane, tensor_block, plane_block, ahead);
+}
+namespace {
+
+/// The planes that are stored negated.
+std::string minus(const std::vector<int>& signs) {
+  std::string text;
+  for (std::size_t j = 0; j < signs.size(); j++)
+    if (signs[j] < 0) text += fmt::format("{}{}", text.empty() ? "" : ",", j);
+  return text;
+}
+
+}  // namespace
+
+std::string RowForwardSpec::text() const {
+  return fmt::format("row-forward {} {} inputs={}+{}*{} {} free={:d} minus={}", name(isa), transform.text(),
+                     first, count, step, strides.text(), free_signs, minus(signs));
+}
+std::string RowInverseSpec::text() const {
+  return fmt::format("row-inverse {} {} outputs={}+{}*{} {} relu={:d} residual={:d} scaled={:d} minus={}",
+                     name(isa), transform.text(), first, count, step, strides.text(), relu, residual, scaled,
+                     minus(signs));
+}
+
+std::vector<int> row_signs(const RowForwardSpec& spec) {
+  // They depend on little of the spec, and a plan that finds its code in the cache asks for them too.
+  struct Known {
+    std::mutex mutex;
+    std::map<std::string, std::vector<int>> signs;
+  };
+  static Known* const known = new Known;
+  RowForwardSpec bare = spec;
+  bare.strides = {};
+  const std::string key = bare.text();
+  {
+    std::lock_guard lock(known->mutex);
+    if (const auto found = known->signs.find(key); found != known->signs.end()) return found->second;
+  }
+  std::vector<int> signs = forward_listing(spec).signs;
+  std::lock_guard lock(known->mutex);
+  if (known->signs.size() > 10000) known->signs.clear();
+  return known->signs[key] = std::move(signs);
+}
+
+std::vector<std::uint8_t> generate(const RowForwardSpec& spec) {
+  return RowKernel(spec.isa, forward_listing(spec), spec.strides, spec.count, false, false).take();
+}
+std::vector<std::uint8_t> generate(const RowInverseSpec& spec) {
+  return RowKernel(spec.isa, inverse_listing(spec), spec.strides, spec.count, true, spec.relu).take();
+}
+
+Counts count(const RowForwardSpec& spec) {
+  return assign_registers(forward_listing(spec), register_options(spec.isa, false)).counts;
+}
+Counts count(const RowInverseSpec& spec) {
+  return assign_registers(inverse_listing(spec), register_options(spec.isa, spec.relu)).counts;
+}
+
+}  // namespace replk::jit

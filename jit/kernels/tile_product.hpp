@@ -1,0 +1,105 @@
+// The inner kernel of a matrix product by AMX tiles: a block of up to 32 rows by 32 outputs, and
+// meanwhile what becomes of the block before.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/cpu.hpp"
+#include "core/types.hpp"
+#include "jit/x64/code.hpp"
+
+namespace replk::jit {
+
+constexpr int tile_rows = 16;        // of a tile, at most
+constexpr int tile_line = 64;        // bytes of a tile's row
+constexpr int tile_bytes = 1024;     // of a whole tile
+constexpr int tile_panel = 32;       // outputs of a block: two tiles side by side
+constexpr int tile_block_rows = 32;  // rows of a block, at most: two tiles below each other
+constexpr int tile_sums_line = 128;  // bytes of a row of a block's sums: tile_panel floats or int32
+
+/// Inputs that one step multiplies: a line of the operand's row (bf16x3: a line of high parts, then one of
+/// low).
+constexpr int tile_step(Precision precision) {
+  return precision == Precision::int8 ? 64 : 32;
+}
+/// Bytes that a step takes from a row of the operand.
+constexpr int tile_step_bytes(Precision precision) {
+  return precision == Precision::bf16x3 ? 2 * tile_line : tile_line;
+}
+/// Tiles of weights that a step multiplies: two outputs' tiles, of bf16x3 the high and the low parts of both.
+constexpr int tile_step_weights(Precision precision) {
+  return precision == Precision::bf16x3 ? 4 : 2;
+}
+
+struct TileProductSpec {
+  Precision precision = Precision::bf16;  // bf16, int8 or bf16x3
+  // Of the block before:
+  int rows_per_step = 1;  // rows that are finished beside each step
+  Activation activation = Activation::none;
+  bool residual = false;  // added behind the activation
+  bool result = true;     // stored in fp32
+  Element copy = Element::f32;
+  bool native_bf16 = true;  // whether AVX512_BF16 rounds the copy
+  int prefetch_lines = 1;   // of what comes next, a step
+
+  std::string text() const;
+};
+
+/// One run. The block's sums: sums[r][o] = start[r][o] + sum over k of a[r][k] * weights[k][o], in int32
+/// (int8) or fp32. The block before ("done"): y = sums (int8: fma(sums, multiplier, bias)), activation,
+/// residual; dst = y, copy = its narrow form.
+struct TileProductArguments {
+  // Rows of the operand that the two tiles start with, which may overlap; whole steps are read of each.
+  const void *a0, *a1;
+  std::int64_t a_stride;  // bytes
+  // Tiles of weights one after the other, a step each: of outputs 0 to 15 and 16 to 31. Row r of a tile is 16
+  // outputs by a word of inputs, 2 (bf16) or 4 (int8) of them. bf16x3: high parts; the low ones lie
+  // `low_weights` bytes behind.
+  const void *weights0, *weights1;
+  std::int64_t low_weights;
+  // What sums start from, for both tiles, and bytes between rows: 0 for the same row (a bias) again.
+  const void *start0, *start1;
+  std::int64_t start_stride;
+  void *sums0, *sums1;  // rows of tile_sums_line bytes. Null sums0: there is no block, only one before
+
+  const void* done;       // sums of the block before, its first row that matters
+  float* dst;             // rows below; null where there is no result
+  const float* residual;  // rows like dst's
+  void* copy;
+  std::int64_t dst_stride, copy_stride;  // bytes
+  const float *multiplier, *bias;        // [tile_panel], of int8
+  const float *scale, *offset;           // [tile_panel], of a copy in u8
+  std::uint64_t columns;                 // bit o: whether column o is stored
+
+  // Steps beside each of which rows_per_step rows are finished; rows alone; steps alone.
+  std::int64_t both, rows, steps;
+
+  const void* prefetch;  // brought near, prefetch_lines each step, never read; advances by so many bytes
+  std::int64_t prefetch_advance;
+  const void* later;  // the same for another layer's weights: one line each step; where it ends is left here
+  std::int64_t later_advance;
+};
+using TileProductKernel = void (*)(TileProductArguments*);
+
+std::vector<std::uint8_t> generate(const TileProductSpec& spec);
+/// From the code cache. The code lives as long as the pointer.
+std::shared_ptr<const Code> tile_product_code(const TileProductSpec& spec);
+
+/// What ldtilecfg reads for TileProduct: tiles of sums and of the operand with `rows` rows, tiles of weights
+/// with 16.
+struct alignas(64) TilePalette {
+  explicit TilePalette(int rows);
+  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  std::uint16_t line_bytes[16] = {};
+  std::uint8_t rows[16] = {};
+};
+/// Gives this thread's tiles the palette's shape; kernels may run until tile_release. Each costs some 200
+/// cycles.
+using TileConfigure = void (*)(const TilePalette*);
+using TileRelease = void (*)();
+std::shared_ptr<const Code> tile_configure_code();
+std::shared_ptr<const Code> tile_release_code();
+
+}  // namespace replk::jit

@@ -1,0 +1,233 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "core/error.hpp"
+#include "depthwise/choose/choice.hpp"
+#include "depthwise/choose/trial.hpp"
+#include "jit/x64/code.hpp"
+#include "jit/x64/fingerprint.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+using core::fail;
+using core::Status;
+
+// Part of every key, beside the fingerprint of the code generator. To be raised when what is not generated
+// changes: what a tiling's fields mean, or how an executor walks through its passes. What was measured before
+// is then a miss.
+constexpr const char* kVersion = "7";
+
+// Work below this, on all threads, may be faster on fewer: waking a team costs some microseconds a phase.
+constexpr double kSmallSeconds = 500e-6;
+constexpr double kTeamSeconds = 5e-6;
+constexpr std::size_t kSmallTilings = 4;  // of each algorithm that are tried on fewer threads
+
+bool in_class(const Algorithm& algorithm, const Problem& problem) {
+  return algorithm.exact() || problem.numerics == Numerics::fast;
+}
+
+/// One undilated branch says no more than its numeric size does; anything else transfers to its like only.
+std::string branches_text(const Problem& problem) {
+  const auto plain = [](const Branch& b) { return b.dilation_h == 1 && b.dilation_w == 1; };
+  if (problem.branches.size() == 1 && plain(problem.branches[0])) return "one";
+  std::string text;
+  for (const Branch& b : problem.branches) {
+    if (!text.empty()) text += ',';
+    text += fmt::format("{}x{}", b.kernel_h, b.kernel_w);
+    if (!plain(b)) text += fmt::format("d{}x{}", b.dilation_h, b.dilation_w);
+  }
+  return text;
+}
+
+std::string epilogue_text(const Epilogue& e) {
+  static const char* const activations[] = {"none", "relu", "gelu", "silu", "hardswish"};
+  return fmt::format("{}{}{}{}", e.bias ? "bias," : "", activations[static_cast<int>(e.activation)],
+                     e.scale ? ",scale" : "", e.residual ? ",residual" : "");
+}
+
+std::string padding_text(const Problem& problem) {
+  Problem same = problem;
+  set_default_padding(same);
+  const auto text = [](const Padding& p) {
+    return p.before == p.after ? fmt::format("{}", p.before) : fmt::format("{}:{}", p.before, p.after);
+  };
+  return same == problem ? "same" : fmt::format("{}x{}", text(problem.pad_h), text(problem.pad_w));
+}
+
+std::string layout_text(const Problem& p) {
+  const auto text = [](Layout layout) { return layout == Layout::nhwc ? "nhwc" : "nchw"; };
+  std::string all = text(p.layout);
+  if (p.output_layout() != p.layout) all += fmt::format(">{}", text(p.output_layout()));
+  if (p.multiplier != 1) all += fmt::format("x{}", p.multiplier);
+  return all;
+}
+
+tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm, Isa isa, int threads) {
+  static const char* const types[] = {"f32", "bf16", "f16"};
+  int extent_h = 1, extent_w = 1;
+  for (const Branch& branch : p.branches) {
+    extent_h = std::max(extent_h, branch.extent_h());
+    extent_w = std::max(extent_w, branch.extent_w());
+  }
+  // The best tiling depends on the map and the kernel; channels and images only repeat it.
+  return {to_string(p),
+          {tuner::word("op", "depthwise"),
+           tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
+           tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
+           tuner::word("branches", branches_text(p)),
+           tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
+           tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
+           tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
+           tuner::number("height", p.height), tuner::number("width", p.width),
+           tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
+           tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
+           tuner::word("threads", std::to_string(threads)),
+           tuner::word("version", fmt::format("{}.{:016x}", kVersion, jit::fingerprint(isa)))}};
+}
+
+}  // namespace
+
+Tiling Choice::spelled(int all_threads) const {
+  Tiling whole = tiling;
+  if (threads != all_threads) whole.set("threads", threads);
+  return whole;
+}
+
+Isa plan_isa(const PlanOptions& options) {
+  const Isa isa = std::min(options.isa.value_or(core::cpu().isa), core::cpu().hardware);
+  return isa != Isa::portable && jit::code_allowed() ? isa : Isa::portable;
+}
+
+std::optional<Choice> read_choice(std::string_view line, const Problem& problem, const Kernel& geometry,
+                                  Isa isa, int threads) try {
+  Choice choice;
+  choice.tiling = Tiling::parse(line);
+  choice.algorithm = find_algorithm(choice.tiling.algorithm);
+  choice.threads = threads;
+  if (!choice.tiling.word("threads").empty()) {
+    choice.threads = choice.tiling.number("threads", 0);
+    if (choice.threads < 1 || choice.threads > threads) return std::nullopt;
+    std::erase_if(choice.tiling.fields, [](const auto& field) { return field.first == "threads"; });
+  }
+  if (!choice.algorithm || !in_class(*choice.algorithm, problem) ||
+      !choice.algorithm->legal(problem, geometry, choice.tiling, isa))
+    return std::nullopt;
+  return choice;
+} catch (const core::Error&) {  // not a tiling at all
+  return std::nullopt;
+}
+
+namespace {
+
+/// The tilings of all algorithms (or of one) on all threads, and for small work the best of them on fewer.
+std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel& geometry,
+                                            const std::optional<std::string>& algorithm, Isa isa, int threads,
+                                            Breadth breadth) {
+  std::vector<tuner::Candidate> all;
+  double best = kSmallSeconds;
+  const auto add = [&](int used, std::optional<std::size_t> most) {
+    for (const Algorithm* a : algorithms()) {
+      if (!in_class(*a, problem) || (algorithm && a->name() != *algorithm)) continue;
+      std::vector<Candidate> found = most ? a->candidates(problem, geometry, isa, used, *most)
+                                          : a->candidates(problem, geometry, isa, used);
+      for (Candidate& each : found) {
+        const double seconds = each.predicted_seconds + (used > 1 ? kTeamSeconds : 0);
+        best = std::min(best, seconds);
+        const Choice choice{a, std::move(each.tiling), used, {}};
+        all.push_back({choice.spelled(threads).to_string(), seconds, a->complexity()});
+      }
+    }
+  };
+  add(threads, breadth == Breadth::all ? std::optional(SIZE_MAX) : std::nullopt);
+  if (best < kSmallSeconds)
+    for (int fewer = 1; fewer < threads; fewer *= 2) add(fewer, kSmallTilings);
+  return all;
+}
+
+/// The candidates of questions asked before. To predict them takes most of the time of a plan whose code
+/// exists, and they are the same for the life of a process: another plan of the same problem looks them up.
+class KnownCandidates {
+ public:
+  using List = std::vector<tuner::Candidate>;
+  List get(const std::string& key, const std::function<List()>& compute) {
+    {
+      std::lock_guard lock(mutex_);
+      if (const auto found = known_.find(key); found != known_.end()) return found->second;
+    }
+    List list = compute();
+    std::lock_guard lock(mutex_);
+    if (known_.size() >= most) known_.clear();
+    known_[key] = list;
+    return list;
+  }
+
+ private:
+  static constexpr std::size_t most = 64;  // some 20 KB each
+  std::mutex mutex_;
+  std::map<std::string, List> known_;
+};
+
+KnownCandidates& known_candidates() {
+  static KnownCandidates* const instance = new KnownCandidates;
+  return *instance;
+}
+
+}  // namespace
+
+tuner::Question question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
+                         int threads, Breadth breadth) {
+  // The question outlives this call, and so must what its functions refer to.
+  const auto trial = std::make_shared<Trial>(problem, isa, threads);
+  const auto geometry = std::make_shared<const Kernel>(merged_geometry(problem));
+  tuner::Question q;
+  q.key = key_of(problem, algorithm, isa, threads);
+  q.candidates = [=] {
+    const auto compute = [&] { return candidates_of(problem, *geometry, algorithm, isa, threads, breadth); };
+    if (breadth == Breadth::all) return compute();
+    return known_candidates().get(
+        fmt::format("{} {} {} {}", to_string(problem), algorithm.value_or("any"), name(isa), threads),
+        compute);
+  };
+  q.legal = [=](const std::string& line) {
+    return read_choice(line, problem, *geometry, isa, threads).has_value();
+  };
+  q.runner = {[trial](const std::string& line) { return trial->verify(line); },
+              [trial](const std::string& line) { trial->run(line); },
+              [trial](const std::string& line) { trial->release(line); }, [trial] { trial->move(); }};
+  return q;
+}
+
+Choice choose(const Problem& problem, const Kernel& kernel, const PlanOptions& options, Isa isa,
+              int threads) {
+  const auto named = [&](const std::string& line, const std::string& source) {
+    std::optional<Choice> choice = read_choice(line, problem, kernel, isa, threads);
+    if (!choice)
+      fail(Status::invalid_argument, "tiling '{}' cannot compute {} on {}", line, to_string(problem),
+           name(isa));
+    choice->source = source;
+    return *std::move(choice);
+  };
+  if (options.tiling) return named(options.tiling->to_string(), "forced");
+  if (options.algorithm && !find_algorithm(*options.algorithm))
+    fail(Status::invalid_argument, "algorithm '{}' does not exist", *options.algorithm);
+
+  const tuner::Question q = question(problem, options.algorithm, isa, threads);
+  tuner::Choice pick;
+  try {
+    pick = tuner::choose(q);
+  } catch (const core::Error& error) {
+    if (error.status() != Status::unsupported) throw;
+    fail(Status::invalid_argument, "algorithm '{}' cannot compute {} on {}",
+         options.algorithm.value_or("any"), to_string(problem), name(isa));
+  }
+  return named(pick.text, pick.source);
+}
+
+}  // namespace replk::depthwise

@@ -1,0 +1,60 @@
+// Runs candidates of a problem on data of its own, for the tuner.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/memory.hpp"
+#include "depthwise/algorithm.hpp"
+#include "depthwise/problem/reference.hpp"
+
+namespace replk::depthwise {
+
+struct Choice;
+
+/// Makes nothing before the first candidate is verified. Weights and activations are seeded and of ordinary
+/// size, since zeros and denormals take other times than real data do, and all products of a channel have one
+/// mantissa, so that rounding errors show that random numbers hide. One thread at a time.
+class Trial {
+ public:
+  Trial(const Problem& problem, Isa isa, int threads);
+  ~Trial();
+  Trial(const Trial&) = delete;
+  Trial& operator=(const Trial&) = delete;
+
+  /// Prepares a candidate (if need be) and compares sampled outputs with the double reference, within the
+  /// bound of its class.
+  bool verify(const std::string& line);
+  /// The largest error of these outputs, of what class fast allows; infinite for a line that cannot compute
+  /// the problem.
+  double error_of_bound(const std::string& line);
+  void run(const std::string& line);
+  void release(const std::string& line);
+  /// Puts data, workspace and every candidate that is prepared into other memory.
+  void move();
+  /// What was prepared for this line.
+  const Executor& executor(const std::string& line) const;
+
+ private:
+  struct Prepared {
+    std::unique_ptr<Executor> executor;
+    int threads = 1;
+  };
+  void make_data();
+  Tensors tensors();
+  void prepare(Prepared& prepared, const Choice& choice);
+
+  Problem problem_;
+  Isa isa_;
+  int threads_;
+  std::vector<std::vector<float>> weights_;
+  std::vector<float> bias_, scale_;
+  Kernel kernel_;
+  core::Buffer<std::byte> src_, dst_, residual_, workspace_;
+  std::vector<Sample> samples_;
+  std::vector<double> expected_;
+  std::map<std::string, Prepared> prepared_;
+};
+
+}  // namespace replk::depthwise

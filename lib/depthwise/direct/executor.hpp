@@ -1,0 +1,68 @@
+// A prepared direct convolution.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/memory.hpp"
+#include "depthwise/algorithm.hpp"
+#include "depthwise/direct/geometry.hpp"
+#include "depthwise/problem/rows.hpp"
+#include "jit/kernels/direct.hpp"
+
+namespace replk::depthwise {
+
+/// A task is an image, a group of channel blocks and, where those are fewer than the threads, a band of
+/// output rows; where even these are, groups are smaller. It goes down its rows, a register tile's rows at a
+/// time, all blocks of the group after each other.
+class DirectExecutor final : public Executor {
+ public:
+  DirectExecutor(const Problem& problem, const Kernel& kernel, const DirectParameters& parameters, Isa isa);
+
+  void set_weights(const Weights& weights, int threads) override;
+  std::size_t workspace_bytes(int threads) const override { return scratch_.bytes * threads; }
+  void run(const Tensors& tensors, const Run& run) const override;
+  std::vector<Phase> phases(int threads) const override;
+  Work work() const override;
+  std::size_t prepared_bytes() const override;
+
+ private:
+  /// Code for a number of output rows at once.
+  struct RowGroup {
+    std::vector<int> phase_of_row;
+    std::optional<jit::DirectKernel> blocks, tail;  // whole channel vectors, and what is left
+  };
+  struct Task {
+    std::int64_t image;
+    int block, blocks, band, bands;  // from this block on, so many
+  };
+  /// Where a thread's workspace holds what, in bytes.
+  struct Scratch {
+    std::size_t out, residual, steps, tail_steps, counts, bytes;
+  };
+
+  Scratch make_scratch() const;
+  void run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const;
+  void run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group, int count,
+                int& packed, char* memory) const;
+  /// Takes `count` rows of the task's channels from the packed output to the tensor.
+  void write_rows(const Tensors& tensors, const Task& task, int row, int count, char* memory) const;
+
+  Problem problem_;
+  Kernel kernel_;
+  DirectTaps taps_;
+  DirectParameters parameters_;
+  DirectLayout layout_;
+  simd::RowLayout input_, output_;
+  Axis vertical_;
+  std::int64_t useful_;
+  std::vector<int> compact_row_;
+  std::int64_t weights_row_bytes_ = 0;
+  core::Buffer<float> weights_, bias_, scale_;  // [block][row][column][lane], [block][lane]; scale: if any
+  int phases_ = 0;
+  Scratch scratch_{};
+  RowGroup whole_, rest_;
+};
+
+}  // namespace replk::depthwise

@@ -1,0 +1,81 @@
+// What the direct algorithm derives from a problem and a tiling: taps, layouts, and whether they fit.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/cpu.hpp"
+#include "depthwise/problem/kernel.hpp"
+#include "depthwise/problem/problem.hpp"
+#include "depthwise/tiling.hpp"
+#include "jit/kernels/direct.hpp"
+
+namespace replk::depthwise {
+
+/// The parameters of a tiling, each in its range.
+struct DirectParameters {
+  int rows, columns;  // the register tile of outputs
+  bool ring;          // input rows are packed into a ring of those in use
+  int blocks;         // of channels that a task takes through a row group together
+
+  Tiling tiling() const;
+  /// Nothing unless every field is there, no other is, and each is in its range.
+  static std::optional<DirectParameters> read(const Tiling& tiling);
+};
+
+/// Whether generated code has this epilogue; else finish() does what comes behind the bias.
+inline bool direct_has(const Epilogue& e) {
+  return !e.scale && e.activation <= Activation::gelu;
+}
+
+/// The kernel without the rows and columns that hold no tap at all (the holes of a dilated one).
+struct DirectTaps {
+  std::vector<int> rows;                   // compact row -> kernel row
+  std::vector<int> columns;                // compact column -> kernel column
+  std::vector<std::vector<bool>> support;  // [compact row][compact column]
+
+  explicit DirectTaps(const Kernel& kernel);
+  bool every_row(const Kernel& kernel) const { return static_cast<int>(rows.size()) == kernel.height; }
+  bool every_column(const Kernel& kernel) const { return static_cast<int>(columns.size()) == kernel.width; }
+};
+
+/// How a run is dealt out: blocks of a group, groups of an image, bands of rows of a group.
+struct DirectDeal {
+  int blocks, groups, bands;
+};
+
+/// Sizes that follow from a problem and a tiling.
+struct DirectLayout {
+  bool native;    // the code reads and writes the tensors itself: channels-last fp32, an epilogue that it has
+  bool finished;  // the code has the whole epilogue
+  int lanes, channels;
+  int blocks, tail;  // blocks of lanes, the last of which may have only `tail` channels (0: none)
+  int out_height, out_width;
+  int ring_rows;                      // input rows that a row group can meet
+  std::int64_t ring_row, ring_block;  // floats
+  std::int64_t out_row, out_block;    // floats, of the packed output where not native
+
+  DirectLayout(const Problem& problem, const Kernel& kernel, const DirectParameters& parameters, Isa isa);
+
+  int group_blocks(const DirectParameters& parameters) const;
+  int row_groups(const DirectParameters& parameters) const;
+  /// Rows are split only where images and channels alone give too few tasks, since each band packs its own
+  /// halo; groups are made smaller than the tiling's only where rows do not help either, since then cache
+  /// lines that lie together go to several threads.
+  DirectDeal deal(const DirectParameters& parameters, std::int64_t batch, int threads) const;
+  std::int64_t ring_bytes(const DirectParameters& parameters) const;
+  std::int64_t out_bytes(const DirectParameters& parameters) const;
+};
+
+/// Of the code for `rows` output rows at once: of whole channel vectors, or of the tail.
+jit::DirectSpec direct_specification(const Problem& problem, const Kernel& kernel, const DirectTaps& taps,
+                                     const DirectParameters& parameters, Isa isa, int rows, bool tail);
+
+/// Whether the code stays within its limit. It depends on the register tile alone.
+bool direct_code_fits(const Problem& problem, const Kernel& kernel, const DirectTaps& taps,
+                      const DirectParameters& parameters, Isa isa);
+/// All but the code's size, which takes longer to find.
+bool direct_memory_fits(const Problem& problem, const Kernel& kernel, const DirectParameters& parameters,
+                        Isa isa);
+
+}  // namespace replk::depthwise

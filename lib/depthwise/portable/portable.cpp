@@ -1,0 +1,308 @@
+#include "depthwise/portable/portable.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+
+#include "core/fma.hpp"
+#include "core/gelu.hpp"
+#include "core/half.hpp"
+#include "core/swish.hpp"
+#include "core/threads.hpp"
+#include "depthwise/problem/rows.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+using core::Bf16;
+using core::F16;
+
+/// One output row of one image, as the row functions see it. Planes (NCHW input): of one channel.
+template <class T>
+struct Row {
+  const Problem& problem;
+  const Kernel& kernel;
+  const Axis &vertical, &horizontal;  // of the kernel
+  const simd::RowLayout &input, &output;
+  const float *weights, *bias, *scale;  // scale null for none
+  const T* src;                         // the image (and the channel)
+  T* dst;                               // the row (and the channel)
+  const T* residual;                    // as dst; null for none
+  int row;                              // of the output
+
+  const float* at(int a, int b) const {
+    return weights + (std::int64_t{a} * kernel.width + b) * problem.channels;
+  }
+};
+
+template <class Fma>
+[[gnu::always_inline]] inline float activate(float value, Activation activation, Fma fma) {
+  if (activation == Activation::relu) return core::relu(value);
+  if (activation == Activation::gelu) return core::gelu(value, fma);
+  if (activation == Activation::silu) return core::silu(value, fma);
+  if (activation == Activation::hard_swish) return core::hard_swish(value, fma);
+  return value;
+}
+
+constexpr int block = 32;  // channels, or columns in NCHW, whose sums are held at once
+
+/// Class exact is one chain of fused multiply-adds that begins with the bias. Class fast adds up a few of
+/// them at a time in double, so that the error does not grow with the kernel; what is short enough has the
+/// bits of class exact.
+class Chains {
+ public:
+  explicit Chains(Numerics numerics) : left_(numerics == Numerics::fast ? most_taps : INT64_MAX) {}
+  /// Before each tap.
+  [[gnu::always_inline]] void tap(float* sums, int count) {
+    if (--left_ < 0) end_chain(sums, count);
+  }
+  void finish(float* sums, int count) {
+    if (!cut_) return;
+    for (int i = 0; i < count; i++) sums[i] = static_cast<float>(sums[i] + totals_[i]);
+  }
+
+ private:
+  static constexpr int most_taps = 16;
+  void end_chain(float* sums, int count) {
+    for (int i = 0; i < count; i++) {
+      totals_[i] = cut_ ? totals_[i] + sums[i] : sums[i];
+      sums[i] = 0;
+    }
+    cut_ = true;
+    left_ = most_taps - 1;
+  }
+
+  double totals_[block];
+  std::int64_t left_;
+  bool cut_ = false;
+};
+
+/// Values that lie `step` elements apart. scale: null, or a factor each, `scale_step` apart.
+template <class T, class Fma>
+[[gnu::always_inline]] inline void store(const float* sums, int count, T* dst, const T* residual,
+                                         std::int64_t step, Activation activation, const float* scale,
+                                         int scale_step, Fma fma) {
+  for (int i = 0; i < count; i++) {
+    float value = activate(sums[i], activation, fma);
+    if (scale) value *= scale[i * scale_step];
+    if (residual) value += core::to_float(residual[i * step]);
+    dst[i * step] = core::from_float<T>(value);
+  }
+}
+
+/// Channels [first, first + count) of one pixel, channels-last.
+template <class T, class Fma>
+[[gnu::always_inline]] inline void pixel(const Row<T>& r, int column, int first, int count, Range rows,
+                                         Fma fma) {
+  const Kernel& k = r.kernel;
+  const int top = r.vertical.origin(r.row), left = r.horizontal.origin(column);
+  const Range columns = r.horizontal.taps_of(column);
+  const int repeat = r.input.repeat;
+  Chains chains(r.problem.numerics);
+  float sums[block];
+  for (int i = 0; i < count; i++) sums[i] = r.bias[first + i];
+  for (int a = rows.first; a < rows.end; a++)
+    for (int b = columns.first; b < columns.end; b++) {
+      if (!k.has(a, b)) continue;
+      const T* x = r.src + r.input.at(0, top + a, first, left + b);
+      const float* w = r.at(a, b) + first;
+      chains.tap(sums, count);
+      if (repeat == 1)
+        for (int i = 0; i < count; i++) sums[i] = fma(w[i], core::to_float(x[i]), sums[i]);
+      else
+        for (int i = 0; i < count; i++)
+          sums[i] = fma(w[i], core::to_float(x[(first % repeat + i) / repeat]), sums[i]);
+    }
+  chains.finish(sums, count);
+  const std::int64_t at = r.output.at(0, 0, first, column);
+  store(sums, count, r.dst + at, r.residual ? r.residual + at : nullptr, r.output.channel_stride,
+        r.problem.epilogue.activation, r.scale ? r.scale + first : nullptr, 1, fma);
+}
+
+template <class T, class Fma>
+[[gnu::always_inline]] inline void channels_last_row(const Row<T>& r, Fma fma) {
+  const Range rows = r.vertical.taps_of(r.row);
+  const int whole = r.problem.channels / block * block, rest = r.problem.channels - whole;
+  for (int column = 0; column < r.output.width; column++) {
+    for (int first = 0; first < whole; first += block) pixel(r, column, first, block, rows, fma);
+    if (rest) pixel(r, column, whole, rest, rows, fma);
+  }
+}
+
+/// A row of one channel's plane: columns side by side instead of channels.
+template <class T, class Fma>
+[[gnu::always_inline]] inline void plane_row(const Row<T>& r, int channel, Fma fma) {
+  const int stride = r.problem.stride_w;
+  const Kernel& k = r.kernel;
+  const int top = r.vertical.origin(r.row);
+  const Range rows = r.vertical.taps_of(r.row);
+  for (int first = 0; first < r.output.width; first += block) {
+    const int count = std::min(block, r.output.width - first);
+    Chains chains(r.problem.numerics);
+    float sums[block];
+    std::fill_n(sums, block, r.bias[channel]);
+    for (int a = rows.first; a < rows.end; a++) {
+      const T* x = r.src + r.input.at(0, top + a, 0);
+      for (int b = 0; b < k.width; b++) {
+        if (!k.has(a, b)) continue;
+        const int left = r.horizontal.origin(first) + b;  // input column of the first sum
+        const Range columns = r.horizontal.outputs_of(b);
+        const int begin = std::max(0, columns.first - first), end = std::min(count, columns.end - first);
+        const float w = r.at(a, b)[channel];
+        chains.tap(sums, count);
+        if (stride == 1)
+          for (int i = begin; i < end; i++) sums[i] = fma(w, core::to_float(x[left + i]), sums[i]);
+        else
+          for (int i = begin; i < end; i++) sums[i] = fma(w, core::to_float(x[left + i * stride]), sums[i]);
+      }
+    }
+    chains.finish(sums, count);
+    const std::int64_t at = r.output.at(0, 0, 0, first);
+    store(sums, count, r.dst + at, r.residual ? r.residual + at : nullptr, r.output.pixel_stride,
+          r.problem.epilogue.activation, r.scale ? r.scale + channel : nullptr, 0, fma);
+  }
+}
+
+template <class T, class Fma>
+[[gnu::always_inline]] inline void any_row(const Row<T>& r, int channel, Fma fma) {
+  if (r.problem.layout == Layout::nhwc)
+    channels_last_row(r, fma);
+  else
+    plane_row(r, channel, fma);
+}
+
+// The same code twice: for a CPU with fused multiply-add, where __builtin_fmaf is one instruction, and for
+// one without.
+struct HardwareFma {
+  [[gnu::always_inline]] float operator()(float a, float b, float c) const { return __builtin_fmaf(a, b, c); }
+};
+struct EmulatedFma {
+  [[gnu::always_inline]] float operator()(float a, float b, float c) const {
+    return core::emulated_fma(a, b, c);
+  }
+};
+template <class T>
+[[gnu::target("avx2,fma")]] void row_with_fma(const Row<T>& r, int channel) {
+  any_row(r, channel, HardwareFma{});
+}
+template <class T>
+void row_without_fma(const Row<T>& r, int channel) {
+  any_row(r, channel, EmulatedFma{});
+}
+
+class Portable final : public Executor {
+ public:
+  Portable(const Problem& problem, const Kernel& kernel)
+      : problem_(problem),
+        kernel_(kernel),
+        vertical_(vertical(problem, kernel)),
+        horizontal_(horizontal(problem, kernel)),
+        input_(input_rows(problem)),
+        output_(output_rows(problem)),
+        weights_(static_cast<std::size_t>(kernel.taps()) * problem.channels),
+        bias_(problem.channels),
+        scale_(problem.epilogue.scale ? problem.channels : 0) {}
+
+  void set_weights(const Weights& weights, int threads) override {
+    const int channels = problem_.channels;
+    const auto body = [&](std::int64_t row, int) {
+      constexpr int lanes = 8;
+      float taps[most_extent * lanes];
+      for (int first = 0; first < channels; first += lanes) {
+        const int count = std::min(lanes, channels - first);
+        weights.row(kernel_, static_cast<int>(row), first, lanes, taps);
+        for (int b = 0; b < kernel_.width; b++)
+          std::copy_n(taps + b * lanes, count, &weights_[(row * kernel_.width + b) * channels + first]);
+      }
+    };
+    core::parallel_for(kernel_.height, threads, std::ref(body));
+    weights.bias(0, channels, bias_.data());
+    if (problem_.epilogue.scale) weights.scale(0, channels, scale_.data());
+  }
+
+  std::size_t workspace_bytes(int) const override { return 0; }
+  void run(const Tensors& tensors, const Run& run) const override {
+    switch (problem_.type) {
+      case DataType::f32:
+        return run_as<float>(tensors, run);
+      case DataType::bf16:
+        return run_as<Bf16>(tensors, run);
+      case DataType::f16:
+        return run_as<F16>(tensors, run);
+    }
+  }
+  std::vector<Phase> phases(int) const override { return {{"rows", tasks(problem_.batch)}}; }
+  Work work() const override {
+    const double size = static_cast<double>(size_of(problem_.type));
+    const double inputs = static_cast<double>(problem_.input_values(problem_.batch));
+    const double outputs = static_cast<double>(problem_.output_values(problem_.batch));
+    return {
+        .fma = static_cast<double>(meeting_taps(problem_, kernel_)),
+        .bytes_read = size * (inputs + (problem_.epilogue.residual ? outputs : 0)) + 4.0 * weights_.size(),
+        .bytes_written = size * outputs};
+  }
+  std::size_t prepared_bytes() const override {
+    return sizeof(float) * (weights_.size() + bias_.size() + scale_.size()) + kernel_.support.size();
+  }
+
+ private:
+  /// Rows of all images, and of all planes in NCHW.
+  std::int64_t tasks(std::int64_t batch) const {
+    return batch * problem_.out_height() * (problem_.layout == Layout::nchw ? problem_.channels : 1);
+  }
+
+  template <class T>
+  void run_as(const Tensors& tensors, const Run& run) const {
+    const Problem& p = problem_;
+    const int height = p.out_height(), planes = p.layout == Layout::nchw ? p.channels : 1;
+    const auto row = core::cpu().isa >= Isa::avx2 ? row_with_fma<T> : row_without_fma<T>;
+    const auto body = [&](std::int64_t task, int) {
+      const std::int64_t image = task / height / planes;
+      const int channel = static_cast<int>(task / height % planes), y = static_cast<int>(task % height);
+      const std::int64_t out = output_.at(image, y, channel);
+      row({p, kernel_, vertical_, horizontal_, input_, output_, weights_.data(), bias_.data(),
+           p.epilogue.scale ? scale_.data() : nullptr,
+           static_cast<const T*>(tensors.src) + input_.at(image, 0, channel),
+           static_cast<T*>(tensors.dst) + out,
+           p.epilogue.residual ? static_cast<const T*>(tensors.residual) + out : nullptr, y},
+          channel);
+    };
+    core::parallel_for(tasks(run.batch), run.threads, std::ref(body));
+  }
+
+  Problem problem_;
+  Kernel kernel_;
+  Axis vertical_, horizontal_;
+  simd::RowLayout input_, output_;
+  std::vector<float> weights_;  // [height][width][channels]
+  std::vector<float> bias_, scale_;
+};
+
+class PortableAlgorithm final : public Algorithm {
+ public:
+  std::string_view name() const override { return "portable"; }
+  bool exact() const override { return true; }
+  int complexity() const override { return 0; }
+  bool legal(const Problem&, const Kernel&, const Tiling& tiling, Isa) const override {
+    return tiling.algorithm == name() && tiling.fields.empty();
+  }
+  std::vector<Candidate> every_candidate(const Problem& problem, const Kernel& geometry, Isa,
+                                         int threads) const override {
+    // Multiply-adds a second, measured on Zen 3: 3.5e9 channels-last with fused multiply-add.
+    const double rate = core::cpu().isa >= Isa::avx2 ? 3e9 : 2e8;
+    return {{Tiling{"portable", {}}, static_cast<double>(meeting_taps(problem, geometry)) / rate / threads}};
+  }
+  std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling&,
+                                    Isa) const override {
+    return std::make_unique<Portable>(problem, kernel);
+  }
+};
+
+}  // namespace
+
+const Algorithm& portable_algorithm() {
+  static const PortableAlgorithm algorithm;
+  return algorithm;
+}
+
+}  // namespace replk::depthwise

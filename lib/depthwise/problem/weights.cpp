@@ -1,0 +1,117 @@
+#include "depthwise/problem/weights.hpp"
+
+#include <algorithm>
+
+#include "core/cpu.hpp"
+#include "core/error.hpp"
+#include "simd/rows.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+/// The tap of a branch's axis that lies at `offset` from the output; -1 where there is none.
+int tap_at(const Axis& branch, int offset) {
+  const int distance = offset - branch.offset;
+  if (branch.dilation == 1) return distance >= 0 && distance < branch.taps ? distance : -1;
+  if (distance < 0 || distance % branch.dilation != 0) return -1;
+  return distance / branch.dilation < branch.taps ? distance / branch.dilation : -1;
+}
+
+void check_size(const char* name, std::span<const float> values, int channels) {
+  if (!values.empty() && values.size() != static_cast<std::size_t>(channels))
+    core::fail(core::Status::invalid_argument, "{} has {} elements; allowed: {}, one a channel, or none",
+               name, values.size(), channels);
+}
+
+void copy_channels(std::span<const float> values, int channels, float otherwise, int channel, int lanes,
+                   float* to) {
+  for (int l = 0; l < lanes; l++)
+    to[l] = channel + l >= channels ? 0.0f : values.empty() ? otherwise : values[channel + l];
+}
+
+}  // namespace
+
+Weights::Weights(const Problem& p, std::span<const std::span<const float>> branches,
+                 std::span<const float> bias, std::span<const float> scale)
+    : count_(static_cast<int>(p.branches.size())), channels_(p.channels) {
+  if (branches.size() != p.branches.size())
+    core::fail(core::Status::invalid_argument,
+               "weights of {} branches; allowed: {}, one for each branch of {}", branches.size(),
+               p.branches.size(), to_string(p));
+  for (int i = 0; i < count_; i++) {
+    const Branch& b = p.branches[i];
+    if (branches[i].size() != static_cast<std::size_t>(channels_) * b.taps())
+      core::fail(core::Status::invalid_argument,
+                 "weights of branch {} have {} elements; allowed: {} ({}x{}x{})", i, branches[i].size(),
+                 static_cast<std::size_t>(channels_) * b.taps(), channels_, b.kernel_h, b.kernel_w);
+    branches_[i] = {branches[i].data(), p.vertical(b), p.horizontal(b)};
+  }
+  check_size("bias", bias, channels_);
+  check_size("scale", scale, channels_);
+  if (p.epilogue.bias) bias_ = bias;
+  if (p.epilogue.scale) scale_ = scale;
+}
+
+void Weights::bias(int channel, int lanes, float* to) const {
+  copy_channels(bias_, channels_, 0, channel, lanes, to);
+}
+void Weights::scale(int channel, int lanes, float* to) const {
+  copy_channels(scale_, channels_, 1, channel, lanes, to);
+}
+
+/// Taps [0, taps) of a line of the kernel whose tap 0 lies at `offset`.
+template <class Has>
+void Weights::merge(const Lines& lines, int offset, int taps, int channel, int lanes, float* to,
+                    Has has) const {
+  const int valid = std::clamp(channels_ - channel, 0, lanes);
+  if (valid == 0) return static_cast<void>(std::fill_n(to, taps * lanes, 0.0f));
+  const Line& first = lines.all[0];
+  // Most lines are one branch's alone, and that is a transpose.
+  const bool alone =
+      lines.count == 1 && first.axis->dilation == 1 && first.next_tap == 1 && core::cpu().isa >= Isa::avx2;
+  if (alone) {
+    const int shift = offset - first.axis->offset;  // tap t of the kernel is tap t + shift of the branch
+    const int begin = std::max(0, -shift), end = std::min(taps, first.axis->taps - shift);
+    if (begin < end)
+      simd::pack_row({DataType::f32, 0, 0, 1, first.next_channel, end - begin}, first.values,
+                     channel * first.next_channel + begin + shift, valid, lanes, to + begin * lanes, 0);
+  }
+  for (int t = 0; t < taps; t++) {
+    float* tap = to + t * lanes;
+    if (!has(t)) std::fill_n(tap, lanes, 0.0f);
+    if (!has(t) || alone) continue;
+    double sums[16] = {};
+    for (int i = 0; i < lines.count; i++) {
+      const Line& line = lines.all[i];
+      const int its = tap_at(*line.axis, offset + t);
+      if (its < 0) continue;
+      const float* values = line.values + channel * line.next_channel + its * line.next_tap;
+      for (int l = 0; l < valid; l++) sums[l] += values[l * line.next_channel];
+    }
+    for (int l = 0; l < lanes; l++) tap[l] = static_cast<float>(sums[l]);
+  }
+}
+
+void Weights::row(const Kernel& k, int a, int channel, int lanes, float* to) const {
+  Lines lines;
+  for (int i = 0; i < count_; i++) {
+    const auto& [values, vertical, horizontal] = branches_[i];
+    const int tap = tap_at(vertical, k.offset_h + a);
+    const std::int64_t width = horizontal.taps;
+    if (tap >= 0) lines.all[lines.count++] = {values + tap * width, 1, vertical.taps * width, &horizontal};
+  }
+  merge(lines, k.offset_w, k.width, channel, lanes, to, [&](int b) { return k.has(a, b); });
+}
+
+void Weights::column(const Kernel& k, int b, int channel, int lanes, float* to) const {
+  Lines lines;
+  for (int i = 0; i < count_; i++) {
+    const auto& [values, vertical, horizontal] = branches_[i];
+    const int tap = tap_at(horizontal, k.offset_w + b);
+    const std::int64_t width = horizontal.taps;
+    if (tap >= 0) lines.all[lines.count++] = {values + tap, width, vertical.taps * width, &vertical};
+  }
+  merge(lines, k.offset_h, k.height, channel, lanes, to, [&](int a) { return k.has(a, b); });
+}
+
+}  // namespace replk::depthwise

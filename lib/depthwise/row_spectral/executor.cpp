@@ -1,0 +1,361 @@
+#include "depthwise/row_spectral/executor.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/memory.hpp"
+#include "core/threads.hpp"
+#include "simd/finish.hpp"
+#include "simd/rows.hpp"
+
+namespace replk::depthwise {
+namespace {
+
+// Shares of a pass that is dealt out: rows, or planes of a complex pair.
+constexpr int rows_a_share = 2, pairs_a_share = 2;
+
+int shares(int count, int each) {
+  return (count + each - 1) / each;
+}
+
+/// Of the planes. Where several segments share weights, none is negated.
+std::vector<int> signs_of(const RowSpectralGeometry& g) {
+  return g.along_segments.size() == 1 ? jit::row_signs(g.forward(g.along_segments[0], false))
+                                      : std::vector<int>(g.parameters.transform.planes(), 1);
+}
+
+}  // namespace
+
+template <class Function>
+Function RowSpectralExecutor::code(const std::string& spec,
+                                   const std::function<std::vector<std::uint8_t>()>& generate) {
+  code_.push_back(jit::get_code(spec, generate));
+  return code_.back()->entry<Function>();
+}
+
+RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel)
+    : geometry_(geometry),
+      window_in_(geometry.window(false)),
+      window_out_(geometry.window(true)),
+      input_(input_rows(geometry.problem)),
+      output_(output_rows(geometry.problem)),
+      spectra_(geometry, kernel, signs_of(geometry)) {
+  const RowSpectralGeometry& g = geometry_;
+  const bool direct = !g.buffered() && g.whole_blocks() > 0, buffered = g.buffered() || g.tail_channels() > 0;
+  const std::vector<int> signs = signs_of(g);
+  const auto forward = [&](const Segment& s, bool buffer) {
+    const jit::RowForwardSpec spec = g.forward(s, buffer);
+    return code<jit::RowForward>(spec.text(), [&] { return jit::generate(spec); });
+  };
+  const auto inverse = [&](const Segment& s, bool buffer) {
+    const jit::RowInverseSpec spec = g.inverse(s, buffer, signs);
+    return code<jit::RowInverse>(spec.text(), [&] { return jit::generate(spec); });
+  };
+  for (const auto& [s, begin, count] : g.along_segments.runs()) {
+    RowCode row;
+    if (direct) row.forward = forward(s, false), row.inverse = inverse(s, false);
+    if (buffered) row.forward_buffered = forward(s, true), row.inverse_buffered = inverse(s, true);
+    rows_.push_back(row);
+  }
+  for (const auto& [s, begin, count] : g.across_segments.runs()) {
+    const jit::ToeplitzSpec spec = g.toeplitz(s);
+    column_scratch_ = std::max(column_scratch_, jit::scratch_bytes(spec));
+    columns_.push_back(code<jit::Toeplitz>(spec.text(), [&] { return jit::generate(spec); }));
+    if (!g.parameters.two_dimensional()) continue;
+    const jit::ColumnFftSpec fft = g.column_fft(s);
+    column_scratch_ = std::max(column_scratch_, jit::scratch_bytes(fft));
+    transforms_.push_back(code<jit::ColumnFft>(fft.text(), [&] { return jit::generate(fft); }));
+  }
+  column_scratch_ = core::round_up(column_scratch_, core::alignment);
+}
+
+std::int64_t RowSpectralExecutor::tasks(std::int64_t batch) const {
+  return batch * geometry_.along_segments.size() * geometry_.across_segments.size() * geometry_.groups();
+}
+
+// Whole tasks leave threads idle in the last round; passes cost two barriers more.
+bool RowSpectralExecutor::by_phases(std::int64_t batch, int threads) const {
+  const std::int64_t tasks = this->tasks(batch), rounds = (tasks + threads - 1) / threads;
+  return threads > 1 && tasks < 4 * threads && rounds * threads * 4 > tasks * 5;
+}
+
+RowSpectralExecutor::Task RowSpectralExecutor::task(std::int64_t index) const {
+  const auto take = [&](std::int64_t count) {
+    const std::int64_t part = index % count;
+    index /= count;
+    return static_cast<int>(part);
+  };
+  Task t;
+  // All channels of a part of the map come before the next part, so that a large map streams through the
+  // caches once.
+  t.group = take(geometry_.groups());
+  t.across = take(geometry_.across_segments.size());
+  t.along = take(geometry_.along_segments.size());
+  t.image = index;
+  return t;
+}
+
+RowSpectralExecutor::Group RowSpectralExecutor::group(int index) const {
+  const RowSpectralGeometry& g = geometry_;
+  Group group;
+  group.block = std::min(index * g.parameters.blocks, g.whole_blocks());
+  group.channel = group.block * g.lanes;
+  if (index < g.whole_groups()) {
+    group.blocks = std::min(g.parameters.blocks, g.whole_blocks() - group.block);
+    group.channels = group.blocks * g.lanes;
+    group.buffered = g.buffered();
+  } else {
+    group.blocks = 1;
+    group.channels = g.tail_channels();
+    group.buffered = true;
+  }
+  return group;
+}
+
+std::int64_t RowSpectralExecutor::element(const Task& t, bool output, int pixel, int row, int channel) const {
+  const bool h = geometry_.parameters.along_h;
+  return (output ? output_ : input_).at(t.image, h ? pixel : row, channel, h ? row : pixel);
+}
+
+RowSpectralExecutor::Part RowSpectralExecutor::part(bool output, int rows, int pixels) const {
+  Part part{output ? output_ : input_, rows};
+  part.layout.width = pixels;
+  if (geometry_.parameters.along_h) std::swap(part.layout.width, part.height);
+  return part;
+}
+
+/// Rows begin..end-1 of the segment's inputs.
+void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int begin, int end, char* planes,
+                                  float* buffer) const {
+  const RowSpectralGeometry& g = geometry_;
+  const Segment along = g.along_segments[t.along], across = g.across_segments[t.across];
+  const RowCode& row_code = rows_[g.along_segments.run_of(t.along)];
+  const Group group = this->group(t.group);
+  if (begin >= end) return;
+  if (!group.buffered) {
+    const auto* src = static_cast<const float*>(tensors.src) +
+                      element(t, false, along.in, across.in + begin, group.channel);
+    row_code.forward(src, planes + std::int64_t{begin} * g.vector_bytes, end - begin, group.blocks);
+    return;
+  }
+  const RowSpectralGeometry::Window& w = window_in_;
+  for (int b = 0; b < group.blocks; b += w.blocks) {
+    const int channels = std::min(group.channels - b * g.lanes, w.blocks * g.lanes);
+    for (int r = begin; r < end; r += w.rows) {
+      const int rows = std::min(w.rows, end - r);
+      const auto [layout, height] = part(false, rows, along.ins);
+      simd::pack_rows(layout, height, tensors.src,
+                      element(t, false, along.in, across.in + r, group.channel + b * g.lanes), channels,
+                      g.lanes, buffer, w.row_stride, w.block_stride, group.channel + b * g.lanes);
+      row_code.forward_buffered(buffer, planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, rows,
+                                std::min(group.blocks - b, w.blocks));
+    }
+  }
+}
+
+/// Frequencies begin..end-1 of one block, counted in pairs of planes; the planes that are their own pair go
+/// with the first.
+void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end, const char* in, char* out,
+                                   char* scratch) const {
+  const RowSpectralGeometry& g = geometry_;
+  const int reals = begin == 0 ? g.parameters.transform.reals() : 0;
+  const float* weights = spectra_.block(group(t.group).block + block);
+  in += block * g.block_stride;
+  out += block * g.block_stride;
+  if (begin > 0) {
+    const std::int64_t planes = g.parameters.transform.reals() + 2 * std::int64_t{begin};
+    in += planes * g.plane_stride;
+    out += planes * g.plane_stride;
+    weights += g.parameters.transform.reals() * g.real_floats() + g.pair_floats() * begin;
+  }
+  const int run = g.across_segments.run_of(t.across);
+  if (!g.parameters.two_dimensional()) return columns_[run](in, out, weights, reals, end - begin, scratch);
+  columns_[run](in, out, weights, reals, 0, scratch);
+  if (end > begin)
+    transforms_[run](in + reals * g.plane_stride, out + reals * g.plane_stride,
+                     weights + reals * g.real_floats(), end - begin, scratch);
+}
+
+/// Rows begin..end-1 of the segment's outputs.
+void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int begin, int end,
+                                  const char* planes, float* buffer) const {
+  const RowSpectralGeometry& g = geometry_;
+  const Segment along = g.along_segments[t.along], across = g.across_segments[t.across];
+  const RowCode& row_code = rows_[g.along_segments.run_of(t.along)];
+  const Group group = this->group(t.group);
+  const float* bias = spectra_.bias() + std::int64_t{group.block} * g.lanes;
+  const auto* residual = g.problem.epilogue.residual ? static_cast<const char*>(tensors.residual) : nullptr;
+  if (begin >= end) return;
+  if (!group.buffered) {
+    const std::int64_t at = 4 * element(t, true, along.out, across.out + begin, group.channel);
+    row_code.inverse(planes + std::int64_t{begin} * g.vector_bytes, static_cast<char*>(tensors.dst) + at,
+                     bias, residual ? residual + at : nullptr, end - begin, group.blocks);
+    return;
+  }
+  const RowSpectralGeometry::Window& w = window_out_;
+  float* added = residual ? buffer + w.block_stride * w.blocks : nullptr;
+  for (int b = 0; b < group.blocks; b += w.blocks) {
+    const int channels = std::min(group.channels - b * g.lanes, w.blocks * g.lanes),
+              blocks = std::min(group.blocks - b, w.blocks);
+    for (int r = begin; r < end; r += w.rows) {
+      const int rows = std::min(w.rows, end - r);
+      const std::int64_t at = element(t, true, along.out, across.out + r, group.channel + b * g.lanes);
+      const auto [layout, height] = part(true, rows, along.outs);
+      if (added)
+        simd::pack_rows(layout, height, residual, at, channels, g.lanes, added, w.row_stride, w.block_stride);
+      simd::expect_rows(layout, height, tensors.dst, at, channels);
+      row_code.inverse_buffered(planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, buffer,
+                                bias + b * g.lanes, added, rows, blocks);
+      if (!g.finished()) finish_rows(group.block + b, blocks, height, layout.width, buffer, added);
+      simd::unpack_rows(layout, height, buffer, w.row_stride, w.block_stride, channels, g.lanes, tensors.dst,
+                        at);
+    }
+  }
+}
+
+std::size_t RowSpectralExecutor::private_bytes() const {
+  return std::max(core::round_up(geometry_.buffer_bytes(), core::alignment), column_scratch_);
+}
+
+void RowSpectralExecutor::finish_rows(int block, int blocks, int height, int width, float* out,
+                                      const float* residual) const {
+  const RowSpectralGeometry& g = geometry_;
+  for (int b = 0; b < blocks; b++)
+    for (int r = 0; r < height; r++) {
+      const std::int64_t row = b * window_out_.block_stride + r * window_out_.row_stride;
+      simd::finish(g.problem.epilogue.activation,
+                   spectra_.scale() ? spectra_.scale() + std::int64_t{block + b} * g.lanes : nullptr,
+                   residual ? residual + row : nullptr, g.lanes, out + row, std::int64_t{width} * g.lanes);
+    }
+}
+
+std::size_t RowSpectralExecutor::task_bytes() const {
+  return core::round_up(geometry_.planes_bytes(), core::alignment) + private_bytes() + core::scratch_gap;
+}
+
+std::size_t RowSpectralExecutor::workspace_bytes(int threads) const {
+  const std::size_t tasks = static_cast<std::size_t>(threads) * task_bytes();
+  // The largest batch that goes by phases needs the most for them.
+  for (std::int64_t batch = 4 * threads / this->tasks(1) + 1; batch > 0; batch--)
+    if (by_phases(batch, threads))
+      return std::max(tasks, static_cast<std::size_t>(this->tasks(batch)) * 2 *
+                                     core::round_up(geometry_.planes_bytes(), core::alignment) +
+                                 static_cast<std::size_t>(threads) * private_bytes());
+  return tasks;
+}
+
+void RowSpectralExecutor::run(const Tensors& tensors, const Run& run) const {
+  if (by_phases(run.batch, run.threads)) return run_by_phases(tensors, run);
+  const std::size_t each = task_bytes();
+  const auto body = [&](std::int64_t index, int thread) {
+    run_task(tensors, static_cast<char*>(run.workspace) + each * static_cast<std::size_t>(thread), index);
+  };
+  core::parallel_for(tasks(run.batch), run.threads, std::ref(body));
+}
+
+ChannelTasks RowSpectralExecutor::channel_tasks(std::int64_t batch, int threads) const {
+  const RowSpectralGeometry& g = geometry_;
+  if (by_phases(batch, threads) || g.along_segments.size() > 1 || g.across_segments.size() > 1) return {};
+  return {tasks(batch), g.parameters.blocks * g.lanes};
+}
+
+void RowSpectralExecutor::run_task(const Tensors& tensors, void* workspace, std::int64_t index) const {
+  const RowSpectralGeometry& g = geometry_;
+  const Task t = task(index);
+  char* const planes = static_cast<char*>(workspace);
+  char* const own = planes + core::round_up(g.planes_bytes(), core::alignment);
+  auto* const buffer = reinterpret_cast<float*>(own);
+  char* const shifted = planes + 2 * g.plane_stride;  // where results overwrite what has been read
+  forward(t, tensors, 0, g.across_segments[t.across].ins, shifted, buffer);
+  for (int b = 0; b < group(t.group).blocks; b++)
+    multiply(t, b, 0, g.parameters.transform.pairs(), shifted, planes, own);
+  inverse(t, tensors, 0, g.across_segments[t.across].outs, planes, buffer);
+}
+
+void RowSpectralExecutor::run_by_phases(const Tensors& tensors, const Run& run) const {
+  const RowSpectralGeometry& g = geometry_;
+  const std::int64_t tasks = this->tasks(run.batch);
+  char* const workspace = static_cast<char*>(run.workspace);
+  const std::size_t planes_bytes = core::round_up(g.planes_bytes(), core::alignment);
+  const auto in = [&](std::int64_t index) { return workspace + 2 * planes_bytes * index; };
+  const auto out = [&](std::int64_t index) { return in(index) + planes_bytes; };
+  const auto own = [&](int thread) { return in(tasks) + private_bytes() * static_cast<std::size_t>(thread); };
+  const auto buffer = [&](int thread) { return reinterpret_cast<float*>(own(thread)); };
+  const int in_shares = shares(g.across_segments.most_ins(), rows_a_share),
+            out_shares = shares(g.across_segments.most_outs(), rows_a_share);
+  const int pairs = g.parameters.transform.pairs(), pair_shares = shares(std::max(pairs, 1), pairs_a_share);
+
+  const auto rows = [&](std::int64_t i, int thread) {
+    const Task t = task(i / in_shares);
+    const int begin = static_cast<int>(i % in_shares) * rows_a_share;
+    forward(t, tensors, begin, std::min(begin + rows_a_share, g.across_segments[t.across].ins),
+            in(i / in_shares), buffer(thread));
+  };
+  core::parallel_for(tasks * in_shares, run.threads, std::ref(rows));
+  const auto planes = [&](std::int64_t i, int thread) {
+    const std::int64_t index = i / (pair_shares * g.parameters.blocks);
+    const int block = static_cast<int>(i / pair_shares % g.parameters.blocks);
+    const int begin = static_cast<int>(i % pair_shares) * pairs_a_share;
+    const Task t = task(index);
+    if (block < group(t.group).blocks)
+      multiply(t, block, begin, std::min(begin + pairs_a_share, pairs), in(index), out(index), own(thread));
+  };
+  core::parallel_for(tasks * g.parameters.blocks * pair_shares, run.threads, std::ref(planes));
+  const auto back = [&](std::int64_t i, int thread) {
+    const Task t = task(i / out_shares);
+    const int begin = static_cast<int>(i % out_shares) * rows_a_share;
+    inverse(t, tensors, begin, std::min(begin + rows_a_share, g.across_segments[t.across].outs),
+            out(i / out_shares), buffer(thread));
+  };
+  core::parallel_for(tasks * out_shares, run.threads, std::ref(back));
+}
+
+std::vector<Phase> RowSpectralExecutor::phases(int threads) const {
+  const std::int64_t batch = geometry_.problem.batch, tasks = this->tasks(batch);
+  if (!by_phases(batch, threads)) return {{"rows, planes and rows of a group", tasks}};
+  const RowSpectralGeometry& g = geometry_;
+  const int pair_shares = shares(std::max(g.parameters.transform.pairs(), 1), pairs_a_share);
+  return {{"rows", tasks * shares(g.across_segments.most_ins(), rows_a_share)},
+          {"planes", tasks * g.parameters.blocks * pair_shares},
+          {"rows back", tasks * shares(g.across_segments.most_outs(), rows_a_share)}};
+}
+
+Work RowSpectralExecutor::work() const {
+  const RowSpectralGeometry& g = geometry_;
+  Work work;
+  const double vectors = static_cast<double>(g.problem.batch) * g.all_blocks();
+  const auto count = [&](const jit::Counts& c, double times) {
+    work.fma += c.multiplies * times * vectors * g.lanes;
+    work.add += c.adds * times * vectors * g.lanes;
+  };
+  const std::vector<int> signs(g.parameters.transform.planes(), 1);
+  double ins = 0, outs = 0;  // of a column of segments
+  for (const auto& [s, begin, times] : g.across_segments.runs()) {
+    const double here = static_cast<double>(times) * g.along_segments.size();
+    count(jit::count_real(g.toeplitz(s)), here * g.parameters.transform.reals());
+    count(g.parameters.two_dimensional() ? jit::count_pair(g.column_fft(s)) : jit::count_pair(g.toeplitz(s)),
+          here * g.parameters.transform.pairs());
+    ins += static_cast<double>(times) * s.ins;
+    outs += static_cast<double>(times) * s.outs;
+  }
+  for (const auto& [s, begin, times] : g.along_segments.runs()) {
+    count(jit::count(g.forward(s, false)), times * ins);
+    count(jit::count(g.inverse(s, false, signs)), times * outs);
+  }
+  work.bytes_read = static_cast<double>(g.problem.input_values(g.problem.batch)) * size_of(g.problem.type) +
+                    4.0 * static_cast<double>(spectra_.weights().size());
+  if (g.problem.epilogue.residual)
+    work.bytes_read +=
+        static_cast<double>(g.problem.output_values(g.problem.batch)) * size_of(g.problem.type);
+  work.bytes_written =
+      static_cast<double>(g.problem.output_values(g.problem.batch)) * size_of(g.problem.type);
+  return work;
+}
+
+std::size_t RowSpectralExecutor::prepared_bytes() const {
+  std::size_t bytes = spectra_.bytes();
+  for (const auto& code : code_) bytes += code->bytes().size();
+  return bytes;
+}
+
+}  // namespace replk::depthwise

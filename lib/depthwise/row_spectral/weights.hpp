@@ -1,0 +1,46 @@
+// The spectra of a kernel, packed for the column pass of row-spectral.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "core/memory.hpp"
+#include "depthwise/problem/weights.hpp"
+#include "depthwise/row_spectral/geometry.hpp"
+#include "jit/x64/code.hpp"
+
+namespace replk::depthwise {
+
+/// A block of channels after the other; in each real planes, then pairs of planes (which take as much room
+/// whether their taps or their spectrum lie there).
+class Spectra {
+ public:
+  /// Gets code and memory. signs: how the row codelets store planes.
+  Spectra(const RowSpectralGeometry& geometry, const Kernel& kernel, const std::vector<int>& signs);
+
+  /// Transforms and packs, on at most so many threads; allocates nothing. With kernels of fp32: each tap is
+  /// rounded once, and its spectrum has the error of a row pass.
+  void set(const Weights& weights, int threads);
+
+  std::span<const float> weights() const { return {weights_.data(), weights_.size()}; }
+  /// Of a block of channels. One plane takes real_floats(), a pair pair_floats().
+  const float* block(int index) const { return weights_.data() + block_floats_ * index; }
+  /// [blocks][lanes], zeros beyond the last channel; scale() null where there is none.
+  const float* bias() const { return bias_.data(); }
+  const float* scale() const { return scale_.size() > 0 ? scale_.data() : nullptr; }
+  std::size_t bytes() const;
+
+ private:
+  void set_block(const Weights& weights, int block);
+  void transform_rows(const Weights& weights, int block, float* to);
+  void transform_columns(float* pairs) const;
+
+  Kernel kernel_;
+  int lanes_, blocks_, pairs_;
+  bool along_h_;
+  std::vector<int> across_taps_;
+  std::int64_t real_planes_floats_, pair_floats_, block_floats_;  // of all real planes, of a pair, of a block
+  core::Buffer<float> weights_, bias_, scale_;
+  std::shared_ptr<const jit::Code> rows_, columns_;  // columns: of two dimensions
+};
+
+}  // namespace replk::depthwise
