@@ -55,9 +55,10 @@ struct Row {
 };
 
 Row measure(const std::string& shape, int threads, int repeats, double budget) {
-  const depthwise::Problem problem = depthwise::parse(shape);
+  const depthwise::Request request(depthwise::parse(shape), depthwise::Pass::forward,
+                                   depthwise::plan_features({}), threads);
   const auto ask = [&](depthwise::Breadth breadth) {
-    tuner::Question question = depthwise::question(problem, {}, depthwise::plan_isa({}), threads, breadth);
+    tuner::Question question = depthwise::question(request, {}, breadth);
     question.candidates = [all = question.candidates()] { return all; };
     return question;
   };

@@ -102,7 +102,7 @@ std::vector<Row> rows_of(const tuner::Question& question, const tuner::Choice& c
 
 /// Independent tasks of each phase of a depthwise pick.
 Json phases_of(const depthwise::Problem& problem, const std::string& pick, int threads) {
-  depthwise::Trial trial(problem, depthwise::plan_isa({}), threads);
+  depthwise::Trial trial({problem, depthwise::Pass::forward, depthwise::plan_features({}), threads});
   trial.verify(pick);
   Json all = Json::array();
   for (int count : thread_counts) {

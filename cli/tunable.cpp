@@ -13,8 +13,8 @@ tuner::Question ask(const std::string& shape, int threads) {
   if (threads == 0) threads = core::default_threads();
   if (const auto linear = dense::parse_linear(shape)) return dense::question(*linear, threads);
   if (const auto convolution = dense::parse_convolution(shape)) return dense::question(*convolution, threads);
-  const depthwise::Problem problem = depthwise::parse(shape);
-  return depthwise::question(problem, {}, depthwise::plan_isa({}), threads);
+  return depthwise::question(
+      {depthwise::parse(shape), depthwise::Pass::forward, depthwise::plan_features({}), threads});
 }
 
 std::optional<tuner::Question> ask(const tuner::Record& record) try {

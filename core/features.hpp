@@ -45,6 +45,11 @@ constexpr Isa isa_of(Features features) {
   if (!features.has(Feature::avx2)) return Isa::portable;
   return features.has(Feature::avx512) ? Isa::avx512 : Isa::avx2;
 }
+/// The least set that reaches it.
+constexpr Features features_of(Isa isa) {
+  if (isa == Isa::avx512) return Feature::avx2 | Feature::avx512;
+  return isa == Isa::avx2 ? Features(Feature::avx2) : Features();
+}
 /// `avx2 avx512 avx512_vnni`; `portable` for none.
 std::string to_string(Features features);
 

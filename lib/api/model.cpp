@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "api/guard.hpp"
+#include "api/pool.hpp"
 #include "image/decode.hpp"
 #include "model/labels.hpp"
 #include "model/network.hpp"
@@ -168,11 +169,22 @@ void replk_cancel_request(replk_cancel* cancel, int requested) {
 replk_status replk_model_run(replk_model* model, const float* pixels, int64_t batch, int32_t height,
                              int32_t width, float* logits, float* const* features,
                              const replk_cancel* cancel) {
+  replk_model_run_options options = replk_model_run_options_default();
+  options.cancel = cancel;
+  return replk_model_run_with(model, pixels, batch, height, width, logits, features, &options);
+}
+
+replk_status replk_model_run_with(replk_model* model, const float* pixels, int64_t batch, int32_t height,
+                                  int32_t width, float* logits, float* const* features,
+                                  const replk_model_run_options* options) {
   return guarded([&] {
+    replk_model_run_options o = replk_model_run_options_default();
+    if (options) o = api::read(options, o, sizeof(replk_model_run_options), "options");
     model::Output output{logits, {}};
     if (features) std::copy(features, features + 4, output.features.begin());
-    model::RunOptions options;
-    if (cancel) options.cancel = &cancel->requested;
-    not_null(model, "model").network.run({pixels, batch, height, width}, output, options);
+    model::RunOptions run;
+    if (o.cancel) run.cancel = &o.cancel->requested;
+    const api::Pool pool(o.pool, o.user);
+    not_null(model, "model").network.run({pixels, batch, height, width}, output, run);
   });
 }

@@ -4,9 +4,17 @@
 
 namespace replk::depthwise {
 
-std::vector<Candidate> Algorithm::candidates(const Problem& problem, const Kernel& geometry, Isa isa,
-                                             int threads, std::size_t most) const {
-  std::vector<Candidate> all = every_candidate(problem, geometry, isa, threads);
+bool Algorithm::computes(const Request& request) const {
+  return request.pass == pass() && (exact() || request.problem.numerics == Numerics::fast);
+}
+
+std::unique_ptr<Variant> Algorithm::read(const Request& request, const Tiling& tiling) const {
+  return computes(request) && tiling.algorithm == name() ? read_fields(request, tiling) : nullptr;
+}
+
+std::vector<Candidate> Algorithm::candidates(const Request& request, std::size_t most) const {
+  if (!computes(request)) return {};
+  std::vector<Candidate> all = every_candidate(request);
   std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) {
     return a.predicted_seconds < b.predicted_seconds;
   });

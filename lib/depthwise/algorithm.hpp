@@ -7,9 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/cpu.hpp"
-#include "depthwise/problem/kernel.hpp"
-#include "depthwise/problem/problem.hpp"
+#include "depthwise/choose/request.hpp"
+#include "depthwise/cost/machine.hpp"
 #include "depthwise/problem/weights.hpp"
 #include "depthwise/tiling.hpp"
 
@@ -70,13 +69,30 @@ class Executor {
   virtual Work work() const = 0;
   /// Bytes of packed weights and generated code that this plan holds.
   virtual std::size_t prepared_bytes() const = 0;
-  /// Packed weights in the order in which a run reads them, for whoever has time to call them up from memory.
+  /// Whether unpack() can give back the weights that set_weights() packed.
+  virtual bool unpacks() const { return false; }
+  /// A row of the merged kernel of a channel, [kernel.width], with errors as a run's own. Precondition:
+  /// unpacks(), and that packing did not overflow.
+  virtual void unpack(int /*channel*/, int /*row*/, double* /*to*/) const {}
+  /// Packed weights in the order in which a run reads them, for someone who has time to prefetch them.
   virtual std::span<const std::byte> weights() const { return {}; }
+};
+
+/// A tiling of a request, read once and found legal, with its geometry.
+class Variant {
+ public:
+  virtual ~Variant() = default;
+  virtual Tiling tiling() const = 0;
+  std::string text() const { return tiling().to_string(); }
+  /// Seconds, on one warm core times 1/threads of the parallel part.
+  virtual double predict(const Machine& machine) const = 0;
+  /// Gets code and memory: the slow part. It has no weights yet.
+  virtual std::unique_ptr<Executor> prepare() const = 0;
 };
 
 struct Candidate {
   Tiling tiling;
-  double predicted_seconds = 0;  // on one warm core times 1/threads of the parallel part
+  double predicted_seconds = 0;  // Variant::predict()
 };
 
 class Algorithm {
@@ -88,24 +104,26 @@ class Algorithm {
   virtual bool exact() const = 0;
   /// Lower goes first among equally fast ones.
   virtual int complexity() const = 0;
-  /// Whether this tiling of this algorithm can compute the problem with this instruction set; for cache
-  /// records, so it trusts nothing: unknown, missing or out-of-range fields make it false. Never throws.
-  virtual bool legal(const Problem&, const Kernel& geometry, const Tiling&, Isa) const = 0;
-  /// The tilings worth trying, best predicted first, at most so many; empty where the algorithm cannot do the
-  /// problem.
-  std::vector<Candidate> candidates(const Problem&, const Kernel& geometry, Isa, int threads,
-                                    std::size_t most = 24) const;
-  /// Gets code and memory: the slow part. It has no weights yet. Precondition: legal().
-  virtual std::unique_ptr<Executor> prepare(const Problem&, const Kernel& geometry, const Tiling&,
-                                            Isa) const = 0;
+  /// The one it computes.
+  virtual Pass pass() const { return Pass::forward; }
+  /// A tiling of this algorithm; null where it cannot compute what is asked. For cache records, so it trusts
+  /// nothing: unknown, missing or out-of-range fields give null.
+  std::unique_ptr<Variant> read(const Request& request, const Tiling& tiling) const;
+  /// The tilings worth trying, best predicted first, at most so many; empty where the algorithm cannot
+  /// compute what is asked.
+  std::vector<Candidate> candidates(const Request& request, std::size_t most = 24) const;
 
  protected:
+  /// As read(), of a request whose pass and class are this algorithm's, and of a tiling with its name.
+  virtual std::unique_ptr<Variant> read_fields(const Request& request, const Tiling& tiling) const = 0;
   /// All that candidates() picks from, in any order that is always the same.
-  virtual std::vector<Candidate> every_candidate(const Problem&, const Kernel& geometry, Isa,
-                                                 int threads) const = 0;
+  virtual std::vector<Candidate> every_candidate(const Request& request) const = 0;
   /// Leaves at most so many of the candidates, best predicted first; an algorithm may keep a few more, unlike
   /// these, that its prediction is not to be trusted with.
   virtual void keep_best(std::vector<Candidate>& sorted, std::size_t most) const;
+
+ private:
+  bool computes(const Request& request) const;
 };
 
 /// All algorithms, simplest first.

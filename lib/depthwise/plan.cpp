@@ -17,21 +17,20 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
   if (options.threads < 0 || options.threads > 1024)
     core::fail(core::Status::invalid_argument, "threads is {}; allowed: 0 to 1024", options.threads);
   threads_ = options.threads > 0 ? options.threads : core::default_threads();
-  validate(problem);
+  const Request request(problem, Pass::forward, plan_features(options), threads_);
   if (problem.epilogue.scale && options.scale.empty())
     core::fail(core::Status::invalid_argument,
                "scale is absent; allowed: one value a channel, since {} has one", to_string(problem));
   scale_.assign(options.scale.begin(), options.scale.end());
   (void)Weights(problem, weights, bias, scale_);  // wrong sizes are said before candidates are measured
-  const Kernel kernel = merged_geometry(problem);
-  const Isa isa = plan_isa(options);
-  Choice choice = choose(problem, kernel, options, isa, threads_);
-  executor_ = choice.algorithm->prepare(problem, kernel, choice.tiling, isa);
+  Choice choice = choose(request, options);
+  executor_ = choice.variant->prepare();
   tiling_ = choice.spelled(threads_);
   threads_ = choice.threads;
   source_ = std::move(choice.source);
   workspace_bytes_ = executor_->workspace_bytes(threads_);
-  if (problem.numerics == Numerics::fast) rescue_ = std::make_unique<Rescue>(problem, options.lent_weights);
+  if (problem.numerics == Numerics::fast)
+    rescue_ = std::make_unique<Rescue>(problem, request.kernel, *executor_);
   if (rescue_ && problem.epilogue.residual) {
     residual_offset_ = core::round_up(workspace_bytes_, core::alignment);
     Problem one = problem;

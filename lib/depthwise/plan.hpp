@@ -17,7 +17,6 @@ struct PlanOptions {
   std::optional<std::string> algorithm;  // or the best of this algorithm
   std::optional<Isa> isa;                // lower than the machine's, for tests
   std::span<const float> scale;          // [channels], of an epilogue that has one; copied
-  bool lent_weights = false;  // weights stay where and as they are while the plan has them: no copy is kept
 };
 
 /// How Plan::run is done; what is absent is as planned.

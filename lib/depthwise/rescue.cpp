@@ -59,11 +59,12 @@ bool any_from(const T* row, int count, float limit) {
 
 }  // namespace
 
-Rescue::Rescue(const Problem& problem, bool lent) : problem_(problem) {
+Rescue::Rescue(const Problem& problem, const Kernel& kernel, const Executor& executor)
+    : problem_(problem), kernel_(kernel), executor_(executor) {
   std::size_t count = 0;
   for (const Branch& branch : problem.branches)
     count += static_cast<std::size_t>(problem.channels) * static_cast<std::size_t>(branch.taps());
-  if (!lent) weights_.resize(count);
+  weights_ = core::Buffer<float>(count);
   core::keep_pages_small(weights_.data(), weights_.size() * sizeof(float));
   bias_.resize(static_cast<std::size_t>(problem.channels));
   scale_.resize(problem.epilogue.scale ? static_cast<std::size_t>(problem.channels) : 0);
@@ -71,11 +72,11 @@ Rescue::Rescue(const Problem& problem, bool lent) : problem_(problem) {
 
 void Rescue::set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
                          std::span<const float> scale, bool packing_overflowed) {
+  // For most layers the copy would take as long as packing, and nobody ever reads it.
+  copied_ = packing_overflowed || !executor_.unpacks() || problem_.epilogue.residual;
   float* to = weights_.data();
-  for (std::size_t i = 0; i < branches.size(); i++) {
-    branches_[i] = weights_.empty() ? branches[i].data() : to;
-    if (!weights_.empty()) to = std::copy(branches[i].begin(), branches[i].end(), to);
-  }
+  if (copied_)
+    for (const std::span<const float> branch : branches) to = std::copy(branch.begin(), branch.end(), to);
   std::fill(bias_.begin(), bias_.end(), 0.0f);
   if (problem_.epilogue.bias) std::copy(bias.begin(), bias.end(), bias_.begin());
   std::copy_n(scale.begin(), scale_.size(), scale_.begin());
@@ -87,25 +88,34 @@ void Rescue::set_weights(std::span<const std::span<const float>> branches, std::
 /// looked into channel by channel.
 float Rescue::safe_limit() const {
   std::int32_t most = 0;  // of the bits without the sign, which are ordered as the numbers are
-  double taps = 0;
-  for (std::size_t i = 0; i < problem_.branches.size(); i++) {
-    const int here = problem_.branches[i].taps();
-    taps += here;
-    for (const float weight : std::span(branches_[i], static_cast<std::size_t>(problem_.channels) * here))
-      most = std::max(most, std::bit_cast<std::int32_t>(weight) & INT32_MAX);
-  }
-  const double norm = std::bit_cast<float>(most) * taps;
+  for (std::size_t i = 0; i < weights_.size(); i++)
+    most = std::max(most, std::bit_cast<std::int32_t>(weights_[i]) & INT32_MAX);
+  const double norm = std::bit_cast<float>(most) * static_cast<double>(weights_.size()) / problem_.channels;
   double bias = 0;
   for (const float each : bias_) bias = std::max(bias, std::fabs(double{each}));
   return norm <= largest && bias <= largest ? static_cast<float>(largest / std::max(norm, 1.0)) : 0.0f;
 }
 
+/// Row `row` of a channel's merged kernel.
+void Rescue::line(int channel, int row, double* to) const {
+  if (!copied_) return executor_.unpack(channel, row, to);
+  std::fill_n(to, kernel_.width, 0.0);
+  const float* branch = weights_.data();
+  for (const Branch& b : problem_.branches) {
+    const Axis horizontal = problem_.horizontal(b);
+    const int i = problem_.vertical(b).tap_at(kernel_.offset_h + row);
+    const float* w = branch + std::int64_t{channel} * b.taps() + i * b.kernel_w;
+    for (int column = 0; i >= 0 && column < kernel_.width; column++)
+      if (const int j = horizontal.tap_at(kernel_.offset_w + column); j >= 0) to[column] += double{w[j]};
+    branch += std::int64_t{problem_.channels} * b.taps();
+  }
+}
+
 double Rescue::sum_of_weights(int channel) const {
-  double sum = 0;
-  for (std::size_t i = 0; i < problem_.branches.size(); i++) {
-    const int taps = problem_.branches[i].taps();
-    const float* w = branches_[i] + std::int64_t{channel} * taps;
-    for (int t = 0; t < taps; t++) sum += std::fabs(double{w[t]});
+  double sum = 0, taps[most_extent];
+  for (int row = 0; row < kernel_.height; row++) {
+    line(channel, row, taps);
+    for (int column = 0; column < kernel_.width; column++) sum += std::fabs(taps[column]);
   }
   return sum;
 }
@@ -151,33 +161,43 @@ bool Rescue::may_be_needed(const void* src, int threads) const {
   return found;
 }
 
+/// A piece of a row of outputs at a time, since a row of the kernel is found anew for each.
 template <class T>
 void Rescue::compute(const Tensors& tensors, std::int64_t image, int channel) const {
+  constexpr int piece = 256;
   const Problem& p = problem_;
   const Strides in = p.input_strides(), out = p.output_strides();
-  const auto c = static_cast<std::size_t>(channel);
+  const Axis vertical = depthwise::vertical(p, kernel_), horizontal = depthwise::horizontal(p, kernel_);
   const T* src = static_cast<const T*>(tensors.src) + image * in.image + channel / p.multiplier * in.channel;
+  double taps[most_extent], sums[piece];
   for (int row = 0; row < p.out_height(); row++)
-    for (int column = 0; column < p.out_width(); column++) {
-      double sum = bias_[c];
-      for (std::size_t each = 0; each < p.branches.size(); each++) {
-        const Branch& b = p.branches[each];
-        const Axis vertical = p.vertical(b), horizontal = p.horizontal(b);
-        const Range rows = vertical.taps_of(row), columns = horizontal.taps_of(column);
-        const float* w = branches_[each] + std::int64_t{channel} * b.taps();
-        for (int i = rows.first; i < rows.end; i++)
-          for (int j = columns.first; j < columns.end; j++) {
-            const int y = vertical.origin(row) + i * b.dilation_h,
-                      x = horizontal.origin(column) + j * b.dilation_w;
-            sum += double{w[i * b.kernel_w + j]} * core::to_float(src[y * in.row + x * in.pixel]);
-          }
+    for (int begin = 0; begin < p.out_width(); begin += piece) {
+      const int count = std::min(piece, p.out_width() - begin);
+      std::fill_n(sums, count, double{bias_[static_cast<std::size_t>(channel)]});
+      const Range rows = vertical.taps_of(row);
+      for (int i = rows.first; i < rows.end; i++) {
+        line(channel, i, taps);
+        const T* from = src + (vertical.origin(row) + i) * in.row;
+        for (int q = 0; q < count; q++) {
+          const Range columns = horizontal.taps_of(begin + q);
+          for (int j = columns.first; j < columns.end; j++)
+            sums[q] += taps[j] * core::to_float(from[(horizontal.origin(begin + q) + j) * in.pixel]);
+        }
       }
-      double value = activate(sum, p.epilogue.activation);
-      if (p.epilogue.scale) value *= scale_[c];
-      const std::int64_t at = image * out.image + row * out.row + column * out.pixel + channel * out.channel;
-      if (p.epilogue.residual) value += core::to_float(static_cast<const T*>(tensors.residual)[at]);
-      static_cast<T*>(tensors.dst)[at] = core::from_float<T>(static_cast<float>(value));
+      for (int q = 0; q < count; q++)
+        finish<T>(tensors,
+                  image * out.image + row * out.row + (begin + q) * out.pixel + channel * out.channel,
+                  channel, sums[q]);
     }
+}
+
+/// Writes an output, given its sum.
+template <class T>
+void Rescue::finish(const Tensors& tensors, std::int64_t at, int channel, double sum) const {
+  double value = activate(sum, problem_.epilogue.activation);
+  if (problem_.epilogue.scale) value *= scale_[static_cast<std::size_t>(channel)];
+  if (problem_.epilogue.residual) value += core::to_float(static_cast<const T*>(tensors.residual)[at]);
+  static_cast<T*>(tensors.dst)[at] = core::from_float<T>(static_cast<float>(value));
 }
 
 void Rescue::run(const Tensors& tensors, std::int64_t batch, int threads) const {

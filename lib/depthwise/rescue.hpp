@@ -1,11 +1,11 @@
 // What class fast does where numbers near the largest float overflow within a sum or a transform whose result
 // does not: such channels are computed anew.
 #pragma once
-#include <array>
 #include <cstddef>
 #include <span>
 #include <vector>
 
+#include "core/memory.hpp"
 #include "depthwise/algorithm.hpp"
 
 namespace replk::depthwise {
@@ -13,12 +13,12 @@ namespace replk::depthwise {
 /// Thread-safe but for set_weights.
 class Rescue {
  public:
-  /// lent: the weights that set_weights is given stay where they are and as they are, until it is given
-  /// others.
-  explicit Rescue(const Problem& problem, bool lent = false);
+  /// The executor outlives this.
+  Rescue(const Problem& problem, const Kernel& kernel, const Executor& executor);
 
-  /// Copies them, where they are not lent; allocates nothing. packing_overflowed: whether what an algorithm
-  /// derives from them overflowed: then no run says that it has, and each must be taken for one.
+  /// To be called when the executor has packed them. Copies what it could not give back; allocates nothing.
+  /// packing_overflowed: whether what it derives from them overflowed: then no run says that it has, and each
+  /// must be taken for one.
   void set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
                    std::span<const float> scale, bool packing_overflowed);
   bool always() const { return always_; }
@@ -35,13 +35,17 @@ class Rescue {
   bool large(const T* image, int channel) const;
   template <class T>
   void compute(const Tensors& tensors, std::int64_t image, int channel) const;
+  template <class T>
+  void finish(const Tensors& tensors, std::int64_t at, int channel, double sum) const;
   double sum_of_weights(int channel) const;
+  void line(int channel, int row, double* to) const;
   float safe_limit() const;
 
   Problem problem_;
-  std::vector<float>
-      weights_;  // branch after branch: [channels][kernel_h][kernel_w]; none where they are lent
-  std::array<const float*, 16> branches_{};
+  Kernel kernel_;
+  const Executor& executor_;
+  core::Buffer<float> weights_;  // branch after branch: [channels][kernel_h][kernel_w]
+  bool copied_ = false;          // whether they lie there, or are the executor's to unpack
   std::vector<float> bias_, scale_;
   float limit_ = 0;  // numbers below it overflow in no channel
   bool always_ = false;

@@ -322,23 +322,22 @@ namespace {
 /// The largest problems that are allowed: whatever an algorithm says about them is finite, and what it offers
 /// it can do. Nothing is run.
 TEST(Hostile, TheLargestProblemsOverflowNoAlgorithm) {
-  const Isa isa = plan_isa({});
   for (const char* shape :
        {"n1c1h46341w46341k3", "n1c1048576h1w2048k1x3", "n1c1048576h2048w1k3x1", "n1c32768h65536w65536k3",
         "n1048576c1h8192w8192k7s2", "n1c65536h2048w2048k13nchw", "n1c65536h2048w2048k7bf16+gelu+residual"}) {
     const Problem p = parse(shape);
-    const Kernel geometry = merged_geometry(p);
+    const Request request(p, Pass::forward, plan_features({}), 2);
     for (const Algorithm* algorithm : algorithms())
-      for (const Candidate& c : algorithm->candidates(p, geometry, isa, 2)) {
-        EXPECT_TRUE(algorithm->legal(p, geometry, c.tiling, isa)) << shape << ": " << c.tiling.to_string();
+      for (const Candidate& c : algorithm->candidates(request)) {
+        EXPECT_TRUE(algorithm->read(request, c.tiling)) << shape << ": " << c.tiling.to_string();
         EXPECT_TRUE(std::isfinite(c.predicted_seconds) && c.predicted_seconds > 0)
             << shape << ": " << c.tiling.to_string();
       }
-    if (static_cast<std::int64_t>(p.channels) * geometry.height * geometry.width > 1 << 22) continue;
+    if (static_cast<std::int64_t>(p.channels) * request.kernel.taps() > 1 << 22) continue;
     for (const Algorithm* algorithm : algorithms()) {
-      const auto candidates = algorithm->candidates(p, geometry, isa, 2);
+      const auto candidates = algorithm->candidates(request);
       if (candidates.empty()) continue;
-      const auto executor = algorithm->prepare(p, geometry, candidates.front().tiling, isa);
+      const auto executor = algorithm->read(request, candidates.front().tiling)->prepare();
       EXPECT_LE(executor->workspace_bytes(2), std::size_t{2} << 30)
           << shape << ": " << candidates.front().tiling.to_string();
     }
@@ -351,11 +350,11 @@ void plan_square(int side, const std::string& kernel_text) {
   const std::vector<float> weights(63 * 63, 0.5f), bias(1, 0.0f);
   std::vector<std::span<const float>> branches;
   for (const Branch& b : p.branches) branches.emplace_back(weights.data(), b.taps());
-  const Kernel kernel = merged_geometry(p);
+  const Request request(p, Pass::forward, plan_features({}), 2);
   for (const Algorithm* algorithm : algorithms()) {
-    const auto candidates = algorithm->candidates(p, kernel, plan_isa({}), 2);
+    const auto candidates = algorithm->candidates(request);
     if (candidates.empty()) continue;
-    const auto executor = algorithm->prepare(p, kernel, candidates.front().tiling, plan_isa({}));
+    const auto executor = algorithm->read(request, candidates.front().tiling)->prepare();
     executor->set_weights(Weights(p, branches, bias), 1);
   }
 }

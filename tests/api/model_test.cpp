@@ -51,6 +51,37 @@ TEST(ModelApi, LoadsTellsAndRuns) {
   replk_model_destroy(nullptr);
 }
 
+/// Tasks one after another, the last one first, and counted.
+void backwards(int count, replk_task task, void* context, void* user) {
+  for (int i = count - 1; i >= 0; i--) task(i, context);
+  *static_cast<int*>(user) += count;
+}
+
+TEST(ModelApi, RunsOnThePoolOfARun) {
+  replk_model* model = nullptr;
+  replk_model_options options = replk_model_options_default();
+  options.threads = 3;
+  ASSERT_EQ(replk_model_load(nano, nullptr, &options, &model), REPLK_OK) << replk_last_error();
+  const std::vector<float> pixels = image(64, 96);
+  std::vector<float> logits(1000), again(1000);
+  ASSERT_EQ(replk_model_run(model, pixels.data(), 1, 64, 96, logits.data(), nullptr, nullptr), REPLK_OK);
+  int tasks = 0;
+  replk_model_run_options run = replk_model_run_options_default();
+  run.pool = backwards;
+  run.user = &tasks;
+  const auto with = [&] {
+    return replk_model_run_with(model, pixels.data(), 1, 64, 96, again.data(), nullptr, &run);
+  };
+  ASSERT_EQ(with(), REPLK_OK) << replk_last_error();
+  EXPECT_EQ(logits, again);
+  EXPECT_GT(tasks, 0);
+  run.struct_size = 4;
+  EXPECT_EQ(with(), REPLK_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(replk_last_error()).find("options.struct_size is 4"), std::string::npos);
+  EXPECT_EQ(replk_model_run_with(model, pixels.data(), 1, 64, 96, again.data(), nullptr, nullptr), REPLK_OK);
+  replk_model_destroy(model);
+}
+
 TEST(ModelApi, WrongUseIsAStatusAndALine) {
   replk_model* model = reinterpret_cast<replk_model*>(1);
   EXPECT_EQ(replk_model_load("resnet-50", nullptr, nullptr, &model), REPLK_NOT_FOUND);

@@ -79,7 +79,6 @@ class Bound : public testing::Test {
   /// Every algorithm and instruction set in turn: the candidate predicted best and another one.
   void every_algorithm(const Case& c, std::uint64_t seed) {
     const Problem& p = c.problem;
-    const Kernel geometry = merged_geometry(p);
     const auto samples = sampled_outputs(p, 300, seed);
     Storage dst(p.type, p.output_elements());
     const auto expected = reference(p, c.weights, c.bias, c.tensors(dst), samples);
@@ -87,7 +86,7 @@ class Bound : public testing::Test {
       if (isa > best_isa()) continue;
       for (const Algorithm* algorithm : algorithms()) {
         if (algorithm->name() == "portable" && isa != Isa::portable) continue;
-        const auto found = algorithm->candidates(p, geometry, isa, 1);
+        const auto found = algorithm->candidates(request_of(p, isa));
         if (found.empty()) continue;
         for (const Tiling& tiling : {found.front().tiling, found[seed % found.size()].tiling}) {
           PlanOptions options;

@@ -120,13 +120,22 @@ inline std::int64_t differing(const Storage& a, const Storage& b) {
   return count;
 }
 
-/// Whether one of the candidates has independent tasks for so many threads in every phase. (Which candidate
-/// is predicted to be the best depends on the machine's caches: that is no test's business.)
-inline bool some_candidate_has_work(const Algorithm& algorithm, const Problem& problem, const Kernel& kernel,
-                                    const std::vector<Candidate>& candidates, int threads,
-                                    Isa isa = core::cpu().isa) {
+/// A plan's request, made for this instruction set.
+inline Request request_of(const Problem& problem, Isa isa = core::cpu().isa, int threads = 1) {
+  return {problem, Pass::forward, features_of(isa), threads};
+}
+inline bool legal(const Request& request, const Tiling& tiling) {
+  const Algorithm* algorithm = find_algorithm(tiling.algorithm);
+  return algorithm && algorithm->read(request, tiling);
+}
+
+/// Whether one of the algorithm's candidates has independent tasks for so many threads in every phase. (Which
+/// candidate is predicted to be the best depends on the machine's caches: that is no test's business.)
+inline bool some_candidate_has_work(const Algorithm& algorithm, const Request& request) {
+  const std::vector<Candidate> candidates = algorithm.candidates(request);
+  const int threads = request.threads;
   return std::any_of(candidates.begin(), candidates.end(), [&](const Candidate& each) {
-    const std::vector<Phase> phases = algorithm.prepare(problem, kernel, each.tiling, isa)->phases(threads);
+    const std::vector<Phase> phases = algorithm.read(request, each.tiling)->prepare()->phases(threads);
     return !phases.empty() && std::all_of(phases.begin(), phases.end(),
                                           [&](const Phase& phase) { return phase.tasks >= threads; });
   });

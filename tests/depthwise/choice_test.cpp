@@ -11,7 +11,12 @@
 namespace replk::depthwise {
 namespace {
 
-const Isa isa = plan_isa({});
+const Features features = plan_features({});
+const Isa isa = isa_of(features);
+
+Request ask(const Problem& problem, int threads, Pass pass = Pass::forward) {
+  return {problem, pass, features, threads};
+}
 
 std::vector<std::string> texts(const tuner::Question& q) {
   std::vector<std::string> all;
@@ -24,9 +29,8 @@ TEST(Choice, EveryCandidateIsLegalDistinctAndPredicted) {
        {"n1c40h14w14k13", "n2c8h9w11k5x3s2", "n1c16h20w20k51x5,5x51,5x5", "n1c24h14w14k7exact",
         "n1c24h14w14k7nchw", "n1c24h14w14k7bf16+gelu+residual", "n1c8h12w12k3d2"}) {
     const Problem problem = parse(shape);
-    const Kernel geometry = merged_geometry(problem);
     for (int threads : {1, 4}) {
-      const tuner::Question q = question(problem, {}, isa, threads);
+      const tuner::Question q = question(ask(problem, threads));
       std::vector<std::string> all = texts(q);
       ASSERT_FALSE(all.empty()) << shape;
       for (const tuner::Candidate& each : q.candidates()) {
@@ -41,16 +45,15 @@ TEST(Choice, EveryCandidateIsLegalDistinctAndPredicted) {
 
 TEST(Choice, SmallWorkMayUseFewerThreads) {
   const Problem problem = parse("n1c8h7w7k3");
-  const Kernel geometry = merged_geometry(problem);
-  const std::vector<std::string> all = texts(question(problem, {}, isa, 4));
+  const std::vector<std::string> all = texts(question(ask(problem, 4)));
   EXPECT_NE(std::find(all.begin(), all.end(), "portable threads=1"), all.end());
   EXPECT_NE(std::find(all.begin(), all.end(), "portable threads=2"), all.end());
   EXPECT_NE(std::find(all.begin(), all.end(), "portable"), all.end());
 
-  const std::optional<Choice> one = read_choice("portable threads=1", problem, geometry, isa, 4);
+  const std::optional<Choice> one = read_choice("portable threads=1", ask(problem, 4));
   ASSERT_TRUE(one);
   EXPECT_EQ(one->threads, 1);
-  EXPECT_EQ(one->tiling.to_string(), "portable");
+  EXPECT_EQ(one->variant->text(), "portable");
   EXPECT_EQ(one->spelled(4).to_string(), "portable threads=1");
   EXPECT_EQ(one->spelled(1).to_string(), "portable");
 
@@ -70,7 +73,7 @@ TEST(Choice, AllThreadsArePredictedFasterThanOneOnALargeMap) {
   const Problem problem = parse("n1c128h112w112k3+relu");
   const auto best = [&](int threads) {
     double seconds = 1;
-    for (const tuner::Candidate& each : question(problem, "direct", isa, threads).candidates())
+    for (const tuner::Candidate& each : question(ask(problem, threads), "direct").candidates())
       if (each.text.find("threads=") == std::string::npos)
         seconds = std::min(seconds, each.predicted_seconds);
     return seconds;
@@ -81,7 +84,6 @@ TEST(Choice, AllThreadsArePredictedFasterThanOneOnALargeMap) {
 
 TEST(Choice, LinesFromOutsideAreTrustedInNothing) {
   const Problem problem = parse("n1c40h14w14k13"), exact = parse("n1c40h14w14k13exact");
-  const Kernel geometry = merged_geometry(problem);
   std::vector<std::string> hostile{"",
                                    "unknown n=1",
                                    "portable tile=2147483648",
@@ -92,7 +94,7 @@ TEST(Choice, LinesFromOutsideAreTrustedInNothing) {
                                    "portable threads=1 threads=1",
                                    "portable\n",
                                    std::string(5000, 'a')};
-  for (const std::string& text : texts(question(problem, {}, isa, 1))) {
+  for (const std::string& text : texts(question(ask(problem, 1)))) {
     if (text == "portable") continue;
     hostile.push_back(text + " more=1");
     for (std::size_t at = text.find('='); at != std::string::npos; at = text.find('=', at + 1)) {
@@ -105,28 +107,55 @@ TEST(Choice, LinesFromOutsideAreTrustedInNothing) {
     hostile.push_back(text.substr(0, first) + (second == std::string::npos ? "" : text.substr(second)));
     if (hostile.size() > 2000) break;
   }
-  for (const std::string& line : hostile) EXPECT_FALSE(read_choice(line, problem, geometry, isa, 4)) << line;
-  for (const std::string& text : texts(question(problem, {}, isa, 1))) {
+  for (const std::string& line : hostile) EXPECT_FALSE(read_choice(line, ask(problem, 4))) << line;
+  for (const std::string& text : texts(question(ask(problem, 1)))) {
     const Algorithm* algorithm = find_algorithm(Tiling::parse(text).algorithm);
-    EXPECT_EQ(read_choice(text, exact, geometry, isa, 1).has_value(), algorithm->exact()) << text;
+    EXPECT_EQ(read_choice(text, ask(exact, 1)).has_value(), algorithm->exact()) << text;
   }
 }
 
 TEST(Choice, KeysDifferWhereverTheChoiceMay) {
-  const auto key = [](const char* shape, int threads = 1, std::optional<std::string> only = {}) {
-    const Problem problem = parse(shape);
-    const Kernel geometry = merged_geometry(problem);
-    return question(problem, only, isa, threads).key.json();
+  const auto key = [](const char* shape, int threads = 1, std::optional<std::string> only = {},
+                      Pass pass = Pass::forward) {
+    return question(ask(parse(shape), threads, pass), only).key.json();
   };
-  const std::vector<std::string> keys{
-      key("n1c8h14w14k5"),      key("n2c8h14w14k5"),          key("n1c16h14w14k5"),
-      key("n1c8h15w14k5"),      key("n1c8h14w15k5"),          key("n1c8h14w14k5x3"),
-      key("n1c8h14w14k5s2"),    key("n1c8h14w14k5p1"),        key("n1c8h14w14k5nchw"),
-      key("n1c8h14w14k5bf16"),  key("n1c8h14w14k5fp16"),      key("n1c8h14w14k5exact"),
-      key("n1c8h14w14k5+relu"), key("n1c8h14w14k5+residual"), key("n1c8h14w14k5,3x3"),
-      key("n1c8h14w14k3d2"),    key("n1c8h14w14k5", 2),       key("n1c8h14w14k5", 1, "portable")};
+  const std::vector<std::string> keys{key("n1c8h14w14k5"),
+                                      key("n2c8h14w14k5"),
+                                      key("n1c16h14w14k5"),
+                                      key("n1c8h15w14k5"),
+                                      key("n1c8h14w15k5"),
+                                      key("n1c8h14w14k5x3"),
+                                      key("n1c8h14w14k5s2"),
+                                      key("n1c8h14w14k5p1"),
+                                      key("n1c8h14w14k5nchw"),
+                                      key("n1c8h14w14k5bf16"),
+                                      key("n1c8h14w14k5fp16"),
+                                      key("n1c8h14w14k5exact"),
+                                      key("n1c8h14w14k5+relu"),
+                                      key("n1c8h14w14k5+residual"),
+                                      key("n1c8h14w14k5,3x3"),
+                                      key("n1c8h14w14k3d2"),
+                                      key("n1c8h14w14k5", 2),
+                                      key("n1c8h14w14k5", 1, "portable"),
+                                      key("n1c8h14w14k5", 1, {}, Pass::input_gradient),
+                                      key("n1c8h14w14k5", 1, {}, Pass::weight_gradient)};
   for (std::size_t i = 0; i < keys.size(); i++)
     for (std::size_t j = 0; j < i; j++) EXPECT_NE(keys[i], keys[j]);
+  // What was measured before passes had names still counts.
+  EXPECT_EQ(keys[0].find(R"({"op":"depthwise","numerics":"fast",)"), 0) << keys[0];
+}
+
+/// An algorithm of the forward pass answers no other.
+TEST(Choice, AnotherPassHasNoForwardTilings) {
+  const Problem problem = parse("n1c16h14w14k5");
+  for (const Pass pass : {Pass::input_gradient, Pass::weight_gradient}) {
+    EXPECT_FALSE(read_choice("portable", ask(problem, 1, pass)));
+    for (const Algorithm* algorithm : algorithms())
+      if (algorithm->pass() == Pass::forward) {
+        EXPECT_TRUE(algorithm->candidates(ask(problem, 1, pass)).empty()) << algorithm->name();
+      }
+  }
+  EXPECT_TRUE(read_choice("portable", ask(problem, 1)));
 }
 
 TEST(Trial, AcceptsRightResultsAndTheTunerRemembersThePick) {
@@ -139,8 +168,7 @@ TEST(Trial, AcceptsRightResultsAndTheTunerRemembersThePick) {
   for (const char* shape : {"n1c24h9w9k5", "n2c9h8w7k3s2+gelu+residual", "n1c24h9w9k5nchw", "n1c16h8w8k7bf16",
                             "n1c16h12w12k11x3,3x11", "n1c24h9w9k5exact"}) {
     const Problem problem = parse(shape);
-    const Kernel geometry = merged_geometry(problem);
-    const tuner::Question q = question(problem, {}, isa, 2);
+    const tuner::Question q = question(ask(problem, 2));
     const tuner::Choice first = tuner::choose(q, settings, cache);
     EXPECT_EQ(first.source, "measured") << shape;
     for (std::size_t i = 0; i < first.raced.size(); i++)
@@ -156,16 +184,16 @@ TEST(Trial, AcceptsRightResultsAndTheTunerRemembersThePick) {
 TEST(Trial, ShowsTheErrorOfALongChain) {
   for (const char* shape : {"n1c8h31w31k31", "n1c1h63w63k63p0nobias", "n1c8h31w31k31p0+relu"}) {
     Problem problem = parse(shape);
-    EXPECT_LE(Trial(problem, isa, 1).error_of_bound("portable"), 1) << shape;
+    EXPECT_LE(Trial(ask(problem, 1)).error_of_bound("portable"), 1) << shape;
     problem.numerics = Numerics::exact;
-    EXPECT_GT(Trial(problem, isa, 1).error_of_bound("portable"), 1) << shape;
-    EXPECT_TRUE(Trial(problem, isa, 1).verify("portable")) << shape;
+    EXPECT_GT(Trial(ask(problem, 1)).error_of_bound("portable"), 1) << shape;
+    EXPECT_TRUE(Trial(ask(problem, 1)).verify("portable")) << shape;
   }
 }
 
 TEST(Trial, RefusesLinesThatCannotComputeTheProblem) {
   const Problem problem = parse("n1c8h8w8k3");
-  Trial trial(problem, isa, 1);
+  Trial trial(ask(problem, 1));
   EXPECT_TRUE(trial.verify("portable"));
   EXPECT_FALSE(trial.verify("portable tile=3"));
   EXPECT_FALSE(trial.verify("nothing"));

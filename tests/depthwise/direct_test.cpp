@@ -30,19 +30,19 @@ class Direct : public testing::TestWithParam<Isa> {
   }
   static std::vector<Tiling> candidates(const Problem& p) {
     std::vector<Tiling> tilings;
-    for (const Candidate& c : direct_algorithm().candidates(p, merged_geometry(p), GetParam(), 1))
+    for (const Candidate& c : direct_algorithm().candidates(request_of(p, GetParam())))
       tilings.push_back(c.tiling);
     return tilings;
   }
   /// Any legal tiling, worth trying or not.
   static Tiling random_tiling(const Problem& p, std::uint64_t seed) {
     std::mt19937_64 random(seed);
-    const Kernel geometry = merged_geometry(p);
+    const Request request = request_of(p, GetParam());
     for (int tries = 0; tries < 1000; tries++) {
       Tiling t{"direct", {}};
       t.set("rows", 1 + static_cast<int>(random() % 6)).set("columns", 1 + static_cast<int>(random() % 30));
       t.set("ring", static_cast<int>(random() % 2)).set("blocks", 1 + static_cast<int>(random() % 6));
-      if (direct_algorithm().legal(p, geometry, t, GetParam())) return t;
+      if (legal(request, t)) return t;
     }
     return Tiling{"direct", {}};
   }
@@ -103,10 +103,7 @@ TEST_P(Direct, ThreadsDoNotChangeBits) {
 // Few channels must not leave threads without work.
 TEST_P(Direct, OneImageOf128ChannelsHasWorkFor64Threads) {
   for (const char* shape : {"n1c128h56w56k3", "n1c128h56w56k5", "n1c128h56w56k7"}) {
-    const Case c(shape);
-    const Kernel kernel = merged_geometry(c.problem);
-    const auto found = direct_algorithm().candidates(c.problem, kernel, GetParam(), 64);
-    EXPECT_TRUE(some_candidate_has_work(direct_algorithm(), c.problem, kernel, found, 64, GetParam()))
+    EXPECT_TRUE(some_candidate_has_work(direct_algorithm(), request_of(parse(shape), GetParam(), 64)))
         << shape;
   }
 }
@@ -138,9 +135,9 @@ TEST_P(Direct, KeepsTheSignOfZeroAndOfADenormal) {
 
 TEST_P(Direct, TrustsNoTiling) {
   const Problem p = parse("n1c16h14w14k5exact");
-  const Kernel geometry = merged_geometry(p);
+  const Request request = request_of(p, GetParam());
   const auto legal = [&](const char* text) {
-    return direct_algorithm().legal(p, geometry, Tiling::parse(text), GetParam());
+    return direct_algorithm().read(request, Tiling::parse(text)) != nullptr;
   };
   EXPECT_TRUE(legal("direct rows=2 columns=5 ring=1 blocks=1"));
   for (const char* text :
@@ -151,8 +148,8 @@ TEST_P(Direct, TrustsNoTiling) {
         "direct rows=2x columns=5 ring=1 blocks=1", "portable rows=2 columns=5 ring=1 blocks=1"})
     EXPECT_FALSE(legal(text)) << text;
   const Problem halves = parse("n1c16h14w14k5bf16exact");
-  EXPECT_FALSE(direct_algorithm().legal(
-      halves, merged_geometry(halves), Tiling::parse("direct rows=2 columns=5 ring=0 blocks=1"), GetParam()));
+  EXPECT_FALSE(depthwise::legal(request_of(halves, GetParam()),
+                                Tiling::parse("direct rows=2 columns=5 ring=0 blocks=1")));
 }
 
 INSTANTIATE_TEST_SUITE_P(, Direct, testing::Values(Isa::avx2, Isa::avx512),

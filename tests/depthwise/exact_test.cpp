@@ -31,7 +31,7 @@ TEST_P(Exact, ThousandCases) {
   for (std::uint64_t seed = 10000 + 1000000 * static_cast<std::uint64_t>(part); cases < cases_a_part;
        seed++) {
     const Case c(random_problem(seed), seed);
-    const auto candidates = direct_algorithm().candidates(c.problem, merged_geometry(c.problem), isa, 1);
+    const auto candidates = direct_algorithm().candidates(request_of(c.problem, isa));
     if (candidates.empty()) continue;  // no tap meets the map
     problems++;
     const Storage expected = c.run(portable_options());

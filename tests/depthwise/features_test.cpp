@@ -31,10 +31,9 @@ PlanOptions with(const Case& c, const Tiling& tiling, int threads = 1) {
 /// A tiling of each algorithm that can compute a problem.
 std::vector<Tiling> tilings(const Problem& p, std::uint64_t seed) {
   std::vector<Tiling> all;
-  const Kernel geometry = merged_geometry(p);
   for (const Algorithm* algorithm : algorithms()) {
     if (!algorithm->exact() && p.numerics == Numerics::exact) continue;
-    const auto found = algorithm->candidates(p, geometry, isa(), 1);
+    const auto found = algorithm->candidates(request_of(p, isa()));
     if (!found.empty()) all.push_back(found[seed % found.size()].tiling);
   }
   return all;

@@ -18,10 +18,10 @@ using namespace replk;
 /// All candidates of all algorithms: row passes, both kinds of column passes, direct.
 void add_depthwise(std::vector<std::function<void()>>& all, const char* shape, Isa isa) {
   const depthwise::Problem problem = depthwise::parse(shape);
+  const depthwise::Request request(problem, depthwise::Pass::forward, features_of(isa), 1);
   for (const depthwise::Algorithm* algorithm : depthwise::algorithms())
-    for (const auto& [tiling, seconds] :
-         algorithm->candidates(problem, depthwise::merged_geometry(problem), isa, 1))
-      all.push_back([=] { algorithm->prepare(problem, depthwise::merged_geometry(problem), tiling, isa); });
+    for (const auto& [tiling, seconds] : algorithm->candidates(request))
+      all.push_back([=] { algorithm->read(request, tiling)->prepare(); });
 }
 
 void add_gemm(std::vector<std::function<void()>>& all, Isa isa) {

@@ -141,13 +141,13 @@ class Guard : public testing::Test {
 };
 
 /// A legal tiling of direct, worth trying or not: quicker to find than the best one.
-std::optional<Tiling> any_direct(const Problem& p, const Kernel& geometry, std::uint64_t seed) {
+std::optional<Tiling> any_direct(const Request& request, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   for (int tries = 0; tries < 200; tries++) {
     Tiling t{"direct", {}};
     t.set("rows", 1 + static_cast<int>(random() % 6)).set("columns", 1 + static_cast<int>(random() % 30));
     t.set("ring", static_cast<int>(random() % 2)).set("blocks", 1 + static_cast<int>(random() % 6));
-    if (find_algorithm("direct")->legal(p, geometry, t, isa())) return t;
+    if (legal(request, t)) return t;
   }
   return std::nullopt;
 }
@@ -168,17 +168,16 @@ TEST_F(Guard, SeededShapes) {
       p.dst_strides = gapped(random, p.output_layout(), p.channels, p.out_height(), p.out_width());
     }
     const Case c(p, seed);
-    const Kernel geometry = merged_geometry(p);
     const Wanted expected = wanted(c);
     const int gap = 1 + static_cast<int>(seed % 15);
     Problem either = p;  // direct sums otherwise in class exact
     if (seed % 2 == 0) either.numerics = Numerics::exact;
     const Case own(either, seed);
-    const auto direct = any_direct(either, geometry, seed);
+    const auto direct = any_direct(request_of(either, isa()), seed);
     both_sides(own, wanted(own), direct ? *direct : Tiling::parse("portable"), gap);
     for (const Algorithm* algorithm : algorithms()) {
       if (!s.every_algorithm || algorithm->exact()) continue;
-      const auto candidates = algorithm->candidates(p, geometry, isa(), 1);
+      const auto candidates = algorithm->candidates(request_of(p, isa()));
       if (!candidates.empty()) both_sides(c, expected, candidates[seed % candidates.size()].tiling, gap);
     }
     shapes++;
@@ -224,9 +223,7 @@ TEST_F(Guard, EveryKindOfTransform) {
     for (const int channels : {9, 16, 35}) {
       const Case c("n1c" + std::to_string(channels) + each.shape, ++seed, 1);
       const Tiling tiling = Tiling::parse(each.tiling);
-      ASSERT_TRUE(
-          find_algorithm(tiling.algorithm)->legal(c.problem, merged_geometry(c.problem), tiling, isa()))
-          << each.shape << ": " << each.tiling;
+      ASSERT_TRUE(legal(request_of(c.problem, isa()), tiling)) << each.shape << ": " << each.tiling;
       both_sides(c, wanted(c), tiling, 1 + static_cast<int>(seed % 15));
     }
   EXPECT_EQ(plans_, 48);

@@ -30,7 +30,7 @@ std::vector<Tiling> tilings(const Problem& p) {
   const Isa isa = jit::code_allowed() ? core::cpu().isa : Isa::portable;
   std::vector<Tiling> all;
   for (const Algorithm* a : algorithms()) {
-    const auto found = a->candidates(p, merged_geometry(p), isa, 1);
+    const auto found = a->candidates(request_of(p, isa));
     if (found.empty()) continue;
     all.push_back(found.front().tiling);
     if (found.size() > 1) all.push_back(found.back().tiling);

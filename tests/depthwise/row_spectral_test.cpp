@@ -45,13 +45,8 @@ PlanOptions with(const Tiling& tiling, int threads = 1) {
 std::vector<Candidate> candidates(const Problem& problem) {
   std::vector<Candidate> all;
   for (const Algorithm* a : {&row_spectral_algorithm(), &spectral_algorithm()})
-    for (Candidate& c : a->candidates(problem, merged_geometry(problem), core::cpu().isa, 1))
-      all.push_back(std::move(c));
+    for (Candidate& c : a->candidates(request_of(problem))) all.push_back(std::move(c));
   return all;
-}
-bool legal(const Problem& problem, const Tiling& tiling) {
-  const Algorithm* algorithm = find_algorithm(tiling.algorithm);
-  return algorithm && algorithm->legal(problem, merged_geometry(problem), tiling, core::cpu().isa);
 }
 
 TEST(RowSpectral, EveryCandidateIsLegalParsesBackAndIsAccurate) {
@@ -66,7 +61,7 @@ TEST(RowSpectral, EveryCandidateIsLegalParsesBackAndIsAccurate) {
       ASSERT_FALSE(found.empty()) << shape;
       for (const Candidate& candidate : found) {
         ASSERT_EQ(Tiling::parse(candidate.tiling.to_string()), candidate.tiling);
-        ASSERT_TRUE(legal(c.problem, candidate.tiling));
+        ASSERT_TRUE(legal(request_of(c.problem), candidate.tiling));
         EXPECT_GT(candidate.predicted_seconds, 0);
         EXPECT_LE(worst_of_allowed(c, with(candidate.tiling)), 1)
             << shape << " " << candidate.tiling.to_string();
@@ -160,12 +155,11 @@ TEST(RowSpectral, BitsDoNotDependOnTheNumberOfThreads) {
 TEST(RowSpectral, OneImageOf128ChannelsHasWorkFor64Threads) {
   if (!machine_has(Isa::avx2)) GTEST_SKIP() << "no AVX2";
   const Problem problem = parse("n1c128h56w56k31");
-  const Kernel geometry = merged_geometry(problem);
   const Case small("n1c128h9w10k7", 12);
   for (const Algorithm* algorithm : algorithms()) {
-    const auto found = algorithm->candidates(problem, geometry, core::cpu().isa, 64);
-    if (found.empty() || algorithm->name() == "portable") continue;
-    EXPECT_TRUE(some_candidate_has_work(*algorithm, problem, geometry, found, 64)) << algorithm->name();
+    const Request request = request_of(problem, core::cpu().isa, 64);
+    if (algorithm->candidates(request, 1).empty() || algorithm->name() == "portable") continue;
+    EXPECT_TRUE(some_candidate_has_work(*algorithm, request)) << algorithm->name();
   }
   for (const Candidate& candidate : candidates(small.problem)) {
     const Storage one = small.run(with(candidate.tiling, 1));
@@ -192,9 +186,9 @@ TEST(RowSpectral, ANanStaysInItsChannel) {
 
 TEST(RowSpectral, RefusesWhatItCannotCompute) {
   const Problem p = parse("n1c8h20w20k9");
-  const Kernel geometry = merged_geometry(p);
+  const Request request = request_of(p, Isa::avx2);
   const auto legal = [&](const std::string& text) {
-    return row_spectral_algorithm().legal(p, geometry, Tiling::parse(text), Isa::avx2);
+    return row_spectral_algorithm().read(request, Tiling::parse(text)) != nullptr;
   };
   EXPECT_TRUE(legal("row-spectral n=24 factors=8x3 axis=w rows=8 karatsuba=0 gauss=1 blocks=1"));
   EXPECT_FALSE(
@@ -211,9 +205,9 @@ TEST(RowSpectral, RefusesWhatItCannotCompute) {
   EXPECT_FALSE(legal("row-spectral n=24 factors=8x3 axis=w rows=8 karatsuba=0 gauss=1 blocks=1 other=1"));
   Problem exact = p;
   exact.numerics = Numerics::exact;
-  EXPECT_FALSE(row_spectral_algorithm().legal(
-      exact, geometry,
-      Tiling::parse("row-spectral n=24 factors=8x3 axis=w rows=8 karatsuba=0 gauss=1 blocks=1"), Isa::avx2));
+  EXPECT_FALSE(row_spectral_algorithm().read(
+      request_of(exact, Isa::avx2),
+      Tiling::parse("row-spectral n=24 factors=8x3 axis=w rows=8 karatsuba=0 gauss=1 blocks=1")));
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ class OnOneThread : public testing::Test {
 };
 
 std::vector<Isa> isas() {
-  std::vector<Isa> all{plan_isa({})};
+  std::vector<Isa> all{isa_of(plan_features({}))};
   if (all[0] == Isa::avx512) all.push_back(Isa::avx2);
   return all;
 }
@@ -57,17 +57,16 @@ TEST_F(OnOneThread, TheBestOfEveryAlgorithm) {
        {"n1c20h7w7k3", "n1c20h28w28k13+relu+residual", "n1c16h56w56k31nchw", "n1c16h96w96k63",
         "n1c20h60w60k51x5,5x51,5x5", "n1c16h56w56k31bf16+gelu", "n1c16h200w100k63", "n1c16h64w64k31s2"}) {
     const Case c(shape);
-    const Kernel geometry = merged_geometry(c.problem);
     for (const Isa isa : isas())
       for (const Algorithm* algorithm : algorithms())
-        for (const Candidate& candidate : algorithm->candidates(c.problem, geometry, isa, 1, 2))
+        for (const Candidate& candidate : algorithm->candidates(request_of(c.problem, isa), 2))
           for (const int threads : {1, 4}) expect_small(c, candidate.tiling, isa, threads);
   }
 }
 
 // What a record of a cache or a caller may ask for, though no candidate does.
 TEST_F(OnOneThread, TheLargestThatIsLegal) {
-  if (plan_isa({}) == Isa::portable) GTEST_SKIP() << "no generated code on this machine";
+  if (isa_of(plan_features({})) == Isa::portable) GTEST_SKIP() << "no generated code on this machine";
   struct Large {
     const char *shape, *tiling;
   };
@@ -88,28 +87,25 @@ TEST_F(OnOneThread, TheLargestThatIsLegal) {
         Large{"n1c16h20w256k63",
               "row-spectral n=320 factors=16x20 axis=w rows=16 karatsuba=0 gauss=1 blocks=1"}}) {
     const Case c(large.shape);
-    const Kernel geometry = merged_geometry(c.problem);
     const Tiling tiling = Tiling::parse(large.tiling);
     for (const Isa isa : isas()) {
       if (isa == Isa::avx2 && tiling.number("rows", 0) > 14) continue;
-      ASSERT_TRUE(find_algorithm(tiling.algorithm)->legal(c.problem, geometry, tiling, isa)) << large.tiling;
+      ASSERT_TRUE(legal(request_of(c.problem, isa), tiling)) << large.tiling;
       expect_small(c, tiling, isa, 1);
     }
   }
 }
 
 TEST(Stack, SpillsThatWouldNotFitAreIllegal) {
-  if (plan_isa({}) == Isa::portable) GTEST_SKIP() << "no generated code on this machine";
-  const auto legal = [](const char* shape, const char* tiling) {
-    const Problem problem = parse(shape);
-    return find_algorithm("row-spectral")
-        ->legal(problem, merged_geometry(problem), Tiling::parse(tiling), plan_isa({}));
+  if (isa_of(plan_features({})) == Isa::portable) GTEST_SKIP() << "no generated code on this machine";
+  const auto fits = [](const char* shape, const char* tiling) {
+    return legal({parse(shape), Pass::forward, plan_features({}), 1}, Tiling::parse(tiling));
   };
   const char* const split = "row-spectral n=30 factors=5x6 axis=w rows=8 karatsuba=3 gauss=1 blocks=1";
-  EXPECT_TRUE(legal("n1c16h256w20k7", split));
-  EXPECT_FALSE(legal("n1c16h257w20k7", split));
+  EXPECT_TRUE(fits("n1c16h256w20k7", split));
+  EXPECT_FALSE(fits("n1c16h257w20k7", split));
   EXPECT_FALSE(
-      legal("n1c16h256w20k7", "row-spectral n=30 factors=5x6 axis=w rows=8 karatsuba=1 gauss=0 blocks=1"));
+      fits("n1c16h256w20k7", "row-spectral n=30 factors=5x6 axis=w rows=8 karatsuba=1 gauss=0 blocks=1"));
 }
 
 }  // namespace

@@ -62,8 +62,7 @@ TEST(Stripes, ComputeTheSum) {
 
 TEST(Stripes, RefuseWhatTheyCannotDo) {
   const auto legal = [](const char* shape, const char* tiling) {
-    const Problem p = parse(shape);
-    return stripes_algorithm().legal(p, merged_geometry(p), Tiling::parse(tiling), core::cpu().isa);
+    return stripes_algorithm().read(request_of(parse(shape)), Tiling::parse(tiling)) != nullptr;
   };
   constexpr const char* cross = "n1c9h30w30k31x5,5x31";
   EXPECT_TRUE(legal(cross, portable_twice));
@@ -81,11 +80,10 @@ TEST(Stripes, RefuseWhatTheyCannotDo) {
 
 TEST(Stripes, CandidatesAreLegal) {
   const Problem p = parse("n1c16h56w56k51x5,5x51,5x5");
-  const Kernel geometry = merged_geometry(p);
-  const auto candidates = stripes_algorithm().candidates(p, geometry, core::cpu().isa, 1);
+  const auto candidates = stripes_algorithm().candidates(request_of(p));
   ASSERT_FALSE(candidates.empty());
   for (const Candidate& c : candidates) {
-    EXPECT_TRUE(stripes_algorithm().legal(p, geometry, c.tiling, core::cpu().isa)) << c.tiling.to_string();
+    EXPECT_TRUE(legal(request_of(p), c.tiling)) << c.tiling.to_string();
     EXPECT_EQ(Tiling::parse(c.tiling.to_string()), c.tiling);
   }
 }

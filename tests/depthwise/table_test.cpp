@@ -35,7 +35,7 @@ TEST_P(Table, IsWithinTheBound) {
       int tried = 0;
       for (const Algorithm* algorithm : algorithms()) {
         if (algorithm->exact()) continue;  // its bits are another test's
-        const auto found = algorithm->candidates(c.problem, merged_geometry(c.problem), isa, 1);
+        const auto found = algorithm->candidates(request_of(c.problem, isa));
         if (found.empty()) continue;
         tried++;
         PlanOptions options;

@@ -36,9 +36,10 @@ void plan_depthwise(int threads) {
     const std::vector<std::span<const float>> spans(weights.begin(), weights.end());
     const std::vector<float> bias = numbers(512), src = numbers(problem.input_elements());
     std::vector<float> dst(problem.output_elements());
-    const Isa isa = depthwise::plan_isa({});
+    const depthwise::Request request(problem, depthwise::Pass::forward, depthwise::plan_features({}),
+                                     threads);
     for (const depthwise::Algorithm* algorithm : depthwise::algorithms()) {
-      const auto found = algorithm->candidates(problem, depthwise::merged_geometry(problem), isa, threads, 1);
+      const auto found = algorithm->candidates(request, 1);
       if (found.empty()) continue;
       depthwise::PlanOptions options;
       options.threads = threads;

@@ -1,3 +1,5 @@
+#include "depthwise/choose/choice.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,7 +10,6 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "depthwise/choose/choice.hpp"
 #include "depthwise/choose/trial.hpp"
 #include "jit/x64/code.hpp"
 #include "jit/x64/fingerprint.hpp"
@@ -28,10 +29,6 @@ constexpr const char* kVersion = "7";
 constexpr double kSmallSeconds = 500e-6;
 constexpr double kTeamSeconds = 5e-6;
 constexpr std::size_t kSmallTilings = 4;  // of each algorithm that are tried on fewer threads
-
-bool in_class(const Algorithm& algorithm, const Problem& problem) {
-  return algorithm.exact() || problem.numerics == Numerics::fast;
-}
 
 /// One undilated branch says no more than its numeric size does; anything else transfers to its like only.
 std::string branches_text(const Problem& problem) {
@@ -69,7 +66,33 @@ std::string layout_text(const Problem& p) {
   return all;
 }
 
-tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm, Isa isa, int threads) {
+Tiling spell(Tiling tiling, int threads, int all_threads) {
+  if (threads != all_threads) tiling.set("threads", threads);
+  return tiling;
+}
+
+Request on(const Request& request, int threads) {
+  Request fewer = request;
+  fewer.threads = threads;
+  return fewer;
+}
+
+/// A gradient's question is another's. (That of the forward pass has the key it always had.)
+std::string op_text(Pass pass) {
+  switch (pass) {
+    case Pass::forward:
+      return "depthwise";
+    case Pass::input_gradient:
+      return "depthwise input-gradient";
+    case Pass::weight_gradient:
+      return "depthwise weight-gradient";
+  }
+  return {};
+}
+
+tuner::Key key_of(const Request& request, const std::optional<std::string>& algorithm) {
+  const Problem& p = request.problem;
+  const Isa isa = request.isa();
   static const char* const types[] = {"f32", "bf16", "f16"};
   int extent_h = 1, extent_w = 1;
   for (const Branch& branch : p.branches) {
@@ -78,7 +101,7 @@ tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm,
   }
   // The best tiling depends on the map and the kernel; channels and images only repeat it.
   return {to_string(p),
-          {tuner::word("op", "depthwise"),
+          {tuner::word("op", op_text(request.pass)),
            tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
            tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
            tuner::word("branches", branches_text(p)),
@@ -88,38 +111,33 @@ tuner::Key key_of(const Problem& p, const std::optional<std::string>& algorithm,
            tuner::number("height", p.height), tuner::number("width", p.width),
            tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
            tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
-           tuner::word("threads", std::to_string(threads)),
+           tuner::word("threads", std::to_string(request.threads)),
            tuner::word("version", fmt::format("{}.{:016x}", kVersion, jit::fingerprint(isa)))}};
 }
 
 }  // namespace
 
 Tiling Choice::spelled(int all_threads) const {
-  Tiling whole = tiling;
-  if (threads != all_threads) whole.set("threads", threads);
-  return whole;
+  return spell(variant->tiling(), threads, all_threads);
 }
 
-Isa plan_isa(const PlanOptions& options) {
+Features plan_features(const PlanOptions& options) {
   const Isa isa = std::min(options.isa.value_or(core::cpu().isa), core::cpu().hardware);
-  return isa != Isa::portable && jit::code_allowed() ? isa : Isa::portable;
+  return isa != Isa::portable && jit::code_allowed() ? features_of(isa) : Features();
 }
 
-std::optional<Choice> read_choice(std::string_view line, const Problem& problem, const Kernel& geometry,
-                                  Isa isa, int threads) try {
+std::optional<Choice> read_choice(std::string_view line, const Request& request) try {
+  Tiling tiling = Tiling::parse(line);
   Choice choice;
-  choice.tiling = Tiling::parse(line);
-  choice.algorithm = find_algorithm(choice.tiling.algorithm);
-  choice.threads = threads;
-  if (!choice.tiling.word("threads").empty()) {
-    choice.threads = choice.tiling.number("threads", 0);
-    if (choice.threads < 1 || choice.threads > threads) return std::nullopt;
-    std::erase_if(choice.tiling.fields, [](const auto& field) { return field.first == "threads"; });
+  choice.threads = request.threads;
+  if (!tiling.word("threads").empty()) {
+    choice.threads = tiling.number("threads", 0);
+    if (choice.threads < 1 || choice.threads > request.threads) return std::nullopt;
+    std::erase_if(tiling.fields, [](const auto& field) { return field.first == "threads"; });
   }
-  if (!choice.algorithm || !in_class(*choice.algorithm, problem) ||
-      !choice.algorithm->legal(problem, geometry, choice.tiling, isa))
-    return std::nullopt;
-  return choice;
+  const Algorithm* algorithm = find_algorithm(tiling.algorithm);
+  if (algorithm) choice.variant = algorithm->read(on(request, choice.threads), tiling);
+  return choice.variant ? std::optional(std::move(choice)) : std::nullopt;
 } catch (const core::Error&) {  // not a tiling at all
   return std::nullopt;
 }
@@ -127,27 +145,24 @@ std::optional<Choice> read_choice(std::string_view line, const Problem& problem,
 namespace {
 
 /// The tilings of all algorithms (or of one) on all threads, and for small work the best of them on fewer.
-std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel& geometry,
-                                            const std::optional<std::string>& algorithm, Isa isa, int threads,
-                                            Breadth breadth) {
+std::vector<tuner::Candidate> candidates_of(const Request& request,
+                                            const std::optional<std::string>& algorithm, Breadth breadth) {
   std::vector<tuner::Candidate> all;
   double best = kSmallSeconds;
-  const auto add = [&](int used, std::optional<std::size_t> most) {
+  const auto add = [&](const Request& used, std::optional<std::size_t> most) {
     for (const Algorithm* a : algorithms()) {
-      if (!in_class(*a, problem) || (algorithm && a->name() != *algorithm)) continue;
-      std::vector<Candidate> found = most ? a->candidates(problem, geometry, isa, used, *most)
-                                          : a->candidates(problem, geometry, isa, used);
-      for (Candidate& each : found) {
-        const double seconds = each.predicted_seconds + (used > 1 ? kTeamSeconds : 0);
+      if (algorithm && a->name() != *algorithm) continue;
+      for (Candidate& each : most ? a->candidates(used, *most) : a->candidates(used)) {
+        const double seconds = each.predicted_seconds + (used.threads > 1 ? kTeamSeconds : 0);
         best = std::min(best, seconds);
-        const Choice choice{a, std::move(each.tiling), used, {}};
-        all.push_back({choice.spelled(threads).to_string(), seconds, a->complexity()});
+        all.push_back({spell(std::move(each.tiling), used.threads, request.threads).to_string(), seconds,
+                       a->complexity()});
       }
     }
   };
-  add(threads, breadth == Breadth::all ? std::optional(SIZE_MAX) : std::nullopt);
+  add(request, breadth == Breadth::all ? std::optional(SIZE_MAX) : std::nullopt);
   if (best < kSmallSeconds)
-    for (int fewer = 1; fewer < threads; fewer *= 2) add(fewer, kSmallTilings);
+    for (int fewer = 1; fewer < request.threads; fewer *= 2) add(on(request, fewer), kSmallTilings);
   return all;
 }
 
@@ -181,36 +196,61 @@ KnownCandidates& known_candidates() {
 
 }  // namespace
 
-tuner::Question question(const Problem& problem, const std::optional<std::string>& algorithm, Isa isa,
-                         int threads, Breadth breadth) {
+namespace {
+
+/// Reads lines as choices and keeps the last: what is found legal is mostly what is taken next.
+class Reader {
+ public:
+  explicit Reader(const Request& request) : request_(request) {}
+  const std::optional<Choice>& read(const std::string& line) {
+    if (line != line_ || !choice_) {
+      choice_ = read_choice(line, request_);
+      line_ = line;
+    }
+    return choice_;
+  }
+
+ private:
+  Request request_;
+  std::string line_;
+  std::optional<Choice> choice_;
+};
+
+tuner::Question question(const Request& request, const std::optional<std::string>& algorithm, Breadth breadth,
+                         const std::shared_ptr<Reader>& reader) {
   // The question outlives this call, and so must what its functions refer to.
-  const auto trial = std::make_shared<Trial>(problem, isa, threads);
-  const auto geometry = std::make_shared<const Kernel>(merged_geometry(problem));
+  const auto trial = std::make_shared<Trial>(request);
   tuner::Question q;
-  q.key = key_of(problem, algorithm, isa, threads);
+  q.key = key_of(request, algorithm);
   q.candidates = [=] {
-    const auto compute = [&] { return candidates_of(problem, *geometry, algorithm, isa, threads, breadth); };
+    const auto compute = [&] { return candidates_of(request, algorithm, breadth); };
     if (breadth == Breadth::all) return compute();
     return known_candidates().get(
-        fmt::format("{} {} {} {}", to_string(problem), algorithm.value_or("any"), name(isa), threads),
+        fmt::format("{} {} {} {} {}", to_string(request.problem), op_text(request.pass),
+                    algorithm.value_or("any"), name(request.isa()), request.threads),
         compute);
   };
-  q.legal = [=](const std::string& line) {
-    return read_choice(line, problem, *geometry, isa, threads).has_value();
-  };
+  q.legal = [=](const std::string& line) { return reader->read(line).has_value(); };
   q.runner = {[trial](const std::string& line) { return trial->verify(line); },
               [trial](const std::string& line) { trial->run(line); },
               [trial](const std::string& line) { trial->release(line); }, [trial] { trial->move(); }};
   return q;
 }
 
-Choice choose(const Problem& problem, const Kernel& kernel, const PlanOptions& options, Isa isa,
-              int threads) {
+}  // namespace
+
+tuner::Question question(const Request& request, const std::optional<std::string>& algorithm,
+                         Breadth breadth) {
+  return question(request, algorithm, breadth, std::make_shared<Reader>(request));
+}
+
+Choice choose(const Request& request, const PlanOptions& options) {
+  const auto reader = std::make_shared<Reader>(request);
   const auto named = [&](const std::string& line, const std::string& source) {
-    std::optional<Choice> choice = read_choice(line, problem, kernel, isa, threads);
+    std::optional<Choice> choice = reader->read(line);
     if (!choice)
-      fail(Status::invalid_argument, "tiling '{}' cannot compute {} on {}", line, to_string(problem),
-           name(isa));
+      fail(Status::invalid_argument, "tiling '{}' cannot compute {} on {}", line, to_string(request.problem),
+           name(request.isa()));
     choice->source = source;
     return *std::move(choice);
   };
@@ -218,14 +258,13 @@ Choice choose(const Problem& problem, const Kernel& kernel, const PlanOptions& o
   if (options.algorithm && !find_algorithm(*options.algorithm))
     fail(Status::invalid_argument, "algorithm '{}' does not exist", *options.algorithm);
 
-  const tuner::Question q = question(problem, options.algorithm, isa, threads);
   tuner::Choice pick;
   try {
-    pick = tuner::choose(q);
+    pick = tuner::choose(question(request, options.algorithm, Breadth::likely, reader));
   } catch (const core::Error& error) {
     if (error.status() != Status::unsupported) throw;
     fail(Status::invalid_argument, "algorithm '{}' cannot compute {} on {}",
-         options.algorithm.value_or("any"), to_string(problem), name(isa));
+         options.algorithm.value_or("any"), to_string(request.problem), name(request.isa()));
   }
   return named(pick.text, pick.source);
 }

@@ -10,7 +10,6 @@
 
 #include "core/error.hpp"
 #include "core/half.hpp"
-#include "depthwise/choose/choice.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -66,8 +65,7 @@ std::vector<Sample> few_samples(const Problem& p) {
 
 }  // namespace
 
-Trial::Trial(const Problem& problem, Isa isa, int threads)
-    : problem_(problem), isa_(isa), threads_(threads) {}
+Trial::Trial(const Request& request) : request_(request) {}
 Trial::~Trial() = default;
 
 void Trial::make_data() {
@@ -91,7 +89,6 @@ void Trial::make_data() {
     scale_.resize(static_cast<std::size_t>(problem_.channels));
     for (float& value : scale_) value = uniform(random);
   }
-  kernel_ = merged_geometry(problem_);
   fill(src_, problem_.type, problem_.input_elements(), 1);
   fill(dst_, problem_.type, problem_.output_elements(), 2);
   if (problem_.epilogue.residual) fill(residual_, problem_.type, problem_.output_elements(), 3);
@@ -103,27 +100,26 @@ Tensors Trial::tensors() {
   return {src_.data(), dst_.data(), problem_.epilogue.residual ? residual_.data() : nullptr};
 }
 
-void Trial::prepare(Prepared& prepared, const Choice& choice) {
+void Trial::prepare(Prepared& prepared) {
   // What was there before is freed when the new one has its memory, which is therefore another.
-  prepared.executor = choice.algorithm->prepare(problem_, kernel_, choice.tiling, isa_);
-  prepared.executor->set_weights(Weights(problem_, spans(weights_), bias_, scale_), threads_);
-  prepared.threads = choice.threads;
+  prepared.executor = prepared.choice.variant->prepare();
+  prepared.executor->set_weights(Weights(problem_, spans(weights_), bias_, scale_), request_.threads);
 }
 
 bool Trial::verify(const std::string& line) {
   // Class exact sums in one fixed order, whose error grows with the number of taps.
-  const double factor =
-      problem_.numerics == Numerics::exact ? merged_geometry(problem_).support.size() + 2.0 : 1.0;
+  const double factor = problem_.numerics == Numerics::exact ? request_.kernel.support.size() + 2.0 : 1.0;
   return error_of_bound(line) <= factor;
 }
 
 double Trial::error_of_bound(const std::string& line) {
   if (samples_.empty()) make_data();
-  std::optional<Choice> choice = read_choice(line, problem_, kernel_, isa_, threads_);
+  std::optional<Choice> choice = read_choice(line, request_);
   if (!choice) return std::numeric_limits<double>::infinity();
   Prepared& prepared = prepared_[line];
-  prepare(prepared, *choice);
-  const std::size_t needed = prepared.executor->workspace_bytes(prepared.threads);
+  prepared.choice = *std::move(choice);
+  prepare(prepared);
+  const std::size_t needed = prepared.executor->workspace_bytes(prepared.choice.threads);
   if (workspace_.size() < needed) workspace_ = core::Buffer<std::byte>(needed);
   std::memset(dst_.data(), 0xff, dst_.size());  // NaNs: what is not written is not right
   run(line);
@@ -132,7 +128,7 @@ double Trial::error_of_bound(const std::string& line) {
 
 void Trial::run(const std::string& line) {
   const Prepared& prepared = prepared_.at(line);
-  prepared.executor->run(tensors(), {problem_.batch, workspace_.data(), prepared.threads});
+  prepared.executor->run(tensors(), {problem_.batch, workspace_.data(), prepared.choice.threads});
 }
 
 void Trial::release(const std::string& line) {
@@ -146,8 +142,7 @@ void Trial::move() {
     buffer = std::move(other);
   };
   for (core::Buffer<std::byte>* buffer : {&src_, &dst_, &residual_, &workspace_}) elsewhere(*buffer);
-  for (auto& [line, prepared] : prepared_)
-    if (const auto choice = read_choice(line, problem_, kernel_, isa_, threads_)) prepare(prepared, *choice);
+  for (auto& [line, prepared] : prepared_) prepare(prepared);
 }
 
 const Executor& Trial::executor(const std::string& line) const {

@@ -6,19 +6,17 @@
 #include <vector>
 
 #include "core/memory.hpp"
-#include "depthwise/algorithm.hpp"
+#include "depthwise/choose/choice.hpp"
 #include "depthwise/problem/reference.hpp"
 
 namespace replk::depthwise {
-
-struct Choice;
 
 /// Makes nothing before the first candidate is verified. Weights and activations are seeded and of ordinary
 /// size, since zeros and denormals take other times than real data do, and all products of a channel have one
 /// mantissa, so that rounding errors show that random numbers hide. One thread at a time.
 class Trial {
  public:
-  Trial(const Problem& problem, Isa isa, int threads);
+  explicit Trial(const Request& request);
   ~Trial();
   Trial(const Trial&) = delete;
   Trial& operator=(const Trial&) = delete;
@@ -38,19 +36,17 @@ class Trial {
 
  private:
   struct Prepared {
+    Choice choice;
     std::unique_ptr<Executor> executor;
-    int threads = 1;
   };
   void make_data();
   Tensors tensors();
-  void prepare(Prepared& prepared, const Choice& choice);
+  void prepare(Prepared& prepared);
 
-  Problem problem_;
-  Isa isa_;
-  int threads_;
+  Request request_;
+  const Problem& problem_ = request_.problem;
   std::vector<std::vector<float>> weights_;
   std::vector<float> bias_, scale_;
-  Kernel kernel_;
   core::Buffer<std::byte> src_, dst_, residual_, workspace_;
   std::vector<Sample> samples_;
   std::vector<double> expected_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 #include "core/threads.hpp"
 #include "simd/finish.hpp"
@@ -10,69 +11,63 @@ namespace replk::depthwise {
 
 using core::round_up;
 
-DirectExecutor::DirectExecutor(const Problem& problem, const Kernel& kernel,
-                               const DirectParameters& parameters, Isa isa)
-    : problem_(problem),
-      kernel_(kernel),
-      taps_(kernel),
-      parameters_(parameters),
-      layout_(problem, kernel, parameters, isa),
-      input_(input_rows(problem)),
-      output_(output_rows(problem)),
-      vertical_(vertical(problem, kernel)),
-      useful_(meeting_taps(problem, kernel)) {
-  const DirectTaps& taps = taps_;
-  compact_row_.assign(kernel.height, -1);
-  for (std::size_t row = 0; row < taps.rows.size(); row++)
-    compact_row_[taps.rows[row]] = static_cast<int>(row);
-  weights_row_bytes_ = static_cast<std::int64_t>(taps.columns.size()) * layout_.lanes * 4;
-  const std::size_t channels = static_cast<std::size_t>(layout_.blocks) * layout_.lanes;
-  weights_ = core::Buffer<float>(taps.rows.size() * taps.columns.size() * channels);
+DirectExecutor::DirectExecutor(DirectGeometry geometry)
+    : geometry_(std::move(geometry)),
+      input_(input_rows(geometry_.problem)),
+      output_(output_rows(geometry_.problem)) {
+  const DirectGeometry& g = geometry_;
+  compact_row_.assign(g.kernel.height, -1);
+  for (std::size_t row = 0; row < g.taps.rows.size(); row++)
+    compact_row_[g.taps.rows[row]] = static_cast<int>(row);
+  weights_row_bytes_ = static_cast<std::int64_t>(g.taps.columns.size()) * g.lanes * 4;
+  const std::size_t channels = static_cast<std::size_t>(g.blocks) * g.lanes;
+  weights_ = core::Buffer<float>(g.taps.rows.size() * g.taps.columns.size() * channels);
   bias_ = core::Buffer<float>(channels);
-  if (problem.epilogue.scale) scale_ = core::Buffer<float>(channels);
-  const int rest = layout_.out_height % parameters.rows;
-  for (int rows : {parameters.rows, rest}) {
+  if (g.problem.epilogue.scale) scale_ = core::Buffer<float>(channels);
+  const int rest = g.out_height % g.parameters.rows;
+  for (int rows : {g.parameters.rows, rest}) {
     if (rows == 0) continue;
-    RowGroup& group = rows == parameters.rows ? whole_ : rest_;
-    const jit::DirectSpec spec = direct_specification(problem, kernel, taps, parameters, isa, rows, false);
+    RowGroup& group = rows == g.parameters.rows ? whole_ : rest_;
+    const jit::DirectSpec spec = g.specification(rows, false);
     group.phase_of_row = jit::direct_phases(spec).of_row;
     for (int phase : group.phase_of_row) phases_ = std::max(phases_, phase + 1);
-    if (!layout_.native || layout_.channels >= layout_.lanes) group.blocks.emplace(spec);
-    if (layout_.native && layout_.tail)
-      group.tail.emplace(direct_specification(problem, kernel, taps, parameters, isa, rows, true));
+    if (!g.native || g.problem.channels >= g.lanes) group.blocks.emplace(spec);
+    if (g.native && g.tail) group.tail.emplace(g.specification(rows, true));
   }
   scratch_ = make_scratch();
 }
 
 void DirectExecutor::set_weights(const Weights& weights, int threads) {
-  const int lanes = layout_.lanes;
-  const std::int64_t row_floats = static_cast<std::int64_t>(taps_.columns.size()) * lanes;
-  const bool compact = !taps_.every_column(kernel_);
+  const DirectGeometry& g = geometry_;
+  const int lanes = g.lanes;
+  const std::int64_t row_floats = static_cast<std::int64_t>(g.taps.columns.size()) * lanes;
+  const bool compact = !g.taps.every_column(g.kernel);
   const auto body = [&](std::int64_t block, int) {
     const int channel = static_cast<int>(block) * lanes;
-    float* to = weights_.data() + block * static_cast<std::int64_t>(taps_.rows.size()) * row_floats;
+    float* to = weights_.data() + block * static_cast<std::int64_t>(g.taps.rows.size()) * row_floats;
     constexpr int half = 8;  // of a vector of 16: a line of all lanes would take 64 KiB of stack
     float line[most_extent * half];
-    for (const int a : taps_.rows) {
-      if (!compact) weights.row(kernel_, a, channel, lanes, to);
+    for (const int a : g.taps.rows) {
+      if (!compact) weights.row(g.kernel, a, channel, lanes, to);
       for (int h = 0; compact && h < lanes; h += half) {
-        weights.row(kernel_, a, channel + h, half, line);
-        for (std::size_t i = 0; i < taps_.columns.size(); i++)
-          std::copy_n(line + taps_.columns[i] * half, half, to + static_cast<std::int64_t>(i) * lanes + h);
+        weights.row(g.kernel, a, channel + h, half, line);
+        for (std::size_t i = 0; i < g.taps.columns.size(); i++)
+          std::copy_n(line + g.taps.columns[i] * half, half, to + static_cast<std::int64_t>(i) * lanes + h);
       }
       to += row_floats;
     }
     weights.bias(channel, lanes, bias_.data() + channel);
     if (scale_.size() > 0) weights.scale(channel, lanes, scale_.data() + channel);
   };
-  core::parallel_for(layout_.blocks, threads, std::ref(body));
+  core::parallel_for(g.blocks, threads, std::ref(body));
 }
 
 void DirectExecutor::run(const Tensors& tensors, const Run& run) const {
-  const DirectDeal d = layout_.deal(parameters_, run.batch, run.threads);
+  const DirectGeometry& g = geometry_;
+  const DirectDeal d = g.deal(run.batch, run.threads);
   const auto body = [&](std::int64_t task, int thread) {
     const int block = static_cast<int>(task / d.bands % d.groups) * d.blocks;
-    const Task t{task / d.bands / d.groups, block, std::min(d.blocks, layout_.blocks - block),
+    const Task t{task / d.bands / d.groups, block, std::min(d.blocks, g.blocks - block),
                  static_cast<int>(task % d.bands), d.bands};
     run_task(tensors, t, static_cast<char*>(run.workspace) + scratch_.bytes * thread);
   };
@@ -80,18 +75,21 @@ void DirectExecutor::run(const Tensors& tensors, const Run& run) const {
 }
 
 std::vector<Phase> DirectExecutor::phases(int threads) const {
-  const DirectDeal d = layout_.deal(parameters_, problem_.batch, threads);
-  return {{"rows of channel blocks", problem_.batch * d.groups * d.bands}};
+  const DirectGeometry& g = geometry_;
+  const DirectDeal d = g.deal(g.problem.batch, threads);
+  return {{"rows of channel blocks", g.problem.batch * d.groups * d.bands}};
 }
 
 Work DirectExecutor::work() const {
-  const double size = static_cast<double>(size_of(problem_.type));
-  const double outputs = static_cast<double>(problem_.output_values(problem_.batch));
-  return {.fma = static_cast<double>(useful_) / problem_.channels * layout_.blocks * layout_.lanes,
-          .bytes_read = size * (static_cast<double>(problem_.input_values(problem_.batch)) +
-                                (problem_.epilogue.residual ? outputs : 0)) +
-                        4.0 * weights_.size(),
-          .bytes_written = size * outputs};
+  const DirectGeometry& g = geometry_;
+  const double size = static_cast<double>(size_of(g.problem.type));
+  const double outputs = static_cast<double>(g.problem.output_values(g.problem.batch));
+  return {
+      .fma = static_cast<double>(meeting_taps(g.problem, g.kernel)) / g.problem.channels * g.blocks * g.lanes,
+      .bytes_read = size * (static_cast<double>(g.problem.input_values(g.problem.batch)) +
+                            (g.problem.epilogue.residual ? outputs : 0)) +
+                    4.0 * weights_.size(),
+      .bytes_written = size * outputs};
 }
 
 std::size_t DirectExecutor::prepared_bytes() const {
@@ -104,11 +102,12 @@ std::size_t DirectExecutor::prepared_bytes() const {
 }
 
 DirectExecutor::Scratch DirectExecutor::make_scratch() const {
+  const DirectGeometry& g = geometry_;
   const std::size_t steps = round_up(whole_.phase_of_row.size() * sizeof(jit::DirectStep), core::alignment);
   Scratch s;
-  s.out = round_up(layout_.ring_bytes(parameters_), core::alignment);
-  s.residual = s.out + round_up(layout_.out_bytes(parameters_), core::alignment);
-  s.steps = s.residual + (problem_.epilogue.residual ? s.residual - s.out : 0);
+  s.out = round_up(g.ring_bytes(), core::alignment);
+  s.residual = s.out + round_up(g.out_bytes(), core::alignment);
+  s.steps = s.residual + (g.problem.epilogue.residual ? s.residual - s.out : 0);
   s.tail_steps = s.steps + steps;
   s.counts = s.tail_steps + steps;
   s.bytes = s.counts + round_up(phases_ * sizeof(std::int32_t), core::alignment) + core::scratch_gap;
@@ -116,11 +115,12 @@ DirectExecutor::Scratch DirectExecutor::make_scratch() const {
 }
 
 void DirectExecutor::run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const {
-  const int height = layout_.out_height, rows = parameters_.rows;
-  const int row_groups = layout_.row_groups(parameters_);
+  const DirectGeometry& g = geometry_;
+  const int height = g.out_height, rows = g.parameters.rows;
+  const int row_groups = g.row_groups();
   const int begin = row_groups * task.band / task.bands * rows;
   const int end = std::min(height, row_groups * (task.band + 1) / task.bands * rows);
-  int packed = std::max(0, vertical_.origin(begin));  // input rows before it are not needed any more
+  int packed = std::max(0, g.vertical.origin(begin));  // input rows before it are not needed any more
   for (int row = begin; row < end; row += rows)
     run_rows(tensors, task, row, end - row >= rows ? whole_ : rest_, std::min(rows, end - row), packed,
              scratch_memory);
@@ -130,27 +130,27 @@ void DirectExecutor::run_task(const Tensors& tensors, const Task& task, char* sc
 /// already.
 void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group,
                               int count, int& packed, char* memory) const {
-  const DirectLayout& l = layout_;
+  const DirectGeometry& g = geometry_;
   const Scratch& at = scratch_;
   const int block = task.block, blocks = task.blocks;
-  const int channel = block * l.lanes, channels = std::min(blocks * l.lanes, l.channels - channel);
-  const bool tail = group.tail && block + blocks == l.blocks;
+  const int channel = block * g.lanes, channels = std::min(blocks * g.lanes, g.problem.channels - channel);
+  const bool tail = group.tail && block + blocks == g.blocks;
   const int whole = blocks - tail;
   auto* ring = reinterpret_cast<float*>(memory);
   auto* steps = reinterpret_cast<jit::DirectStep*>(memory + at.steps);
   auto* tail_steps = reinterpret_cast<jit::DirectStep*>(memory + at.tail_steps);
   auto* counts = reinterpret_cast<std::int32_t*>(memory + at.counts);
 
-  const int first = vertical_.origin(row);  // input row that meets kernel row 0 for the first output row
+  const int first = g.vertical.origin(row);  // input row that meets kernel row 0 for the first output row
   const int kernel_height = static_cast<int>(compact_row_.size());
-  const int reach = kernel_height + (count - 1) * problem_.stride_h;
-  const int last = std::min(problem_.height, first + reach);
+  const int reach = kernel_height + (count - 1) * g.problem.stride_h;
+  const int last = std::min(g.problem.height, first + reach);
   packed = std::max(packed, first);
-  const int ring_channel = parameters_.ring ? channel : l.channels - l.tail;
-  for (; (parameters_.ring || tail) && packed < last; packed++)
+  const int ring_channel = g.parameters.ring ? channel : g.problem.channels - g.tail;
+  for (; (g.parameters.ring || tail) && packed < last; packed++)
     simd::pack_row(input_, tensors.src, input_.at(task.image, packed, ring_channel),
-                   channel + channels - ring_channel, l.lanes, ring + packed % l.ring_rows * l.ring_row,
-                   l.ring_block, ring_channel);
+                   channel + channels - ring_channel, g.lanes, ring + packed % g.ring_rows * g.ring_row,
+                   g.ring_block, ring_channel);
 
   std::fill_n(counts, phases_, 0);
   int step = 0;
@@ -161,30 +161,30 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
     if (kernel_row < 0 || group.phase_of_row[kernel_row] < 0) continue;
     counts[group.phase_of_row[kernel_row]]++;
     const std::int64_t weights = kernel_row * weights_row_bytes_;
-    tail_steps[step] = {4 * ((first + j) % l.ring_rows * l.ring_row), weights};
-    steps[step] =
-        parameters_.ring ? tail_steps[step] : jit::DirectStep{4 * ((first + j) * input_.row_stride), weights};
+    tail_steps[step] = {4 * ((first + j) % g.ring_rows * g.ring_row), weights};
+    steps[step] = g.parameters.ring ? tail_steps[step]
+                                    : jit::DirectStep{4 * ((first + j) * input_.row_stride), weights};
     step++;
   }
 
   float* dst = reinterpret_cast<float*>(memory + at.out);
   const float* residual = reinterpret_cast<const float*>(memory + at.residual);
-  std::int64_t dst_block = 4 * l.out_block;
-  if (l.native) {
+  std::int64_t dst_block = 4 * g.out_block;
+  if (g.native) {
     const std::int64_t offset = output_.at(task.image, row, channel);
     dst = static_cast<float*>(tensors.dst) + offset;
-    residual = problem_.epilogue.residual ? static_cast<const float*>(tensors.residual) + offset : nullptr;
-    dst_block = 4 * l.lanes;
-  } else if (problem_.epilogue.residual) {
+    residual = g.problem.epilogue.residual ? static_cast<const float*>(tensors.residual) + offset : nullptr;
+    dst_block = 4 * g.lanes;
+  } else if (g.problem.epilogue.residual) {
     for (int r = 0; r < count; r++)
-      simd::pack_row(output_, tensors.residual, output_.at(task.image, row + r, channel), channels, l.lanes,
-                     reinterpret_cast<float*>(memory + at.residual) + r * l.out_row, l.out_block);
+      simd::pack_row(output_, tensors.residual, output_.at(task.image, row + r, channel), channels, g.lanes,
+                     reinterpret_cast<float*>(memory + at.residual) + r * g.out_row, g.out_block);
   }
 
-  const std::int64_t weights_block = static_cast<std::int64_t>(weights_.size()) / l.blocks;
+  const std::int64_t weights_block = static_cast<std::int64_t>(weights_.size()) / g.blocks;
   jit::DirectArguments arguments{
-      .x = parameters_.ring ? ring
-                            : static_cast<const float*>(tensors.src) + input_.at(task.image, 0, channel),
+      .x = g.parameters.ring ? ring
+                             : static_cast<const float*>(tensors.src) + input_.at(task.image, 0, channel),
       .weights = weights_.data() + block * weights_block,
       .bias = bias_.data() + channel,
       .dst = dst,
@@ -192,35 +192,36 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
       .steps = steps,
       .counts = counts,
       .blocks = whole,
-      .x_block_bytes = 4 * (parameters_.ring ? l.ring_block : l.lanes),
+      .x_block_bytes = 4 * (g.parameters.ring ? g.ring_block : g.lanes),
       .dst_block_bytes = dst_block};
   if (whole > 0) (*group.blocks)(arguments);
   if (tail) {
-    arguments.x = ring + (parameters_.ring ? whole * l.ring_block : 0);
+    arguments.x = ring + (g.parameters.ring ? whole * g.ring_block : 0);
     arguments.weights += whole * weights_block;
-    arguments.bias += whole * l.lanes;
-    arguments.dst += whole * l.lanes;
-    if (residual) arguments.residual += whole * l.lanes;
+    arguments.bias += whole * g.lanes;
+    arguments.dst += whole * g.lanes;
+    if (residual) arguments.residual += whole * g.lanes;
     arguments.steps = tail_steps;
     arguments.blocks = 1;
     (*group.tail)(arguments);
   }
-  if (!l.native) write_rows(tensors, task, row, count, memory);
+  if (!g.native) write_rows(tensors, task, row, count, memory);
 }
 
 void DirectExecutor::write_rows(const Tensors& tensors, const Task& task, int row, int count,
                                 char* memory) const {
-  const DirectLayout& l = layout_;
-  const int channel = task.block * l.lanes, channels = std::min(task.blocks * l.lanes, l.channels - channel);
+  const DirectGeometry& g = geometry_;
+  const int channel = task.block * g.lanes,
+            channels = std::min(task.blocks * g.lanes, g.problem.channels - channel);
   auto* const out = reinterpret_cast<float*>(memory + scratch_.out);
   const auto* residual = reinterpret_cast<const float*>(memory + scratch_.residual);
-  for (int b = 0; !l.finished && b < task.blocks; b++)
-    simd::finish(problem_.epilogue.activation,
-                 scale_.size() > 0 ? scale_.data() + channel + b * l.lanes : nullptr,
-                 problem_.epilogue.residual ? residual + b * l.out_block : nullptr, l.lanes,
-                 out + b * l.out_block, count * l.out_row);
+  for (int b = 0; !g.finished && b < task.blocks; b++)
+    simd::finish(g.problem.epilogue.activation,
+                 scale_.size() > 0 ? scale_.data() + channel + b * g.lanes : nullptr,
+                 g.problem.epilogue.residual ? residual + b * g.out_block : nullptr, g.lanes,
+                 out + b * g.out_block, count * g.out_row);
   for (int r = 0; r < count; r++)
-    simd::unpack_row(output_, out + r * l.out_row, l.out_block, channels, l.lanes, tensors.dst,
+    simd::unpack_row(output_, out + r * g.out_row, g.out_block, channels, g.lanes, tensors.dst,
                      output_.at(task.image, row + r, channel));
 }
 

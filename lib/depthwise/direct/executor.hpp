@@ -18,7 +18,7 @@ namespace replk::depthwise {
 /// time, all blocks of the group after each other.
 class DirectExecutor final : public Executor {
  public:
-  DirectExecutor(const Problem& problem, const Kernel& kernel, const DirectParameters& parameters, Isa isa);
+  explicit DirectExecutor(DirectGeometry geometry);
 
   void set_weights(const Weights& weights, int threads) override;
   std::size_t workspace_bytes(int threads) const override { return scratch_.bytes * threads; }
@@ -49,14 +49,8 @@ class DirectExecutor final : public Executor {
   /// Takes `count` rows of the task's channels from the packed output to the tensor.
   void write_rows(const Tensors& tensors, const Task& task, int row, int count, char* memory) const;
 
-  Problem problem_;
-  Kernel kernel_;
-  DirectTaps taps_;
-  DirectParameters parameters_;
-  DirectLayout layout_;
+  const DirectGeometry geometry_;
   simd::RowLayout input_, output_;
-  Axis vertical_;
-  std::int64_t useful_;
   std::vector<int> compact_row_;
   std::int64_t weights_row_bytes_ = 0;
   core::Buffer<float> weights_, bias_, scale_;  // [block][row][column][lane], [block][lane]; scale: if any

@@ -1,12 +1,12 @@
 // What the direct algorithm derives from a problem and a tiling: taps, layouts, and whether they fit.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
 
 #include "core/cpu.hpp"
-#include "depthwise/problem/kernel.hpp"
-#include "depthwise/problem/problem.hpp"
+#include "depthwise/choose/request.hpp"
 #include "depthwise/tiling.hpp"
 #include "jit/kernels/direct.hpp"
 
@@ -44,38 +44,41 @@ struct DirectDeal {
   int blocks, groups, bands;
 };
 
-/// Sizes that follow from a problem and a tiling.
-struct DirectLayout {
-  bool native;    // the code reads and writes the tensors itself: channels-last fp32, an epilogue that it has
+/// A problem and a tiling, all but weights and code.
+struct DirectGeometry {
+  DirectGeometry(const Request& request, const DirectParameters& parameters);
+  /// Another tiling of the same problem.
+  void set(const DirectParameters& parameters);
+
+  Problem problem;
+  Kernel kernel;
+  DirectTaps taps;
+  Axis vertical;
+  Isa isa;
+  DirectParameters parameters;
   bool finished;  // the code has the whole epilogue
-  int lanes, channels;
-  int blocks, tail;  // blocks of lanes, the last of which may have only `tail` channels (0: none)
+  bool native;    // the code reads and writes the tensors itself: channels-last fp32, an epilogue that it has
+  int lanes, blocks, tail;  // blocks of lanes, the last of which may have only `tail` channels (0: none)
   int out_height, out_width;
   int ring_rows;                      // input rows that a row group can meet
   std::int64_t ring_row, ring_block;  // floats
   std::int64_t out_row, out_block;    // floats, of the packed output where not native
 
-  DirectLayout(const Problem& problem, const Kernel& kernel, const DirectParameters& parameters, Isa isa);
-
-  int group_blocks(const DirectParameters& parameters) const;
-  int row_groups(const DirectParameters& parameters) const;
+  int group_blocks() const { return std::min(parameters.blocks, blocks); }
+  int row_groups() const { return (out_height + parameters.rows - 1) / parameters.rows; }
   /// Rows are split only where images and channels alone give too few tasks, since each band packs its own
   /// halo; groups are made smaller than the tiling's only where rows do not help either, since then cache
   /// lines that lie together go to several threads.
-  DirectDeal deal(const DirectParameters& parameters, std::int64_t batch, int threads) const;
-  std::int64_t ring_bytes(const DirectParameters& parameters) const;
-  std::int64_t out_bytes(const DirectParameters& parameters) const;
+  DirectDeal deal(std::int64_t batch, int threads) const;
+  std::int64_t ring_bytes() const;
+  std::int64_t out_bytes() const;
+
+  /// Of the code for `rows` output rows at once: of whole channel vectors, or of the tail.
+  jit::DirectSpec specification(int rows, bool tail) const;
+  /// Whether the code stays within its limit. It depends on the register tile alone.
+  bool code_fits() const;
+  /// All but the code's size, which takes longer to find.
+  bool memory_fits() const;
 };
-
-/// Of the code for `rows` output rows at once: of whole channel vectors, or of the tail.
-jit::DirectSpec direct_specification(const Problem& problem, const Kernel& kernel, const DirectTaps& taps,
-                                     const DirectParameters& parameters, Isa isa, int rows, bool tail);
-
-/// Whether the code stays within its limit. It depends on the register tile alone.
-bool direct_code_fits(const Problem& problem, const Kernel& kernel, const DirectTaps& taps,
-                      const DirectParameters& parameters, Isa isa);
-/// All but the code's size, which takes longer to find.
-bool direct_memory_fits(const Problem& problem, const Kernel& kernel, const DirectParameters& parameters,
-                        Isa isa);
 
 }  // namespace replk::depthwise

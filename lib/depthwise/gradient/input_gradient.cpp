@@ -79,7 +79,6 @@ InputGradient::InputGradient(const Problem& problem, std::span<const std::span<c
   (void)Weights(problem, weights, {});  // wrong sizes are said before anything is planned
   PlanOptions plan_options = options;
   plan_options.scale = {};
-  plan_options.lent_weights = true;  // turned_
   for (const Part& part : parts_) {
     auto& [kernels, pointers, spans] = turned_.emplace_back();
     for (const Turned& t : part.branches) {

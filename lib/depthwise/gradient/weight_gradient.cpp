@@ -37,7 +37,7 @@ WeightGradient::WeightGradient(const Problem& problem, const PlanOptions& option
   check(problem, options);
   threads_ = options.threads > 0 ? options.threads : core::default_threads();
   const Kernel kernel = merged_geometry(problem);
-  const Isa isa = plan_isa(options);
+  const Isa isa = isa_of(plan_features(options));
   WeightChoice choice = choose_weight(problem, kernel, options, isa, threads_);
   executor_ = choice.algorithm->prepare(problem, kernel, choice.tiling, isa);
   tiling_ = choice.spelled(threads_);

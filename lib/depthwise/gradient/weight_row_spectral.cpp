@@ -36,7 +36,8 @@ class RowSpectralWeights final : public WeightAlgorithm {
   std::vector<Candidate> every_candidate(const Problem& problem, const Kernel& geometry, Isa isa,
                                          int threads) const override {
     std::vector<Candidate> found;
-    for (Candidate& each : row_spectral_algorithm().candidates(problem, geometry, isa, threads, SIZE_MAX)) {
+    for (Candidate& each :
+         row_spectral_algorithm().candidates({problem, Pass::forward, features_of(isa), threads}, SIZE_MAX)) {
       if (!legal(problem, geometry, each.tiling, isa)) continue;
       each.predicted_seconds *= over_forward;
       found.push_back(std::move(each));

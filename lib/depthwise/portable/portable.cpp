@@ -192,16 +192,16 @@ void row_without_fma(const Row<T>& r, int channel) {
 
 class Portable final : public Executor {
  public:
-  Portable(const Problem& problem, const Kernel& kernel)
-      : problem_(problem),
-        kernel_(kernel),
-        vertical_(vertical(problem, kernel)),
-        horizontal_(horizontal(problem, kernel)),
-        input_(input_rows(problem)),
-        output_(output_rows(problem)),
-        weights_(static_cast<std::size_t>(kernel.taps()) * problem.channels),
-        bias_(problem.channels),
-        scale_(problem.epilogue.scale ? problem.channels : 0) {}
+  explicit Portable(const Request& request)
+      : problem_(request.problem),
+        kernel_(request.kernel),
+        vertical_(request.vertical()),
+        horizontal_(request.horizontal()),
+        input_(input_rows(problem_)),
+        output_(output_rows(problem_)),
+        weights_(static_cast<std::size_t>(kernel_.taps()) * problem_.channels),
+        bias_(problem_.channels),
+        scale_(problem_.epilogue.scale ? problem_.channels : 0) {}
 
   void set_weights(const Weights& weights, int threads) override {
     const int channels = problem_.channels;
@@ -278,23 +278,33 @@ class Portable final : public Executor {
   std::vector<float> bias_, scale_;
 };
 
+class PortableVariant final : public Variant {
+ public:
+  explicit PortableVariant(const Request& request) : request_(request) {}
+  Tiling tiling() const override { return {"portable", {}}; }
+  double predict(const Machine& m) const override {
+    return static_cast<double>(meeting_taps(request_.problem, request_.kernel)) / m.plain / request_.threads;
+  }
+  std::unique_ptr<Executor> prepare() const override { return std::make_unique<Portable>(request_); }
+
+ private:
+  Request request_;
+};
+
 class PortableAlgorithm final : public Algorithm {
  public:
   std::string_view name() const override { return "portable"; }
   bool exact() const override { return true; }
   int complexity() const override { return 0; }
-  bool legal(const Problem&, const Kernel&, const Tiling& tiling, Isa) const override {
-    return tiling.algorithm == name() && tiling.fields.empty();
+
+ private:
+  std::unique_ptr<Variant> read_fields(const Request& request, const Tiling& tiling) const override {
+    return tiling.fields.empty() ? std::make_unique<PortableVariant>(request) : nullptr;
   }
-  std::vector<Candidate> every_candidate(const Problem& problem, const Kernel& geometry, Isa,
-                                         int threads) const override {
-    // Multiply-adds a second, measured on Zen 3: 3.5e9 channels-last with fused multiply-add.
-    const double rate = core::cpu().isa >= Isa::avx2 ? 3e9 : 2e8;
-    return {{Tiling{"portable", {}}, static_cast<double>(meeting_taps(problem, geometry)) / rate / threads}};
-  }
-  std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling&,
-                                    Isa) const override {
-    return std::make_unique<Portable>(problem, kernel);
+  std::vector<Candidate> every_candidate(const Request& request) const override {
+    const PortableVariant only(request);
+    // It needs no permission to use what the CPU has.
+    return {{only.tiling(), only.predict(machine(features_of(core::cpu().isa)))}};
   }
 };
 

@@ -24,6 +24,12 @@ Range Axis::taps_of(int q) const {
   return inside(origin(q), dilation, input, taps);
 }
 
+int Axis::tap_at(int distance) const {
+  const int from_first = distance - offset;
+  if (from_first < 0 || from_first % dilation != 0 || from_first / dilation >= taps) return -1;
+  return from_first / dilation;
+}
+
 Range Axis::outputs_of(int tap) const {
   return inside(std::int64_t{tap} * dilation + offset, stride, input, output);
 }

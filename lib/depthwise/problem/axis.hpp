@@ -31,6 +31,8 @@ struct Axis {
   int origin(int q) const { return q * stride + offset; }
   /// The taps that meet the map for output q.
   Range taps_of(int q) const;
+  /// The tap that reads the input `distance` after an output's own place; -1 where there is none.
+  int tap_at(int distance) const;
   /// The outputs that meet the map through a tap.
   Range outputs_of(int tap) const;
   /// From the first to the last tap that meets the map for some output.

@@ -9,14 +9,6 @@
 namespace replk::depthwise {
 namespace {
 
-/// The tap of a branch's axis that lies at `offset` from the output; -1 where there is none.
-int tap_at(const Axis& branch, int offset) {
-  const int distance = offset - branch.offset;
-  if (branch.dilation == 1) return distance >= 0 && distance < branch.taps ? distance : -1;
-  if (distance < 0 || distance % branch.dilation != 0) return -1;
-  return distance / branch.dilation < branch.taps ? distance / branch.dilation : -1;
-}
-
 void check_size(const char* name, std::span<const float> values, int channels) {
   if (!values.empty() && values.size() != static_cast<std::size_t>(channels))
     core::fail(core::Status::invalid_argument, "{} has {} elements; allowed: {}, one a channel, or none",
@@ -59,31 +51,37 @@ void Weights::scale(int channel, int lanes, float* to) const {
   copy_channels(scale_, channels_, 1, channel, lanes, to);
 }
 
+/// A line of the kernel that has taps of one branch alone.
+void Weights::copy(const Line& line, int offset, int taps, int channel, int valid, int lanes, float* to) {
+  const int shift = offset - line.axis->offset;  // tap t of the kernel is tap t + shift of the branch
+  const int begin = std::clamp(-shift, 0, taps), end = std::clamp(line.axis->taps - shift, begin, taps);
+  std::fill_n(to, begin * lanes, 0.0f);
+  std::fill_n(to + end * lanes, (taps - end) * lanes, 0.0f);
+  if (begin < end)
+    simd::pack_row({DataType::f32, 0, 0, 1, line.next_channel, end - begin}, line.values,
+                   channel * line.next_channel + begin + shift, valid, lanes, to + begin * lanes, 0);
+}
+
 /// Taps [0, taps) of a line of the kernel whose tap 0 lies at `offset`.
 template <class Has>
 void Weights::merge(const Lines& lines, int offset, int taps, int channel, int lanes, float* to,
                     Has has) const {
   const int valid = std::clamp(channels_ - channel, 0, lanes);
   if (valid == 0) return static_cast<void>(std::fill_n(to, taps * lanes, 0.0f));
-  const Line& first = lines.all[0];
   // Most lines are one branch's alone, and that is a transpose.
-  const bool alone =
-      lines.count == 1 && first.axis->dilation == 1 && first.next_tap == 1 && core::cpu().isa >= Isa::avx2;
-  if (alone) {
-    const int shift = offset - first.axis->offset;  // tap t of the kernel is tap t + shift of the branch
-    const int begin = std::max(0, -shift), end = std::min(taps, first.axis->taps - shift);
-    if (begin < end)
-      simd::pack_row({DataType::f32, 0, 0, 1, first.next_channel, end - begin}, first.values,
-                     channel * first.next_channel + begin + shift, valid, lanes, to + begin * lanes, 0);
-  }
+  if (lines.count == 1 && lines.all[0].axis->dilation == 1 && lines.all[0].next_tap == 1 &&
+      core::cpu().isa >= Isa::avx2)
+    return copy(lines.all[0], offset, taps, channel, valid, lanes, to);
   for (int t = 0; t < taps; t++) {
     float* tap = to + t * lanes;
-    if (!has(t)) std::fill_n(tap, lanes, 0.0f);
-    if (!has(t) || alone) continue;
+    if (!has(t)) {
+      std::fill_n(tap, lanes, 0.0f);
+      continue;
+    }
     double sums[16] = {};
     for (int i = 0; i < lines.count; i++) {
       const Line& line = lines.all[i];
-      const int its = tap_at(*line.axis, offset + t);
+      const int its = line.axis->tap_at(offset + t);
       if (its < 0) continue;
       const float* values = line.values + channel * line.next_channel + its * line.next_tap;
       for (int l = 0; l < valid; l++) sums[l] += values[l * line.next_channel];
@@ -96,7 +94,7 @@ void Weights::row(const Kernel& k, int a, int channel, int lanes, float* to) con
   Lines lines;
   for (int i = 0; i < count_; i++) {
     const auto& [values, vertical, horizontal] = branches_[i];
-    const int tap = tap_at(vertical, k.offset_h + a);
+    const int tap = vertical.tap_at(k.offset_h + a);
     const std::int64_t width = horizontal.taps;
     if (tap >= 0) lines.all[lines.count++] = {values + tap * width, 1, vertical.taps * width, &horizontal};
   }
@@ -107,7 +105,7 @@ void Weights::column(const Kernel& k, int b, int channel, int lanes, float* to) 
   Lines lines;
   for (int i = 0; i < count_; i++) {
     const auto& [values, vertical, horizontal] = branches_[i];
-    const int tap = tap_at(horizontal, k.offset_w + b);
+    const int tap = horizontal.tap_at(k.offset_w + b);
     const std::int64_t width = horizontal.taps;
     if (tap >= 0) lines.all[lines.count++] = {values + tap, width, vertical.taps * width, &vertical};
   }

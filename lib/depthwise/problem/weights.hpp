@@ -48,6 +48,7 @@ class Weights {
     std::array<Line, 16> all;
     int count = 0;
   };
+  static void copy(const Line& line, int offset, int taps, int channel, int valid, int lanes, float* to);
   template <class Has>
   void merge(const Lines& lines, int offset, int taps, int channel, int lanes, float* to, Has has) const;
   std::array<Placed, 16> branches_;

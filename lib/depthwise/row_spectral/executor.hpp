@@ -24,6 +24,8 @@ class RowSpectralExecutor final : public Executor {
   RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel);
 
   void set_weights(const Weights& weights, int threads) override { spectra_.set(weights, threads); }
+  bool unpacks() const override { return spectra_.unpacks(); }
+  void unpack(int channel, int row, double* to) const override { spectra_.unpack(channel, row, to); }
   std::size_t workspace_bytes(int threads) const override;
   void run(const Tensors& tensors, const Run& run) const override;
   ChannelTasks channel_tasks(std::int64_t batch, int threads) const override;

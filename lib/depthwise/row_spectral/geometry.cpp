@@ -68,12 +68,16 @@ std::optional<RowSpectralParameters> RowSpectralParameters::parse(const Tiling& 
   return p;
 }
 
-RowSpectralGeometry::RowSpectralGeometry(const Problem& problem, const Kernel& kernel,
-                                         const RowSpectralParameters& parameters, Isa isa)
-    : problem(problem), parameters(parameters), isa(isa), lanes(vector_floats(isa)), vector_bytes(4 * lanes) {
+RowSpectralGeometry::RowSpectralGeometry(const Request& request, const RowSpectralParameters& parameters)
+    : problem(request.problem),
+      parameters(parameters),
+      isa(request.isa()),
+      lanes(vector_floats(isa)),
+      vector_bytes(4 * lanes) {
   const bool h = parameters.along_h;
-  along = h ? vertical(problem, kernel) : horizontal(problem, kernel);
-  across = h ? horizontal(problem, kernel) : vertical(problem, kernel);
+  const Kernel& kernel = request.kernel;
+  along = h ? request.vertical() : request.horizontal();
+  across = h ? request.horizontal() : request.vertical();
   along_segments = Segments(along, parameters.segment_along);
   across_segments = Segments(across, parameters.segment_across);
   // With one segment the transform may begin at the first pixel; several share weights, so they share

@@ -5,9 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.hpp"
-#include "depthwise/problem/kernel.hpp"
-#include "depthwise/problem/problem.hpp"
+#include "depthwise/choose/request.hpp"
 #include "depthwise/problem/segments.hpp"
 #include "depthwise/tiling.hpp"
 #include "jit/kernels/column_fft.hpp"
@@ -28,7 +26,7 @@ struct RowSpectralParameters {
   int blocks = 2;                             // vectors of channels that share scratch
   int segment_along = 0, segment_across = 0;  // outputs a segment; 0: the whole axis
   bool packed = false;                        // rows go through a window even where they need not
-  bool ahead = false;                         // the next row's lines are called up while a row is transformed
+  bool ahead = false;  // the next row's lines are prefetched while a row is transformed
 
   bool two_dimensional() const { return columns > 0; }
   Tiling tiling() const;
@@ -38,8 +36,7 @@ struct RowSpectralParameters {
 
 /// A problem and a tiling, all but weights and code.
 struct RowSpectralGeometry {
-  RowSpectralGeometry(const Problem& problem, const Kernel& kernel, const RowSpectralParameters& parameters,
-                      Isa isa);
+  RowSpectralGeometry(const Request& request, const RowSpectralParameters& parameters);
 
   Problem problem;
   RowSpectralParameters parameters;

@@ -17,6 +17,7 @@ Spectra::Spectra(const RowSpectralGeometry& g, const Kernel& kernel, const std::
     : kernel_(kernel),
       lanes_(g.lanes),
       blocks_(g.all_blocks()),
+      reals_(g.parameters.transform.reals()),
       pairs_(g.parameters.transform.pairs()),
       along_h_(g.parameters.along_h),
       across_taps_(g.across_taps),
@@ -28,7 +29,10 @@ Spectra::Spectra(const RowSpectralGeometry& g, const Kernel& kernel, const std::
   if (g.problem.epilogue.scale) scale_ = core::Buffer<float>(bias_.size());
   const jit::RowWeightsSpec rows = g.row_weights(signs);
   rows_ = jit::get_code(rows.text(), [&] { return jit::generate(rows); });
-  if (!g.parameters.two_dimensional()) return;
+  if (!g.parameters.two_dimensional()) {
+    find_way_back();
+    return;
+  }
   const jit::ColumnWeightsSpec columns = g.column_weights();
   columns_ = jit::get_code(columns.text(), [&] { return jit::generate(columns); });
 }
@@ -75,10 +79,56 @@ void Spectra::transform_columns(float* pairs) const {
   }
 }
 
+/// A transform's inverse is its transpose but for a factor a plane: n for real ones, n / 2 for pairs, whose
+/// values have been divided by n and n / 2. Tap by tap, a lane each, in the memory of the first block.
+void Spectra::find_way_back() {
+  alignas(64) float line[most_taps * most_lanes];
+  const int taps = along_h_ ? kernel_.height : kernel_.width, planes = reals_ + 2 * pairs_, n = planes;
+  if (taps > n) return;  // several share a place
+  way_back_.resize(static_cast<std::size_t>(taps) * planes);
+  for (int begin = 0; begin < taps; begin += lanes_) {
+    const int count = std::min(lanes_, taps - begin);
+    std::fill_n(line, taps * lanes_, 0.0f);
+    for (int l = 0; l < count; l++) line[(begin + l) * lanes_ + l] = 1;
+    rows_->entry<jit::WeightTransform>()(line, weights_.data(), weights_.data() + real_planes_floats_, 1);
+    for (int l = 0; l < count; l++)
+      for (int plane = 0; plane < planes; plane++)
+        way_back_[static_cast<std::size_t>(begin + l) * planes + plane] =
+            weights_[place(plane, 0) + l] * static_cast<float>(plane < reals_ ? n : n / 2.0);
+  }
+}
+
+/// Of a block, the first lane of a line's value on a plane.
+std::int64_t Spectra::place(int plane, int line) const {
+  if (plane < reals_) return plane * (real_planes_floats_ / reals_) + line * lanes_;
+  const int part = plane - reals_;
+  return real_planes_floats_ + part / 2 * pair_floats_ + (2 * line + part % 2) * lanes_;
+}
+
+double Spectra::tap(int channel, int line, int tap) const {
+  const int planes = reals_ + 2 * pairs_;
+  const float* const back = way_back_.data() + static_cast<std::size_t>(tap) * planes;
+  const float* const from = block(channel / lanes_) + channel % lanes_;
+  double sum = 0;
+  for (int plane = 0; plane < planes; plane++) sum += double{back[plane]} * from[place(plane, line)];
+  return sum;
+}
+
+void Spectra::unpack(int channel, int row, double* to) const {
+  const auto line_of = [&](int across) {
+    const auto at = std::lower_bound(across_taps_.begin(), across_taps_.end(), across);
+    return at != across_taps_.end() && *at == across ? static_cast<int>(at - across_taps_.begin()) : -1;
+  };
+  for (int column = 0; column < kernel_.width; column++) {
+    const int line = line_of(along_h_ ? column : row);
+    to[column] = line < 0 ? 0 : tap(channel, line, along_h_ ? row : column);
+  }
+}
+
 std::size_t Spectra::bytes() const {
   std::size_t code = rows_->bytes().size();
   if (columns_) code += columns_->bytes().size();
-  return 4 * (weights_.size() + bias_.size() + scale_.size()) + code;
+  return 4 * (weights_.size() + bias_.size() + scale_.size() + way_back_.size()) + code;
 }
 
 }  // namespace replk::depthwise

@@ -21,6 +21,10 @@ class Spectra {
   /// rounded once, and its spectrum has the error of a row pass.
   void set(const Weights& weights, int threads);
 
+  /// Of one dimension: the way back, in double. A row of a channel's kernel, [kernel.width].
+  bool unpacks() const { return !way_back_.empty(); }
+  void unpack(int channel, int row, double* to) const;
+
   std::span<const float> weights() const { return {weights_.data(), weights_.size()}; }
   /// Of a block of channels. One plane takes real_floats(), a pair pair_floats().
   const float* block(int index) const { return weights_.data() + block_floats_ * index; }
@@ -33,13 +37,17 @@ class Spectra {
   void set_block(const Weights& weights, int block);
   void transform_rows(const Weights& weights, int block, float* to);
   void transform_columns(float* pairs) const;
+  void find_way_back();
+  std::int64_t place(int plane, int line) const;
+  double tap(int channel, int line, int tap) const;
 
   Kernel kernel_;
-  int lanes_, blocks_, pairs_;
+  int lanes_, blocks_, reals_, pairs_;
   bool along_h_;
   std::vector<int> across_taps_;
   std::int64_t real_planes_floats_, pair_floats_, block_floats_;  // of all real planes, of a pair, of a block
   core::Buffer<float> weights_, bias_, scale_;
+  std::vector<float> way_back_;                      // [taps of a line][planes], of one dimension
   std::shared_ptr<const jit::Code> rows_, columns_;  // columns: of two dimensions
 };
 

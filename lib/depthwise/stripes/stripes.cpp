@@ -18,12 +18,18 @@ Kernel part(const Kernel& kernel, int row, int rows, int column, int columns, Ke
   return k;
 }
 
-/// The problem of the second pass (the first one's is the problem itself): it adds to what the first has
-/// written.
-Problem horizontal_problem(const Problem& problem) {
-  Problem p = problem;
-  p.epilogue = {.bias = false, .activation = Activation::none, .residual = true};
-  return p;
+/// Of the first pass.
+Request vertical_request(const Request& request, const Stripes& stripes) {
+  Request r = request;
+  r.kernel = stripes.vertical;
+  return r;
+}
+/// Of the second, which adds to what the first has written.
+Request horizontal_request(const Request& request, const Stripes& stripes) {
+  Request r = request;
+  r.kernel = stripes.horizontal;
+  r.problem.epilogue = {.bias = false, .activation = Activation::none, .residual = true};
+  return r;
 }
 
 bool suits(const Problem& problem) {
@@ -45,18 +51,18 @@ void add_inner(Tiling& tiling, const std::string& prefix, const Tiling& from) {
   for (const auto& [name, value] : from.fields) tiling.set(prefix + "." + name, value);
 }
 
-bool legal_stripe(const Problem& problem, const Kernel& stripe, const Tiling& tiling, Isa isa) {
+std::unique_ptr<Variant> read_stripe(const Request& stripe, const Tiling& tiling) {
   const Algorithm* algorithm = find_algorithm(tiling.algorithm);
-  return algorithm && algorithm != &stripes_algorithm() && algorithm->legal(problem, stripe, tiling, isa);
+  return algorithm && algorithm != &stripes_algorithm() ? algorithm->read(stripe, tiling) : nullptr;
 }
 
 /// The few best predicted of all other algorithms for one stripe.
-std::vector<Candidate> stripe_candidates(const Problem& problem, const Kernel& stripe, Isa isa, int threads) {
+std::vector<Candidate> stripe_candidates(const Request& stripe) {
   constexpr std::size_t most = 3;
   std::vector<Candidate> found;
   for (const Algorithm* algorithm : algorithms()) {
     if (algorithm == &stripes_algorithm()) continue;
-    const std::vector<Candidate> more = algorithm->candidates(problem, stripe, isa, threads, most);
+    const std::vector<Candidate> more = algorithm->candidates(stripe, most);
     found.insert(found.end(), more.begin(), more.end());
   }
   std::stable_sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
@@ -64,6 +70,13 @@ std::vector<Candidate> stripe_candidates(const Problem& problem, const Kernel& s
   });
   found.resize(std::min(found.size(), most));
   return found;
+}
+
+Tiling both(const Tiling& vertical, const Tiling& horizontal) {
+  Tiling t{"stripes", {}};
+  add_inner(t, "v", vertical);
+  add_inner(t, "h", horizontal);
+  return t;
 }
 
 class StripesExecutor final : public Executor {
@@ -127,48 +140,53 @@ class StripesExecutor final : public Executor {
   std::unique_ptr<Executor> vertical_, horizontal_;
 };
 
+class StripesVariant final : public Variant {
+ public:
+  StripesVariant(std::int64_t batch, std::unique_ptr<Variant> vertical, std::unique_ptr<Variant> horizontal)
+      : batch_(batch), vertical_(std::move(vertical)), horizontal_(std::move(horizontal)) {}
+  Tiling tiling() const override { return both(vertical_->tiling(), horizontal_->tiling()); }
+  double predict(const Machine& machine) const override {
+    return vertical_->predict(machine) + horizontal_->predict(machine);
+  }
+  std::unique_ptr<Executor> prepare() const override {
+    return std::make_unique<StripesExecutor>(batch_, vertical_->prepare(), horizontal_->prepare());
+  }
+
+ private:
+  std::int64_t batch_;
+  std::unique_ptr<Variant> vertical_, horizontal_;
+};
+
 class StripesAlgorithm final : public Algorithm {
  public:
   std::string_view name() const override { return "stripes"; }
   bool exact() const override { return false; }  // the order of the taps differs from portable's
   int complexity() const override { return 100; }
 
-  bool legal(const Problem& problem, const Kernel& geometry, const Tiling& tiling, Isa isa) const override {
-    if (tiling.algorithm != name() || !suits(problem)) return false;
-    const auto stripes = split_stripes(geometry);
-    if (!stripes) return false;
+ private:
+  std::unique_ptr<Variant> read_fields(const Request& request, const Tiling& tiling) const override {
+    const auto stripes = suits(request.problem) ? split_stripes(request.kernel) : std::nullopt;
     const Tiling v = inner(tiling, "v"), h = inner(tiling, "h");
-    if (v.fields.size() + h.fields.size() + 2 != tiling.fields.size())
-      return false;  // some field is nobody's
-    return legal_stripe(problem, stripes->vertical, v, isa) &&
-           legal_stripe(horizontal_problem(problem), stripes->horizontal, h, isa);
+    if (!stripes || v.fields.size() + h.fields.size() + 2 != tiling.fields.size())
+      return nullptr;  // some field is nobody's
+    auto vertical = read_stripe(vertical_request(request, *stripes), v);
+    auto horizontal = read_stripe(horizontal_request(request, *stripes), h);
+    if (!vertical || !horizontal) return nullptr;
+    return std::make_unique<StripesVariant>(request.problem.batch, std::move(vertical),
+                                            std::move(horizontal));
   }
 
-  std::vector<Candidate> every_candidate(const Problem& problem, const Kernel& geometry, Isa isa,
-                                         int threads) const override {
-    const auto stripes = suits(problem) ? split_stripes(geometry) : std::nullopt;
+  std::vector<Candidate> every_candidate(const Request& request) const override {
+    const auto stripes = suits(request.problem) ? split_stripes(request.kernel) : std::nullopt;
     if (!stripes) return {};
     std::vector<Candidate> all;
-    for (const Candidate& v : stripe_candidates(problem, stripes->vertical, isa, threads))
-      for (const Candidate& h :
-           stripe_candidates(horizontal_problem(problem), stripes->horizontal, isa, threads)) {
-        Candidate both{{"stripes", {}}, v.predicted_seconds + h.predicted_seconds};
-        add_inner(both.tiling, "v", v.tiling);
-        add_inner(both.tiling, "h", h.tiling);
-        if (both.tiling.to_string().size() <= 256) all.push_back(std::move(both));
+    const std::vector<Candidate> horizontal = stripe_candidates(horizontal_request(request, *stripes));
+    for (const Candidate& v : stripe_candidates(vertical_request(request, *stripes)))
+      for (const Candidate& h : horizontal) {
+        Candidate c{both(v.tiling, h.tiling), v.predicted_seconds + h.predicted_seconds};
+        if (c.tiling.to_string().size() <= 256) all.push_back(std::move(c));
       }
     return all;
-  }
-
-  std::unique_ptr<Executor> prepare(const Problem& problem, const Kernel& kernel, const Tiling& tiling,
-                                    Isa isa) const override {
-    const auto stripes = split_stripes(kernel);
-    const auto prepare_stripe = [&](const Problem& p, const Kernel& stripe, const Tiling& t) {
-      return find_algorithm(t.algorithm)->prepare(p, stripe, t, isa);
-    };
-    return std::make_unique<StripesExecutor>(
-        problem.batch, prepare_stripe(problem, stripes->vertical, inner(tiling, "v")),
-        prepare_stripe(horizontal_problem(problem), stripes->horizontal, inner(tiling, "h")));
   }
 };
 

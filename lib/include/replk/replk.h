@@ -461,6 +461,27 @@ REPLK_API replk_status replk_model_run(replk_model* model, const float* pixels, 
                                        int32_t width, float* logits, float* const* features,
                                        const replk_cancel* cancel);
 
+typedef struct replk_model_run_options {
+  size_t struct_size;
+  const replk_cancel* cancel; /* NULL, or what may stop the run */
+  /* Runs the work of this run (and of planning, where a size is new), as replk_run_options.pool does that of
+   * a depthwise layer. What oneDNN computes, the dense layers at which it was the faster, stays with OpenMP's
+   * threads. NULL: as usual. */
+  replk_pool_run pool;
+  void* user; /* passed to pool */
+} replk_model_run_options;
+
+/* Nothing that stops it, and threads of the library. */
+static inline replk_model_run_options replk_model_run_options_default(void) {
+  replk_model_run_options o = {sizeof(replk_model_run_options), NULL, NULL, NULL};
+  return o;
+}
+
+/* replk_model_run with options, which may be NULL. The pool changes no bit of the results. */
+REPLK_API replk_status replk_model_run_with(replk_model* model, const float* pixels, int64_t batch,
+                                            int32_t height, int32_t width, float* logits,
+                                            float* const* features, const replk_model_run_options* options);
+
 #ifdef __cplusplus
 }
 #endif

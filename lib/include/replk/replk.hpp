@@ -341,6 +341,11 @@ class Model {
   }
   /// The same into the caller's memory, allocating nothing once a size was run; null for what is not wanted.
   void run(const float* pixels, std::int64_t batch, int height, int width, float* logits,
+           const std::array<float*, 4>& features, const replk_model_run_options& options) {
+    check(
+        replk_model_run_with(model_.get(), pixels, batch, height, width, logits, features.data(), &options));
+  }
+  void run(const float* pixels, std::int64_t batch, int height, int width, float* logits,
            const std::array<float*, 4>& features = {}, const Cancel* cancel = nullptr) {
     check(replk_model_run(model_.get(), pixels, batch, height, width, logits, features.data(),
                           cancel ? cancel->get() : nullptr));
