@@ -21,7 +21,7 @@
 #include "depthwise/gradient/weight_algorithm.hpp"
 #include "depthwise/gradient/weight_reference.hpp"
 #include "depthwise/problem/reader.hpp"
-#include "tests/depthwise/gradient_case.hpp"
+#include "tests/depthwise/training_case.hpp"
 #include "tests/guarded.hpp"
 
 namespace replk::depthwise {
@@ -49,7 +49,7 @@ double taps_of(const Problem& p) {
 
 /// What class fast errs by where the largest gradient is lost in cancellation: compared by weight_error()
 /// over the largest, so that it allows more there.
-double allowed_weight_error(const WeightReference& expected, const GradientCase& c) {
+double allowed_weight_error(const WeightReference& expected, const TrainingCase& c) {
   if (c.problem.numerics == Numerics::exact) return 1.2e-7;
   double allowed = 1e-6;
   const Problem& p = c.problem;
@@ -72,7 +72,7 @@ double allowed_weight_error(const WeightReference& expected, const GradientCase&
 class GradientGuard : public testing::Test {
  protected:
   /// An input gradient with everything at `side`; whether this algorithm can do every class of it.
-  bool input(const GradientCase& c, const std::optional<std::string>& algorithm, Side side, int gap) {
+  bool input(const TrainingCase& c, const std::optional<std::string>& algorithm, Side side, int gap) {
     const Problem& p = c.problem;
     const std::size_t size = size_of(p.type);
     std::vector<std::unique_ptr<Guarded>> weights;
@@ -124,7 +124,7 @@ class GradientGuard : public testing::Test {
     return true;
   }
 
-  void weights(const GradientCase& c, const std::optional<Tiling>& tiling, Side side, int gap) {
+  void weights(const TrainingCase& c, const std::optional<Tiling>& tiling, Side side, int gap) {
     const Problem& p = c.problem;
     const std::size_t size = size_of(p.type);
     test::guard_heap(side);
@@ -173,7 +173,7 @@ TEST_F(GradientGuard, Input) {
         plain(random_problem_with(seed % 2 ? static_cast<unsigned>(seed) * 29 % 128 : 0, 300 + seed, 13, 19));
     p.numerics = seed % 3 ? Numerics::fast : Numerics::exact;
     SCOPED_TRACE(to_string(p));
-    const GradientCase c(p, seed);
+    const TrainingCase c(p, seed);
     const std::size_t which = static_cast<std::size_t>(seed) % algorithms.size();
     for (const Side side : {Side::begin, Side::end})
       done[which] += input(c, algorithms[which], side, seed % 16);
@@ -195,7 +195,7 @@ TEST_F(GradientGuard, Weights) {
         plain(random_problem_with(seed % 2 ? static_cast<unsigned>(seed) * 29 % 128 : 0, 700 + seed, 11, 13));
     p.numerics = seed % 3 ? Numerics::fast : Numerics::exact;
     SCOPED_TRACE(to_string(p));
-    const GradientCase c(p, seed);
+    const TrainingCase c(p, seed);
     for (const WeightAlgorithm* algorithm : weight_algorithms()) {
       if (p.numerics == Numerics::exact && !algorithm->exact()) continue;
       const auto candidates = algorithm->candidates(p, merged_geometry(p), isa, 1);
@@ -225,7 +225,7 @@ TEST_F(GradientGuard, NansStay) {
     p.batch = 2;
     p.src_strides.reset(), p.dst_strides.reset();
     SCOPED_TRACE(to_string(p));
-    GradientCase c(p, seed);
+    TrainingCase c(p, seed);
     PlanOptions options;
     options.threads = 1;
     const Storage before = c.input_gradient(options);

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "depthwise/problem/reader.hpp"
-#include "tests/depthwise/gradient_case.hpp"
+#include "tests/depthwise/training_case.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -62,7 +62,7 @@ void add(const Problem& p, const Channel& computed, const Channel& other, double
 /// The three products of one input channel: with y, with dx, with dw.
 class Products {
  public:
-  Products(const GradientCase& c, const Storage& y, const Storage& dx,
+  Products(const TrainingCase& c, const Storage& y, const Storage& dx,
            const std::vector<std::vector<float>>& dw, int channel)
       : c_(c), p_(c.problem) {
     const Reader input(p_.type, p_.input_strides(), c.src.data()),
@@ -121,7 +121,7 @@ class Products {
                                   : std::max(1e-6 * largest, std::ldexp(std::sqrt(x2 * y2), -24)));
   }
 
-  const GradientCase& c_;
+  const TrainingCase& c_;
   const Problem& p_;
   double taps_ = 0;
 };
@@ -130,7 +130,7 @@ class Gradients : public testing::Test {
  protected:
   void check(const Problem& problem, std::uint64_t seed, const PlanOptions& options) {
     SCOPED_TRACE(to_string(problem));
-    const GradientCase c(problem, seed, seed % 5 == 0 ? 2.0f : 0.0f);
+    const TrainingCase c(problem, seed, seed % 5 == 0 ? 2.0f : 0.0f);
     const Problem& p = c.problem;
     const Plan forward(p, c.weights, {}, options);
     Storage y(p.type, p.output_elements());

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "depthwise/gradient/input_reference.hpp"
-#include "tests/depthwise/gradient_case.hpp"
+#include "tests/depthwise/training_case.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -27,7 +27,7 @@ struct Worst {
 
 void check(const Problem& p, std::uint64_t seed, int threads, Worst& worst, float mean = 0) {
   SCOPED_TRACE(to_string(p));
-  const GradientCase c(p, seed, mean);
+  const TrainingCase c(p, seed, mean);
   PlanOptions options;
   options.threads = threads;
   const Storage dx = c.input_gradient(options);
@@ -129,14 +129,14 @@ TEST(InputGradient, SameBits) {
     p.batch = 2;
     p.src_strides.reset();
     SCOPED_TRACE(to_string(p));
-    const GradientCase c(p, seed);
+    const TrainingCase c(p, seed);
     PlanOptions options;
     options.threads = 1;
     // Small work would be given to fewer threads.
     if (p.numerics == Numerics::exact) options.algorithm = "portable";
     const Storage once = c.input_gradient(options);
     options.threads = 5;
-    InputGradient other(c.problem, GradientCase(p, seed + 1).weights, options);
+    InputGradient other(c.problem, TrainingCase(p, seed + 1).weights, options);
     other.set_weights(c.weights);
     ASSERT_EQ(differing(once, c.input_gradient(other)), 0);
     // The second image alone.
@@ -162,13 +162,13 @@ TEST(InputGradient, SameBits) {
 /// computed anew, with the weights that were set last.
 TEST(InputGradient, WhatOverflowsOnTheWayIsFinite) {
   for (const char* shape : {"n2c17h14w14k13", "n1c16h12w12k7,3nchw", "n1c9h15w15k5s2"}) {
-    GradientCase c(parse(shape), 3);
+    TrainingCase c(parse(shape), 3);
     c.for_outputs([&](std::int64_t at, int channel) {
       c.dy.set(at, channel % 3 == 0 ? (at % 2 ? 2e38f : -2e38f) : c.dy.get(at));
     });
     for (auto& branch : c.branch_weights)
       for (float& w : branch) w *= 0.05f;
-    InputGradient gradient(c.problem, GradientCase(c.problem, 4).weights);
+    InputGradient gradient(c.problem, TrainingCase(c.problem, 4).weights);
     gradient.set_weights(c.weights);
     const Storage dx = c.input_gradient(gradient);
     for (std::int64_t i = 0; i < dx.elements(); i++)
@@ -197,7 +197,7 @@ TEST(InputGradient, WhatIsWrongIsNamed) {
   refused("n1c8h9w9k3+scale", "scale");
   refused("n1c8h9w9k3+residual", "residual");
   refused("n1c8h9w9k5", "200");  // elements that weights must have
-  const GradientCase c(parse("n1c8h9w9k3"));
+  const TrainingCase c(parse("n1c8h9w9k3"));
   InputGradient gradient(c.problem, c.weights);
   Storage dx(DataType::f32, c.problem.input_elements());
   EXPECT_THROW(gradient.run(nullptr, dx.data()), core::Error);

@@ -18,7 +18,7 @@ constexpr std::int64_t max_tile_bytes = std::int64_t{16} << 20;
 
 WeightSpectralGeometry::WeightSpectralGeometry(const Problem& problem, const Kernel& kernel,
                                                const RowSpectralParameters& parameters, Isa isa)
-    : forward(problem, kernel, parameters, isa) {
+    : forward({problem, Pass::forward, features_of(isa), 1}, parameters) {
   RowSpectralGeometry& f = forward;
   along = parameters.along_h ? vertical_lags(kernel) : horizontal_lags(kernel);
   across = parameters.along_h ? horizontal_lags(kernel) : vertical_lags(kernel);
