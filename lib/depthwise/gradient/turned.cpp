@@ -11,10 +11,6 @@ namespace {
 
 constexpr int most_side = 63, most_line = 127;  // of a kernel, as validate() allows them
 
-int floor_div(int a, int b) {
-  return a / b - (a % b < 0);
-}
-
 /// A branch's own part of a class; no taps where it has none.
 Turned turned(const Problem& p, int branch, int row, int column) {
   const Branch& b = p.branches[branch];
@@ -163,7 +159,7 @@ TapClass taps_of_remainder(const Axis& axis, int r) {
   c.dilation = axis.dilation / common;
   for (c.first = 0; c.first < std::min(c.step, axis.taps); c.first++) {
     const int place = c.first * axis.dilation + axis.offset - r;
-    c.shift = floor_div(place, s);
+    c.shift = place / s;
     if (c.shift * s == place) {
       c.taps = (axis.taps - c.first - 1) / c.step + 1;
       return c;
