@@ -9,6 +9,7 @@
 namespace replk::depthwise {
 namespace {
 
+constexpr int together = 32;                    // channels that are turned in one task
 constexpr int most_side = 63, most_line = 127;  // of a kernel, as validate() allows them
 
 /// A branch's own part of a class; no taps where it has none.
@@ -178,14 +179,16 @@ std::vector<Part> turned_parts(const Problem& problem) {
 
 void turn_weights(const Problem& problem, const Part& part, std::span<const std::span<const float>> weights,
                   std::span<float* const> to, int threads) {
-  const auto body = [&](std::int64_t c, int) {
+  const auto body = [&](std::int64_t task, int) {
+    const int begin = static_cast<int>(task) * together, end = std::min(problem.channels, begin + together);
     for (std::size_t i = 0; i < part.branches.size(); i++) {
       const Turned& t = part.branches[i];
       const auto turn = t.sources.size() == 1 ? turn_one : turn_merged;
-      turn(problem, t, weights, static_cast<int>(c), to[i] + c * t.branch.taps());
+      for (int c = begin; c < end; c++)
+        turn(problem, t, weights, c, to[i] + std::int64_t{c} * t.branch.taps());
     }
   };
-  core::parallel_for(problem.channels, threads, std::ref(body));
+  core::parallel_for((problem.channels + together - 1) / together, threads, std::ref(body));
 }
 
 }  // namespace replk::depthwise
