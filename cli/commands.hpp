@@ -18,6 +18,7 @@ void add_quantize(CLI::App& program);
 void add_tune(CLI::App& program);
 
 void add_bench_depthwise(CLI::App& bench);
+void add_bench_gradient(CLI::App& bench);
 void add_bench_model(CLI::App& bench);
 
 }  // namespace replk::cli

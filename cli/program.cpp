@@ -44,6 +44,7 @@ void describe(CLI::App& program) {
   CLI::App* bench = program.add_subcommand("bench", "Time kernels and networks against other libraries");
   bench->require_subcommand(1);
   add_bench_depthwise(*bench);
+  add_bench_gradient(*bench);
   add_bench_model(*bench);
 }
 

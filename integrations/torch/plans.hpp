@@ -14,10 +14,8 @@ namespace replk_torch {
 
 /// What a plan depends on besides the weights' values.
 struct Key {
-  std::int64_t height = 0, width = 0;
-  std::array<std::int64_t, 13> layer{};   // channels, kernel, strides, padding, dilation, activation, bias
-  std::array<std::int64_t, 4> strides{};  // of the input: image, row, pixel, channel
-  std::int64_t layout = 0, type = 0, threads = 0;
+  std::array<std::int64_t, 20> numbers{};                         // the problem's, and threads
+  std::array<std::int64_t, 4> input_strides{}, output_strides{};  // image, row, pixel, channel; 0: dense
   bool operator==(const Key&) const = default;
 };
 
@@ -40,16 +38,18 @@ class Weights {
   std::vector<std::uint32_t> values_;
 };
 
-using Plan = std::shared_ptr<const replk_depthwise>;
-
 /// The plans used last, behind a lock. Thread-safe.
+template <class Handle>
 class Plans {
  public:
+  using Plan = std::shared_ptr<const Handle>;
+  explicit Plans(void (*destroy)(Handle*)) : destroy_(destroy) {}
+
   /// The plan of a key and weights. `make` is called without the lock where there is none, `change` where a
   /// plan of the key that nobody else uses has other weights.
   template <class Make, class Change>
   Plan get(const Key& key, const Weights& weights, Make make, Change change) {
-    std::shared_ptr<replk_depthwise> stale;
+    std::shared_ptr<Handle> stale;
     {
       const std::lock_guard lock(mutex_);
       for (auto at = entries_.begin(); at != entries_.end(); ++at)
@@ -67,7 +67,7 @@ class Plans {
     if (stale)
       change(stale.get());
     else
-      stale = std::shared_ptr<replk_depthwise>(make(), replk_depthwise_destroy);
+      stale = std::shared_ptr<Handle>(make(), destroy_);
     const std::lock_guard lock(mutex_);
     entries_.push_front({key, weights, stale});
     while (entries_.size() > capacity) entries_.pop_back();
@@ -83,8 +83,9 @@ class Plans {
   struct Entry {
     Key key;
     Weights weights;
-    std::shared_ptr<replk_depthwise> plan;
+    std::shared_ptr<Handle> plan;
   };
+  void (*destroy_)(Handle*);
   std::mutex mutex_;
   std::list<Entry> entries_;  // the one used last first
 };

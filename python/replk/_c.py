@@ -57,6 +57,12 @@ class DepthwiseOptions(ctypes.Structure):
     ]
 
 
+class GradientOptions(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_size_t), ("threads", ctypes.c_int32), ("wanted", ctypes.c_int32)]
+
+
+GRADIENT_INPUT, GRADIENT_WEIGHTS = 1, 2
+
 Progress = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_double, ctypes.c_void_p)
 
 
@@ -119,6 +125,10 @@ _STATUS = {
     "replk_depthwise_output_size": [_P, _P, _P],
     "replk_depthwise_set_weights": [_P, _P, _P],
     "replk_depthwise_run_with": [_P, _P, _P, _P, _P],
+    "replk_depthwise_gradient_create_from_shape": [ctypes.c_char_p, _P, _P, _P],
+    "replk_depthwise_gradient_set_weights": [_P, _P],
+    "replk_depthwise_gradient_input": [_P, _P, _P, _P],
+    "replk_depthwise_gradient_weights": [_P, _P, _P, _P, _P, ctypes.c_int32, _P],
     "replk_model_load": [ctypes.c_char_p, ctypes.c_char_p, _P, _P],
     "replk_model_get_info": [_P, _P],
     "replk_model_feature_shape": [_P, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, _P, _P, _P],
@@ -141,7 +151,7 @@ for _name, _types in _STATUS.items():
 for _name, _types in _TEXT.items():
     getattr(lib, _name).argtypes = _types
     getattr(lib, _name).restype = ctypes.c_char_p
-for _name in ("replk_depthwise_destroy", "replk_model_destroy"):
+for _name in ("replk_depthwise_destroy", "replk_depthwise_gradient_destroy", "replk_model_destroy"):
     getattr(lib, _name).argtypes = [_P]
     getattr(lib, _name).restype = None
 lib.replk_default_threads.argtypes = []

@@ -1,6 +1,7 @@
 """One depthwise convolution, prepared."""
 import ctypes
 import re
+import threading
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class _Problem:
         self.result_channels_first = "nchw" in options if not before else "nchw" in behind
         self.storage = "bf16" if "bf16" in options else "fp16" if "fp16" in options else "fp32"
         self.residual = "+residual" in options
+        self.plain = "+" not in options
 
     def input(self, batch):
         height, width = self.sides
@@ -56,13 +58,53 @@ class _Packed:
         branches = list(weights) if isinstance(weights, (list, tuple)) else [weights]
         if len(branches) != len(problem.kernels):
             raise InvalidArgument(f"weights has {len(branches)} arrays; allowed: {len(problem.kernels)}, one a branch")
-        self._arrays = [
+        self.arrays = [
             _arrays.weights(w, (problem.outputs, *kernel), f"weights[{i}]")
             for i, (w, kernel) in enumerate(zip(branches, problem.kernels))
         ]
-        self.weights = (ctypes.c_void_p * len(branches))(*(w.ctypes.data for w in self._arrays))
+        self.weights = (ctypes.c_void_p * len(branches))(*(w.ctypes.data for w in self.arrays))
         self._bias = None if bias is None else _arrays.weights(bias, (problem.outputs,), "bias")
         self.bias = None if bias is None else self._bias.ctypes.data
+
+
+class _Gradients:
+    """The plans of a layer's gradients, each made when it is first asked for."""
+
+    def __init__(self, problem, shape, packed, threads):
+        self._shape, self._threads = shape.encode(), threads
+        self._lock, self._input, self._weights = threading.Lock(), None, None
+        self._plain = problem.plain
+        self._keep(packed)
+
+    def _keep(self, packed):
+        # The gradient of the input may need them later; a shape with an epilogue has none.
+        self._arrays = [w.copy() if self._plain else w[:0] for w in packed.arrays]
+        self._pointers = (ctypes.c_void_p * len(self._arrays))(*(w.ctypes.data for w in self._arrays))
+
+    def _create(self, wanted):
+        handle = _c.Handle(_c.lib.replk_depthwise_gradient_destroy)
+        options = _c.sized(_c.GradientOptions, threads=self._threads, wanted=wanted)
+        _c.lib.replk_depthwise_gradient_create_from_shape(
+            self._shape, self._pointers, ctypes.byref(options), ctypes.byref(handle.pointer)
+        )
+        return handle
+
+    def of_input(self):
+        with self._lock:
+            if self._input is None:
+                self._input = self._create(_c.GRADIENT_INPUT)
+        return self._input.pointer
+
+    def of_weights(self):
+        with self._lock:
+            if self._weights is None:
+                self._weights = self._create(_c.GRADIENT_WEIGHTS)
+        return self._weights.pointer
+
+    def set_weights(self, packed):
+        self._keep(packed)
+        if self._input is not None:
+            _c.lib.replk_depthwise_gradient_set_weights(self._input.pointer, self._pointers)
 
 
 class Depthwise:
@@ -102,6 +144,7 @@ class Depthwise:
         height, width = ctypes.c_int32(), ctypes.c_int32()
         _c.lib.replk_depthwise_output_size(self._handle.pointer, ctypes.byref(height), ctypes.byref(width))
         self._out_sides = height.value, width.value
+        self._gradients = _Gradients(problem, self.shape, packed, threads or 0)
 
     @classmethod
     def zeros(cls, shape, **options):
@@ -113,6 +156,7 @@ class Depthwise:
         """Gives the layer other weights and bias, as at its creation; the tiling stays. No call may run meanwhile."""
         packed = _Packed(self._problem, weights, bias)
         _c.lib.replk_depthwise_set_weights(self._handle.pointer, packed.weights, packed.bias)
+        self._gradients.set_weights(packed)
 
     def __call__(self, x, residual=None, out=None):
         """The convolution of ``x``: ``input_shape`` with any batch of at least 1, copied first where it is not in C order.
@@ -121,9 +165,7 @@ class Depthwise:
         C order; it may be ``residual`` and must not overlap ``x``. None: a new array.
         """
         storage = self._problem.storage
-        x = _arrays.stored(x, storage, "x")
-        batch = x.shape[0] if x.ndim == 4 and x.shape[0] > 0 else self._problem.batch
-        x = np.ascontiguousarray(_arrays.shaped(x, self._problem.input(batch), "x"))
+        x, batch = self._input(x)
         shape = self._problem.result(batch, *self._out_sides)
         if (residual is not None) != self._problem.residual:
             raise InvalidArgument(f"residual is {'given' if residual is not None else 'missing'}; shape: {self.shape}")
@@ -142,6 +184,51 @@ class Depthwise:
             ctypes.byref(options)
         )
         return out
+
+    def input_gradient(self, dy):
+        """The gradient of the input, like ``x``, from that of the result, ``dy``: ``output_shape`` with any batch.
+
+        Of the convolution alone: a shape with an activation, scale or residual is an error. The first call prepares it.
+        """
+        dy, batch = self._result(dy)
+        dx = np.empty(self._problem.input(batch), dy.dtype)
+        options = _c.sized(_c.RunOptions, batch=batch)
+        _c.lib.replk_depthwise_gradient_input(
+            self._gradients.of_input(), dy.ctypes.data, dx.ctypes.data, ctypes.byref(options)
+        )
+        return dx
+
+    def weight_gradient(self, x, dy):
+        """The gradients of weights and bias from a call's ``x`` and that of its result, ``dy``, summed over the batch.
+
+        Returns (dweights, dbias): float32 [channels, kernel_h, kernel_w], a list of them where the shape has several
+        branches; float32 [channels]. As ``input_gradient``.
+        """
+        x, batch = self._input(x)
+        dy, given = self._result(dy)
+        if given != batch:
+            raise InvalidArgument(f"dy is of {given} images; allowed: {batch}, as many as x has")
+        outputs = self._problem.outputs
+        dweights = [np.empty((outputs, *kernel), np.float32) for kernel in self._problem.kernels]
+        dbias = np.empty(outputs, np.float32)
+        pointers = (ctypes.c_void_p * len(dweights))(*(w.ctypes.data for w in dweights))
+        options = _c.sized(_c.RunOptions, batch=batch)
+        _c.lib.replk_depthwise_gradient_weights(
+            self._gradients.of_weights(), x.ctypes.data, dy.ctypes.data, pointers, dbias.ctypes.data, 0,
+            ctypes.byref(options)
+        )
+        return (dweights if len(dweights) > 1 else dweights[0]), dbias
+
+    def _input(self, x):
+        """``x`` in C order, and how many images it has."""
+        x = _arrays.stored(x, self._problem.storage, "x")
+        batch = x.shape[0] if x.ndim == 4 and x.shape[0] > 0 else self._problem.batch
+        return np.ascontiguousarray(_arrays.shaped(x, self._problem.input(batch), "x")), batch
+
+    def _result(self, dy):
+        dy = _arrays.stored(dy, self._problem.storage, "dy")
+        batch = dy.shape[0] if dy.ndim == 4 and dy.shape[0] > 0 else self._problem.batch
+        return np.ascontiguousarray(_arrays.shaped(dy, self._problem.result(batch, *self._out_sides), "dy")), batch
 
     @property
     def input_shape(self):

@@ -175,6 +175,17 @@ class Commands(FolderTest):
         result = self.json(*base, code=1)
         self.assertEqual((result["images"], result["failed"], result["passed_over"]), (3, 1, 2), "notes.txt and erf.out")
 
+    def test_bench_gradient(self):
+        shapes = ("n1c8h9w9k5", "n2c8h9w10k5,3s2nchwbf16", "n1c3x2h9w9k3exact")
+        rows = self.json("bench", "gradient", *shapes, "--threads", "1", "--seconds", "0")["rows"]
+        self.assertEqual([row["shape"] for row in rows], list(shapes))
+        for row in rows:
+            for key in ("forward_ms", "input_gradient_ms", "weight_gradient_ms", "set_weights_ms", "checked_channels"):
+                self.assertGreater(row[key], 0, key)
+            self.assertLess(row["max_relative_error"], 1e-2 if "bf16" in row["shape"] else 2e-6)
+            self.assertEqual(len(row["input_gradient_tilings"]), 4 if "s2" in row["shape"] else 1)
+        self.assertIn("gradient of the weights", self.succeed("bench", "gradient", shapes[0], "--seconds", "0"))
+
     def test_bench_model(self):
         row = self.json("bench", "model", MODEL, "--size", "64", "--rounds", "3", "--profile", "--layers")
         for key in ("ms", "images_per_second", "large_depthwise_ms", "other_gmac", "peak_gflops", "first_result_ms", "peak_memory_bytes"):

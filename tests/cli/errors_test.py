@@ -41,12 +41,19 @@ class Usage(ProgramTest):
         for shard in ("0/4", "5/4", "1/0", "1", "1/2/3", "a/b"):
             self.refuse("eval", "--model", MODEL, "--images", ".", "--shard", shard, names=["--shard", "I/N"])
 
+    def test_gradients_without_an_epilogue(self):
+        for more, name in (("+relu", "activation"), ("+scale", "scale"), ("+residual", "residual")):
+            self.refuse("bench", "gradient", "n1c8h9w9k3", "n1c8h9w9k3" + more, names=[name, "n1c8h9w9k3" + more])
+        self.refuse("bench", "gradient", "n1c8h9w9k99", names=["99"])
+        self.refuse("bench", "gradient", names=["shape"])
+
     def test_unknown_model(self):
         self.refuse("classify", IMAGE, "--model", "resnet-50", names=["resnet-50", "replknet-31b"])
         self.refuse("bench", "model", "replknet-31b:k=2,2,2,2", names=["k=2,2,2,2"])
 
     def test_help_everywhere(self):
-        for command in ((), ("info",), ("classify",), ("features",), ("eval",), ("erf",), ("bench",), ("bench", "model")):
+        for command in ((), ("info",), ("classify",), ("features",), ("eval",), ("erf",), ("bench",), ("bench", "model"),
+                        ("bench", "gradient")):
             text = self.succeed(*command, "--help")
             self.assertIn("Usage: replk", text)
             self.assertTrue(command in ((), ("bench",)) or "--json" in text, command)

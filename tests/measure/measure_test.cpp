@@ -9,6 +9,7 @@
 
 #include "core/error.hpp"
 #include "measure/depthwise.hpp"
+#include "measure/gradient.hpp"
 #include "measure/race.hpp"
 
 namespace replk::bench {
@@ -222,6 +223,25 @@ TEST(MeasureDepthwise, AWrongResultIsNeverTimed) {
       EXPECT_EQ(error.status(), core::Status::internal);
       EXPECT_NE(std::string(error.what()).find("not timed"), std::string::npos) << error.what();
     }
+  }
+}
+
+TEST(MeasureGradient, AWrongResultIsNeverTimed) {
+  GradientOptions options;
+  options.threads = 1;
+  options.race = single_runs(2, 0, 3);
+  const depthwise::Problem problem = depthwise::parse("n2c16h14w14k7");
+  const GradientRow row = measure_gradient(problem, options);
+  EXPECT_LT(row.input_gradient_error, 1e-6);
+  EXPECT_LT(row.weight_gradient_error, 1e-6);
+  EXPECT_GT(row.forward_ms, 0);
+  options.spoil = true;
+  try {
+    measure_gradient(problem, options);
+    ADD_FAILURE() << "a wrong gradient was accepted";
+  } catch (const core::Error& error) {
+    EXPECT_EQ(error.status(), core::Status::internal);
+    EXPECT_NE(std::string(error.what()).find("gradient of the weights"), std::string::npos) << error.what();
   }
 }
 

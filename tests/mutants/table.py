@@ -151,4 +151,15 @@ MUTANTS = [
      "least = std::max({least, s.first + s.ins, last_output + axis_.taps - s.first});",
      "least = std::max({least, s.first + s.ins - 1, last_output + axis_.taps - s.first - 1});",
      "a transform one too short wraps around"),
+
+    # The gradient of the input
+    ("lib/depthwise/gradient/turned.cpp", "if (!full && p.numerics == Numerics::exact) return false;", "{}",
+     "class exact multiplies by what is no tap"),
+    ("lib/depthwise/gradient/turned.cpp", "s.first = std::max(0, e.first);", "s.first = std::max(0, e.first + 1);",
+     "the first pixels that a tap reaches are left out"),
+    ("lib/depthwise/gradient/turned.cpp", "c.dilation = axis.dilation / common;", "c.dilation = axis.dilation;",
+     "taps of a remainder lie as far apart as those of the branch"),
+    ("lib/depthwise/gradient/assemble.cpp", "holes_ = pixels < std::int64_t{p.height} * p.width;", "holes_ = false;",
+     "pixels that no tap reaches are what was in memory"),
+    ("lib/depthwise/gradient/input_gradient.cpp", "plans_[i]->set_weights(turned_[i].spans, {});", "{}", "the old weights stay"),
 ]

@@ -19,6 +19,7 @@ STRUCTURES = {
     "replk_tuning": _c.Tuning,
     "replk_depthwise_options": _c.DepthwiseOptions,
     "replk_run_options": _c.RunOptions,
+    "replk_depthwise_gradient_options": _c.GradientOptions,
     "replk_model_options": _c.ModelOptions,
     "replk_model_info": _c.ModelInfo,
 }

@@ -39,6 +39,20 @@ def random(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+def gradients(x, weights, dy, stride=1, pad=0):
+    """dx, dweights, dbias in double, of depthwise(x, weights, ...)."""
+    kh, kw = weights.shape[1:]
+    padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), (pad, pad), (pad, pad)])
+    dx, dw = np.zeros_like(padded), np.zeros(weights.shape)
+    rows, columns = dy.shape[2:]
+    for a in range(kh):
+        for b in range(kw):
+            part = np.s_[:, :, a : a + stride * (rows - 1) + 1 : stride, b : b + stride * (columns - 1) + 1 : stride]
+            dx[part] += weights[None, :, a, b, None, None] * dy
+            dw[:, a, b] = (padded[part] * dy).sum(axis=(0, 2, 3))
+    return dx[:, :, pad : pad + x.shape[2], pad : pad + x.shape[3]], dw, dy.astype(np.float64).sum(axis=(0, 2, 3))
+
+
 class DepthwiseTest(unittest.TestCase):
     def close(self, found, expected, bound=1e-5):
         self.assertEqual(found.shape, expected.shape)
@@ -55,6 +69,49 @@ class DepthwiseTest(unittest.TestCase):
         self.close(y.transpose(0, 3, 1, 2), expected)
         # Another order in memory gives the same.
         np.testing.assert_array_equal(last(x.transpose(0, 2, 3, 1)), y)
+
+    def test_gradients(self):
+        for k, stride, n in ((7, 1, 2), (5, 2, 3), (13, 1, 1)):
+            x, w = random(1, n, 19, 17, 20), random(2, 19, k, k)
+            layer = replk.Depthwise(f"n1c19h17w20k{k}s{stride}nchw", random(8, 19, k, k))
+            dy = random(3, *layer(x).shape)
+            layer.input_gradient(dy)  # prepared with the old weights
+            layer.set_weights(w)
+            dx, dw, db = gradients(x, w, dy, stride, k // 2)
+            self.close(layer.input_gradient(dy), dx)
+            found, bias = layer.weight_gradient(x, dy)
+            np.testing.assert_allclose(found, dw, atol=2e-6 * np.abs(dw).max())
+            np.testing.assert_allclose(bias, db, atol=1e-5 * np.abs(db).max())
+            # Channels last, of what is not in C order; other weights before the first gradient.
+            last = replk.Depthwise(f"n1c19h17w20k{k}s{stride}", random(8, 19, k, k))
+            last.set_weights(w)
+            self.close(last.input_gradient(dy.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2), dx)
+            found, _ = last.weight_gradient(x.transpose(0, 2, 3, 1), dy.transpose(0, 2, 3, 1))
+            np.testing.assert_allclose(found, dw, atol=2e-6 * np.abs(dw).max())
+
+    def test_gradients_of_branches(self):
+        x, dy, w = random(1, 2, 9, 16, 16), random(2, 2, 9, 16, 16), [random(3, 9, 9, 9), random(4, 9, 3, 3)]
+        layer = replk.Depthwise("n2c9h16w16k9,3nchw", w)
+        big, small = gradients(x, w[0], dy, 1, 4), gradients(x, w[1], dy, 1, 1)
+        self.close(layer.input_gradient(dy), big[0] + small[0])
+        found, _ = layer.weight_gradient(x, dy)
+        for mine, (_, expected, _) in zip(found, (big, small)):
+            np.testing.assert_allclose(mine, expected, atol=2e-6 * np.abs(expected).max())
+
+    def test_gradients_that_are_refused(self):
+        layer = replk.Depthwise("n1c8h9w9k3+relu", random(1, 8, 3, 3))
+        x = random(2, 1, 9, 9, 8)
+        for call in (lambda: layer.input_gradient(x), lambda: layer.weight_gradient(x, x)):
+            with self.assertRaisesRegex(replk.InvalidArgument, "activation"):
+                call()
+        layer = replk.Depthwise("n1c8h9w9k3", random(1, 8, 3, 3))
+        for word, call in (
+            ("shape", lambda: layer.input_gradient(x[:, 1:])),
+            ("float64", lambda: layer.input_gradient(x.astype(np.float64))),
+            ("images", lambda: layer.weight_gradient(x, np.concatenate([x, x]))),
+        ):
+            with self.assertRaisesRegex(replk.InvalidArgument, word):
+                call()
 
     def test_branches_stride_dilation_and_epilogue(self):
         x = random(4, 1, 8, 21, 21)

@@ -101,26 +101,120 @@ class Forward(unittest.TestCase):
 
 
 class Gradient(unittest.TestCase):
-    def test_both_gradients(self):
-        for seed in range(60):
-            x, weight, bias, stride, padding, dilation = problem(seed)
+    def expected(self, leaves, p, dy):
+        """In float64, of the same values."""
+        x, weight, bias, *rest = p
+        wanted = [t.detach().double().requires_grad_() for t in leaves]
+        y = conv2d(*wanted, *([None] if bias is None else []), *rest, x.shape[1])
+        return torch.autograd.grad(y, wanted, dy.double())
+
+    def close(self, found, expected, bound):
+        """Of the channel's largest: dx is compared image by image, [n, c, h, w]; dw is [c, 1, kh, kw], db [c]."""
+        self.assertEqual(found.shape, expected.shape)
+        sides = tuple(range(2, expected.dim())) if expected.dim() == 4 else ()
+        scale = expected.abs().amax(sides, keepdim=True) if sides else expected.abs().max()
+        self.assertLessEqual(((found.double() - expected).abs() / scale.clamp(min=1e-20)).max().item(), bound)
+
+    def test_random_problems(self):
+        for seed in range(240):
+            x, weight, bias, stride, padding, dilation = p = problem(seed)
+            g = torch.Generator().manual_seed(seed)
+            x *= 10.0 ** torch.randint(-3, 4, (1, x.shape[1], 1, 1), generator=g)
             leaves = [t for t in (x, weight, bias) if t is not None]
-            wanted = [t.double().requires_grad_() for t in leaves]
-            double = wanted if bias is not None else [*wanted, None]
-            expected = conv2d(*double, stride, padding, dilation, x.shape[1])
-            dy = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed))
-            expected = torch.autograd.grad(expected, wanted, dy.double())
             for leaf in leaves:
                 leaf.requires_grad_()
-            found = torch.autograd.grad(depthwise_conv2d(x, weight, bias, stride, padding, dilation), leaves, dy)
-            for a, b in zip(found, expected):
-                with self.subTest(seed=seed):
-                    self.assertLessEqual(((a - b).abs().max() / b.abs().max().clamp(min=1e-20)).item(), 5e-6)
+            y = depthwise_conv2d(x, weight, bias, stride, padding, dilation)
+            dy = torch.randn(y.shape, generator=g)
+            if seed % 3 == 0:  # as it comes from elsewhere
+                dy = dy.contiguous(memory_format=torch.channels_last if seed % 2 else torch.contiguous_format)
+            found = torch.autograd.grad(y, leaves, dy)
+            with self.subTest(seed=seed):
+                for a, b in zip(found, self.expected(leaves, p, dy)):
+                    self.close(a, b, 5e-6)
+                self.assertEqual(found[0].stride(), x.stride())
 
-    def test_frozen_weight(self):
-        x = torch.randn(1, 4, 6, 6, requires_grad=True)
-        depthwise_conv2d(x, torch.randn(4, 1, 3, 3), padding=1).sum().backward()
+    def test_autocast(self):
+        for seed in range(60):
+            x, weight, bias, stride, padding, dilation = p = problem(seed)
+            leaves = [t.requires_grad_() for t in (x, weight, bias) if t is not None]
+            with torch.autocast("cpu", torch.bfloat16):
+                y = depthwise_conv2d(x, weight, bias, stride, padding, dilation)
+            self.assertEqual(y.dtype, torch.bfloat16)
+            dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed)).bfloat16()
+            found = torch.autograd.grad(y, leaves, dy)
+            # Of what the op was given: the input rounded, the weight as it is; dx is rounded once.
+            rounded = x.detach().bfloat16()
+            expected = self.expected([rounded, *leaves[1:]], (rounded, *p[1:]), dy)
+            with self.subTest(seed=seed):
+                self.assertEqual([a.dtype for a in found], [torch.float32] * len(found))
+                self.close(found[0], expected[0], 2.0**-8)
+                for a, b in zip(found[1:], expected[1:]):
+                    self.close(a, b, 5e-6)
+
+    def test_half_precision(self):
+        for dtype, rounding in ((torch.bfloat16, 2.0**-8), (torch.float16, 2.0**-11)):
+            leaves = [torch.randn(2, 16, 14, 15), torch.randn(16, 1, 7, 7), torch.randn(16)]
+            leaves = [t.to(dtype).requires_grad_() for t in leaves]
+            y = depthwise_conv2d(*leaves, padding=3)
+            dy = torch.randn(y.shape).to(dtype)
+            for a, b in zip(torch.autograd.grad(y, leaves, dy), self.expected(leaves, (*leaves, 1, 3, 1), dy)):
+                self.assertEqual(a.dtype, dtype)
+                self.close(a, b, rounding)
+
+    def test_any_dy(self):
+        """Expanded, transposed, sliced, in another format than x."""
+        x, weight = torch.randn(2, 16, 12, 12, requires_grad=True), torch.randn(16, 1, 5, 5, requires_grad=True)
+        base = torch.randn(2, 32, 12, 24)
+        for dy in (torch.ones(1).expand(2, 16, 12, 12), base[:, ::2, :, :12], base[:, :16, :, ::2],
+                   base[:, :16, :, :12].transpose(2, 3), torch.randn(2, 12, 12, 16).permute(0, 3, 1, 2)):
+            for layout in (torch.contiguous_format, torch.channels_last):
+                leaves = [x.detach().contiguous(memory_format=layout).requires_grad_(), weight]
+                found = torch.autograd.grad(depthwise_conv2d(*leaves, padding=2), leaves, dy)
+                for a, b in zip(found, self.expected(leaves, (*leaves, None, 1, 2, 1), dy)):
+                    self.close(a, b, 5e-6)
+
+    def test_frozen(self):
+        x, weight, bias = torch.randn(1, 4, 6, 6), torch.randn(4, 1, 3, 3), torch.randn(4)
+        for wanted in ([True, False, False], [False, True, False], [False, False, True], [True, False, True]):
+            leaves = [t.clone().requires_grad_(w) for t, w in zip((x, weight, bias), wanted)]
+            depthwise_conv2d(*leaves, padding=1).sum().backward()
+            self.assertEqual([t.grad is not None for t in leaves], wanted)
+
+    def test_empty_batch(self):
+        x, weight = torch.randn(0, 4, 6, 6, requires_grad=True), torch.randn(4, 1, 3, 3, requires_grad=True)
+        depthwise_conv2d(x, weight, padding=1).sum().backward()
         self.assertEqual(x.grad.shape, x.shape)
+        self.assertEqual(weight.grad.abs().max().item(), 0)
+
+    def test_of_second_order(self):
+        """A penalty on a gradient."""
+        results = []
+        for convolve in (depthwise_conv2d, lambda x, w, b, padding: conv2d(x, w, b, 1, padding, groups=8)):
+            g = torch.Generator().manual_seed(5)
+            double = convolve is not depthwise_conv2d
+            leaves = [torch.randn(*s, generator=g) for s in ((1, 8, 9, 9), (8, 1, 5, 5), (8,))]
+            leaves = [(t.double() if double else t).requires_grad_() for t in leaves]
+            y = convolve(*leaves, padding=2)
+            first = torch.autograd.grad((y**3).sum(), leaves, create_graph=True)
+            results.append(torch.autograd.grad(sum((g**2).sum() for g in first), leaves))
+        for a, b in zip(*results):
+            self.close(a, b, 2e-5)
+
+    def test_weights_that_change(self):
+        """As an optimizer changes them: between a step's forward and backward passes nothing is stale."""
+        layer = DepthwiseConv2d(24, 13, padding=6)
+        x = torch.randn(2, 24, 16, 16, requires_grad=True)
+        optimizer = torch.optim.SGD(layer.parameters(), 0.01)
+        for _ in range(4):
+            optimizer.zero_grad()
+            x.grad = None
+            y = layer(x)
+            dy = torch.randn_like(y)
+            y.backward(dy)
+            leaves = [x, layer.weight, layer.bias]
+            for a, b in zip((t.grad for t in leaves), self.expected(leaves, (*leaves, 1, 6, 1), dy)):
+                self.close(a, b, 5e-6)
+            optimizer.step()
 
 
 class Stale(unittest.TestCase):
@@ -194,6 +288,26 @@ class Tracers(unittest.TestCase):
     def test_opcheck(self):
         arguments = (torch.randn(1, 8, 9, 9), torch.randn(8, 1, 5, 5), None, 1, 1, 2, 2, 2, 2, 1, 1, 0, 0)
         torch.library.opcheck(torch.ops.replk.depthwise.default, arguments)
+
+    def test_opcheck_of_the_gradients(self):
+        x, weight = torch.randn(2, 8, 9, 9), torch.randn(8, 1, 5, 5)
+        for last in (False, True):
+            if last:
+                x = x.contiguous(memory_format=torch.channels_last)
+            layer = (2, 1, 2, 2, 2, 2, 1, 1)
+            dy = torch.randn(2, 8, 5, 9)
+            torch.library.opcheck(torch.ops.replk.depthwise_input_gradient.default, (dy, weight, 9, 9, last, *layer, 0))
+            for bias in (False, True):
+                torch.library.opcheck(torch.ops.replk.depthwise_weight_gradient.default, (x, dy, 5, 5, bias, *layer))
+
+    def test_compile_of_a_step(self):
+        layer = nn.Sequential(DepthwiseConv2d(8, 5, padding=2), nn.ReLU())
+        x = torch.randn(2, 8, 9, 9, requires_grad=True)
+        compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+        leaves = [x, *layer.parameters()]
+        for a, b in zip(torch.autograd.grad(compiled(x).square().sum(), leaves),
+                        torch.autograd.grad(layer(x).square().sum(), leaves)):
+            torch.testing.assert_close(a, b)
 
     def test_export(self):
         layer = DepthwiseConv2d(8, 5, padding=2).eval()

@@ -10,6 +10,7 @@
 
 #include "core/error.hpp"
 #include "depthwise/choose/choice.hpp"
+#include "depthwise/gradient/check.hpp"
 #include "depthwise/gradient/weight_trial.hpp"
 
 namespace replk::depthwise {
@@ -98,18 +99,6 @@ tuner::Question weight_question(const Request& request, const std::optional<std:
               [trial](const std::string& line) { trial->run(line); },
               [trial](const std::string& line) { trial->release(line); }, [trial] { trial->move(); }};
   return q;
-}
-
-void check_gradient(const Problem& problem) {
-  const Epilogue& e = problem.epilogue;
-  const char* field = e.activation != Activation::none ? "an activation"
-                      : e.scale                        ? "a scale"
-                      : e.residual                     ? "a residual"
-                                                       : nullptr;
-  if (field)
-    fail(Status::invalid_argument,
-         "{} has {}; allowed for a gradient: none, since dy is the plain convolution's", to_string(problem),
-         field);
 }
 
 WeightChoice choose_weight(const Problem& problem, const Kernel& kernel, const PlanOptions& options, Isa isa,

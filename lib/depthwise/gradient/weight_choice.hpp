@@ -32,8 +32,4 @@ std::optional<WeightChoice> read_weight_choice(std::string_view line, const Prob
 /// does.
 tuner::Question weight_question(const Request& request, const std::optional<std::string>& algorithm);
 
-/// Throws invalid_argument where a problem has an activation, a scale or a residual: dy is the gradient of
-/// the plain convolution.
-void check_gradient(const Problem& problem);
-
 }  // namespace replk::depthwise

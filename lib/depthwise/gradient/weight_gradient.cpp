@@ -7,6 +7,7 @@
 #include "core/memory.hpp"
 #include "core/threads.hpp"
 #include "depthwise/choose/choice.hpp"
+#include "depthwise/gradient/check.hpp"
 #include "depthwise/gradient/weight_algorithm.hpp"
 #include "depthwise/gradient/weight_choice.hpp"
 

@@ -28,15 +28,14 @@ double activate(double x, Activation activation) {
   return x;
 }
 
-/// Half the distance between neighbours of the storage type at a value.
+}  // namespace
+
 double half_ulp(double value, DataType type) {
   if (type == DataType::f32 || !std::isfinite(value)) return 0;
   const int mantissa = type == DataType::bf16 ? 8 : 11, least = type == DataType::bf16 ? -126 : -14;
   const int exponent = value == 0 ? least : std::max(std::ilogb(value), least);
   return std::ldexp(0.5, exponent - mantissa + 1);
 }
-
-}  // namespace
 
 std::vector<Sample> all_outputs(const Problem& p) {
   std::vector<Sample> samples;

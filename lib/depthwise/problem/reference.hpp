@@ -28,6 +28,9 @@ std::vector<double> reference(const Problem& problem, std::span<const std::span<
                               std::span<const float> bias, const Tensors& tensors,
                               std::span<const Sample> samples, std::span<const float> scale = {});
 
+/// Half the distance between neighbours of a storage type narrower than fp32 at a value; 0 of fp32.
+double half_ulp(double value, DataType type);
+
 struct Accuracy {
   /// Largest error over the largest reference output of its image's channel (among the samples); infinite
   /// where one side is a NaN or an infinity and the other is not.

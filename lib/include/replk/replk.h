@@ -305,6 +305,63 @@ REPLK_API const char* replk_depthwise_shape(const replk_depthwise* plan);
 REPLK_API const char* replk_depthwise_tiling(const replk_depthwise* plan);
 REPLK_API const char* replk_depthwise_source(const replk_depthwise* plan);
 
+/* ---- Gradients of a depthwise convolution ---- */
+
+/* What training asks of a layer, prepared (docs/gradients.md). Many threads may run one plan. A gradient is
+ * that of the convolution and its bias: a problem with an activation, a scale or a residual is an error. Its
+ * accuracy class is the problem's, its bits depend on no number of threads; dx of an image does not depend on
+ * the batch. */
+typedef struct replk_depthwise_gradient replk_depthwise_gradient;
+
+/* Values of replk_depthwise_gradient_options.wanted; 3 is both. */
+enum { REPLK_GRADIENT_INPUT = 1, REPLK_GRADIENT_WEIGHTS = 2 };
+
+typedef struct replk_depthwise_gradient_options {
+  size_t struct_size;
+  int32_t threads; /* 0: all */
+  int32_t wanted;  /* the gradients that the plan is made for; 0: both */
+} replk_depthwise_gradient_options;
+
+static inline replk_depthwise_gradient_options replk_depthwise_gradient_options_default(void) {
+  replk_depthwise_gradient_options o = {sizeof(replk_depthwise_gradient_options), 0, 0};
+  return o;
+}
+
+/* weights: as for replk_depthwise_create, copied; the gradient of the input needs them. NULL where that is
+ * not wanted. options may be NULL. On failure *plan is NULL. */
+REPLK_API replk_status replk_depthwise_gradient_create(const replk_depthwise_problem* problem,
+                                                       const float* const* weights,
+                                                       const replk_depthwise_gradient_options* options,
+                                                       replk_depthwise_gradient** plan);
+/* The same from a shape such as "n8c384h14w14k7". */
+REPLK_API replk_status replk_depthwise_gradient_create_from_shape(
+    const char* shape, const float* const* weights, const replk_depthwise_gradient_options* options,
+    replk_depthwise_gradient** plan);
+/* Other weights for the gradient of the input, as replk_depthwise_set_weights: allocates nothing, needs the
+ * plan to itself; on failure the old ones stay. */
+REPLK_API replk_status replk_depthwise_gradient_set_weights(replk_depthwise_gradient* plan,
+                                                            const float* const* weights);
+/* Bytes of scratch memory that a run of either gradient needs, whatever its batch. */
+REPLK_API replk_status replk_depthwise_gradient_workspace_bytes(const replk_depthwise_gradient* plan,
+                                                                size_t* bytes);
+
+/* The gradient of the input, dx, from that of the output, dy, both as these lie in the problem: layout, type,
+ * strides, any alignment of an element. All of dx is written, zeros where no tap reaches; what lies between
+ * its elements is not. dx must not overlap dy. options: as for replk_depthwise_run_with; may be NULL.
+ * Allocates nothing where a workspace is given. */
+REPLK_API replk_status replk_depthwise_gradient_input(const replk_depthwise_gradient* plan, const void* dy,
+                                                      void* dx, const replk_run_options* options);
+
+/* The gradients of weights and bias, fp32, summed over the batch, from the layer's input, src, and dy.
+ * dweights[i]: [channels][kernel_h][kernel_w] of branch i, or NULL where it is not wanted. dbias: [channels]
+ * (the output's), or NULL. accumulate 1: adds to what is there; 0: writes. No two tensors may overlap.
+ * options as above. */
+REPLK_API replk_status replk_depthwise_gradient_weights(const replk_depthwise_gradient* plan, const void* src,
+                                                        const void* dy, float* const* dweights, float* dbias,
+                                                        int32_t accumulate, const replk_run_options* options);
+/* NULL is allowed. */
+REPLK_API void replk_depthwise_gradient_destroy(replk_depthwise_gradient* plan);
+
 /* ---- Networks ---- */
 
 /* A network, loaded: weights folded and packed. Any number of threads may run one at once. Plans are made at

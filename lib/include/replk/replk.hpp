@@ -69,6 +69,16 @@ struct RunOptions {
   void* user = nullptr;
 };
 
+inline replk_run_options c_options(const RunOptions& options) {
+  replk_run_options c = replk_run_options_default();
+  c.batch = options.batch;
+  c.workspace = options.workspace.empty() ? nullptr : options.workspace.data();
+  c.workspace_bytes = options.workspace.size();
+  c.pool = options.pool;
+  c.user = options.user;
+  return c;
+}
+
 /// A prepared depthwise convolution. Movable; run() may be called from many threads at once.
 class Depthwise {
  public:
@@ -128,12 +138,7 @@ class Depthwise {
   }
 
   void run(const void* src, void* dst, const void* residual, const RunOptions& options) const {
-    replk_run_options c = replk_run_options_default();
-    c.batch = options.batch;
-    c.workspace = options.workspace.empty() ? nullptr : options.workspace.data();
-    c.workspace_bytes = options.workspace.size();
-    c.pool = options.pool;
-    c.user = options.user;
+    const replk_run_options c = replk::c_options(options);
     check(replk_depthwise_run_with(plan_.get(), src, dst, residual, &c));
   }
   /// Other weights (one pointer a branch) and another bias; needs the plan to itself.
@@ -163,6 +168,71 @@ class Depthwise {
     void operator()(replk_depthwise* plan) const noexcept { replk_depthwise_destroy(plan); }
   };
   std::unique_ptr<replk_depthwise, Destroy> plan_;
+};
+
+struct GradientOptions {
+  int threads = 0;  // 0: all
+  int wanted = REPLK_GRADIENT_INPUT | REPLK_GRADIENT_WEIGHTS;
+};
+
+/// The gradients of a depthwise convolution, prepared. Movable; input() and weights() may be called from many
+/// threads at once.
+class DepthwiseGradient {
+ public:
+  /// weights: one pointer a branch, as Depthwise's; empty where the gradient of the input is not wanted.
+  DepthwiseGradient(const replk_depthwise_problem& problem, const std::vector<const float*>& weights,
+                    const GradientOptions& options = {}) {
+    const replk_depthwise_gradient_options c = c_options(options);
+    replk_depthwise_gradient* plan = nullptr;
+    check(replk_depthwise_gradient_create(&problem, pointers(weights), &c, &plan));
+    plan_.reset(plan);
+  }
+  /// From a shape such as "n8c384h14w14k7".
+  DepthwiseGradient(const std::string& shape, const std::vector<const float*>& weights,
+                    const GradientOptions& options = {}) {
+    const replk_depthwise_gradient_options c = c_options(options);
+    replk_depthwise_gradient* plan = nullptr;
+    check(replk_depthwise_gradient_create_from_shape(shape.c_str(), pointers(weights), &c, &plan));
+    plan_.reset(plan);
+  }
+
+  std::size_t workspace_bytes() const {
+    std::size_t bytes = 0;
+    check(replk_depthwise_gradient_workspace_bytes(plan_.get(), &bytes));
+    return bytes;
+  }
+  /// Other weights (one pointer a branch) for input(); needs the plan to itself.
+  void set_weights(const std::vector<const float*>& weights) {
+    check(replk_depthwise_gradient_set_weights(plan_.get(), pointers(weights)));
+  }
+  /// The gradient of the input.
+  void input(const void* dy, void* dx, const RunOptions& options = {}) const {
+    const replk_run_options c = replk::c_options(options);
+    check(replk_depthwise_gradient_input(plan_.get(), dy, dx, &c));
+  }
+  /// Those of weights (one pointer a branch, null where it is not wanted) and bias; with `accumulate` added
+  /// to what is there.
+  void weights(const void* src, const void* dy, const std::vector<float*>& dweights, float* dbias = nullptr,
+               bool accumulate = false, const RunOptions& options = {}) const {
+    const replk_run_options c = replk::c_options(options);
+    check(replk_depthwise_gradient_weights(plan_.get(), src, dy, dweights.data(), dbias, accumulate, &c));
+  }
+  const replk_depthwise_gradient* get() const noexcept { return plan_.get(); }
+
+ private:
+  static const float* const* pointers(const std::vector<const float*>& weights) {
+    return weights.empty() ? nullptr : weights.data();
+  }
+  static replk_depthwise_gradient_options c_options(const GradientOptions& options) {
+    replk_depthwise_gradient_options c = replk_depthwise_gradient_options_default();
+    c.threads = options.threads;
+    c.wanted = options.wanted;
+    return c;
+  }
+  struct Destroy {
+    void operator()(replk_depthwise_gradient* plan) const noexcept { replk_depthwise_gradient_destroy(plan); }
+  };
+  std::unique_ptr<replk_depthwise_gradient, Destroy> plan_;
 };
 
 /// Lets one thread stop the runs of others. Thread-safe.

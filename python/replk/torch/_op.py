@@ -1,4 +1,4 @@
-"""The op replk::depthwise: loaded, described to PyTorch's tracers, and differentiated."""
+"""The ops replk::depthwise and its gradients: loaded, described to PyTorch's tracers, and differentiated."""
 import ctypes
 from pathlib import Path
 
@@ -25,6 +25,8 @@ def _load():
 
 clear = _load()
 _depthwise = torch.ops.replk.depthwise.default
+_input_gradient = torch.ops.replk.depthwise_input_gradient.default
+_weight_gradient = torch.ops.replk.depthwise_weight_gradient.default
 
 
 def _version(tensor):
@@ -45,14 +47,28 @@ def _fake(x, weight, bias, stride_h, stride_w, top, bottom, left, right, dilatio
     return x.new_empty((x.shape[0], x.shape[1], height, width)).contiguous(memory_format=_memory_format(x))
 
 
-def forward(x, weight, bias, arguments, activation):
-    return _depthwise(
-        x, weight, bias, *arguments, activation, _version(weight) + _version(bias)
+@torch.library.register_fake("replk::depthwise_input_gradient")
+def _fake_input_gradient(dy, weight, height, width, channels_last, *_):
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return dy.new_empty((dy.shape[0], dy.shape[1], height, width)).contiguous(memory_format=memory_format)
+
+
+@torch.library.register_fake("replk::depthwise_weight_gradient")
+def _fake_weight_gradient(x, dy, kernel_h, kernel_w, bias, *_):
+    channels = x.shape[1]
+    return (
+        x.new_empty((channels, 1, kernel_h, kernel_w), dtype=torch.float32),
+        x.new_empty((channels if bias else 0,), dtype=torch.float32),
     )
 
 
+def forward(x, weight, bias, arguments, activation):
+    return _depthwise(x, weight, bias, *arguments, activation, _version(weight) + _version(bias))
+
+
 class _Train(torch.autograd.Function):
-    """Gradients of both: of the input by the same op on the turned kernel where the stride is 1; else PyTorch's."""
+    """The convolution. Each of its gradients is linear in both of its arguments, as it is itself, and differentiated by
+    the other two: so of any order."""
 
     @staticmethod
     def forward(x, weight, bias, arguments):
@@ -62,41 +78,61 @@ class _Train(torch.autograd.Function):
     def setup_context(ctx, inputs, output):
         x, weight, bias, arguments = inputs
         ctx.save_for_backward(x, weight)
-        ctx.arguments, ctx.has_bias = arguments, bias is not None
+        ctx.arguments, ctx.bias_type = arguments, None if bias is None else bias.dtype
+        ctx.place = (x.shape[2], x.shape[3], _memory_format(x) == torch.channels_last)  # here: the tracer wants it so
 
     @staticmethod
     def backward(ctx, dy):
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        dx = input_gradient(dy, x, weight, ctx.arguments) if wants_x else None
-        dw = weight_gradient(dy, x, weight, ctx.arguments) if wants_weight else None
-        db = dy.float().sum((0, 2, 3)) if ctx.has_bias and wants_bias else None
-        return dx, dw, db, None
+        dx = _InputGradient.apply(dy, weight, ctx.place, ctx.arguments) if wants_x else None
+        dw = db = None
+        if wants_weight or wants_bias:
+            dw, db = _WeightGradient.apply(x, dy, weight, wants_bias, ctx.place, ctx.arguments)
+        return dx, dw if wants_weight else None, db.to(ctx.bias_type) if wants_bias else None, None
 
 
-def input_gradient(dy, x, weight, arguments):
-    stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w = arguments
-    if (stride_h, stride_w) != (1, 1):
-        return _pytorch(dy, x, weight, arguments, (True, False))[0]
-    rows, columns = dilation_h * (weight.shape[2] - 1), dilation_w * (weight.shape[3] - 1)
-    turned = (1, 1, rows - top, rows - bottom, columns - left, columns - right, dilation_h, dilation_w)
-    return forward(dy, weight.flip((2, 3)), None, turned, 0)
+class _InputGradient(torch.autograd.Function):
+    """dx of dy and weight; `place`: height, width and whether x is channels-last."""
+
+    @staticmethod
+    def forward(dy, weight, place, arguments):
+        return _input_gradient(dy, weight, *place, *arguments, _version(weight))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        dy, weight, ctx.place, ctx.arguments = inputs
+        ctx.save_for_backward(dy, weight)
+
+    @staticmethod
+    def backward(ctx, ddx):
+        dy, weight = ctx.saved_tensors
+        wants_dy, wants_weight = ctx.needs_input_grad[:2]
+        ddy = _Train.apply(ddx, weight, None, ctx.arguments) if wants_dy else None
+        dw = _WeightGradient.apply(ddx, dy, weight, False, ctx.place, ctx.arguments)[0] if wants_weight else None
+        return ddy, dw, None, None
 
 
-def weight_gradient(dy, x, weight, arguments):
-    return _pytorch(dy, x, weight, arguments, (False, True))[1].to(weight.dtype)
+class _WeightGradient(torch.autograd.Function):
+    """The gradients of weight and bias, of x and dy; `like` has the sides and type of weight, `place` is x's."""
 
+    @staticmethod
+    def forward(x, dy, like, bias, place, arguments):
+        dw, db = _weight_gradient(x, dy, like.shape[2], like.shape[3], bias, *arguments)
+        return dw.to(like.dtype), db
 
-def _pytorch(dy, x, weight, arguments, wanted):
-    stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w = arguments
-    padded = torch.nn.functional.pad(x, (left, right, top, bottom))
-    dx, dw, _ = torch.ops.aten.convolution_backward(
-        dy, padded, weight.to(dy.dtype), None, [stride_h, stride_w], [0, 0], [dilation_h, dilation_w], False, [0, 0],
-        x.shape[1], [*wanted, False]
-    )
-    if dx is not None:
-        dx = dx[:, :, top : top + x.shape[2], left : left + x.shape[3]]
-    return dx, dw
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, dy, _, ctx.bias, ctx.place, ctx.arguments = inputs
+        ctx.save_for_backward(x, dy)
+
+    @staticmethod
+    def backward(ctx, ddw, ddb):
+        x, dy = ctx.saved_tensors
+        wants_x, wants_dy = ctx.needs_input_grad[:2]
+        dx = _InputGradient.apply(dy, ddw, ctx.place, ctx.arguments) if wants_x else None
+        ddy = _Train.apply(x, ddw, ddb if ctx.bias else None, ctx.arguments) if wants_dy else None
+        return dx, ddy, None, None, None, None
 
 
 def train(x, weight, bias, arguments):
