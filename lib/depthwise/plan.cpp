@@ -13,7 +13,7 @@ namespace replk::depthwise {
 
 Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weights,
            std::span<const float> bias, const PlanOptions& options)
-    : problem_(problem) {
+    : problem_(problem), turned_(options.turned) {
   if (options.threads < 0 || options.threads > 1024)
     core::fail(core::Status::invalid_argument, "threads is {}; allowed: 0 to 1024", options.threads);
   threads_ = options.threads > 0 ? options.threads : core::default_threads();
@@ -30,7 +30,7 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
   source_ = std::move(choice.source);
   workspace_bytes_ = executor_->workspace_bytes(threads_);
   if (problem.numerics == Numerics::fast)
-    rescue_ = std::make_unique<Rescue>(problem, request.kernel, *executor_);
+    rescue_ = std::make_unique<Rescue>(problem, request.kernel, *executor_, turned_);
   if (rescue_ && problem.epilogue.residual) {
     residual_offset_ = core::round_up(workspace_bytes_, core::alignment);
     Problem one = problem;
@@ -47,7 +47,7 @@ std::size_t Plan::prepared_bytes() const {
 void Plan::set_weights(std::span<const std::span<const float>> weights, std::span<const float> bias) {
   const Weights checked(problem_, weights, bias, scale_);
   const core::OverflowWatch watch;
-  executor_->set_weights(checked, threads_);
+  executor_->set_weights(turned_ ? checked.turned() : checked, threads_);
   if (rescue_) rescue_->set_weights(weights, bias, scale_, watch.seen());
 }
 

@@ -17,6 +17,7 @@ struct PlanOptions {
   std::optional<std::string> algorithm;  // or the best of this algorithm
   std::optional<Isa> isa;                // lower than the machine's, for tests
   std::span<const float> scale;          // [channels], of an epilogue that has one; copied
+  bool turned = false;                   // take each kernel that is given turned by 180 degrees
 };
 
 /// How Plan::run is done; what is absent is as planned.
@@ -59,6 +60,7 @@ class Plan {
 
   Problem problem_;
   std::vector<float> scale_;
+  bool turned_ = false;
   Tiling tiling_;
   std::string source_;
   int threads_ = 1;

@@ -59,8 +59,8 @@ bool any_from(const T* row, int count, float limit) {
 
 }  // namespace
 
-Rescue::Rescue(const Problem& problem, const Kernel& kernel, const Executor& executor)
-    : problem_(problem), kernel_(kernel), executor_(executor) {
+Rescue::Rescue(const Problem& problem, const Kernel& kernel, const Executor& executor, bool turned)
+    : problem_(problem), kernel_(kernel), executor_(executor), turned_(turned) {
   std::size_t count = 0;
   for (const Branch& branch : problem.branches)
     count += static_cast<std::size_t>(problem.channels) * static_cast<std::size_t>(branch.taps());
@@ -104,9 +104,12 @@ void Rescue::line(int channel, int row, double* to) const {
   for (const Branch& b : problem_.branches) {
     const Axis horizontal = problem_.horizontal(b);
     const int i = problem_.vertical(b).tap_at(kernel_.offset_h + row);
-    const float* w = branch + std::int64_t{channel} * b.taps() + i * b.kernel_w;
+    const float* w = branch + std::int64_t{channel} * b.taps();
     for (int column = 0; i >= 0 && column < kernel_.width; column++)
-      if (const int j = horizontal.tap_at(kernel_.offset_w + column); j >= 0) to[column] += double{w[j]};
+      if (const int j = horizontal.tap_at(kernel_.offset_w + column); j >= 0) {
+        const int tap = i * b.kernel_w + j;
+        to[column] += double{w[turned_ ? b.taps() - 1 - tap : tap]};
+      }
     branch += std::int64_t{problem_.channels} * b.taps();
   }
 }

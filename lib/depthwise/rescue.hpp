@@ -13,8 +13,8 @@ namespace replk::depthwise {
 /// Thread-safe but for set_weights.
 class Rescue {
  public:
-  /// The executor outlives this.
-  Rescue(const Problem& problem, const Kernel& kernel, const Executor& executor);
+  /// The executor outlives this. turned: it has each kernel turned by 180 degrees.
+  Rescue(const Problem& problem, const Kernel& kernel, const Executor& executor, bool turned);
 
   /// To be called when the executor has packed them. Copies what it could not give back; allocates nothing.
   /// packing_overflowed: whether what it derives from them overflowed: then no run says that it has, and each
@@ -44,7 +44,8 @@ class Rescue {
   Problem problem_;
   Kernel kernel_;
   const Executor& executor_;
-  core::Buffer<float> weights_;  // branch after branch: [channels][kernel_h][kernel_w]
+  bool turned_;
+  core::Buffer<float> weights_;  // as they came, branch after branch: [channels][kernel_h][kernel_w]
   bool copied_ = false;          // whether they lie there, or are the executor's to unpack
   std::vector<float> bias_, scale_;
   float limit_ = 0;  // numbers below it overflow in no channel

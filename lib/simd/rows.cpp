@@ -186,10 +186,11 @@ REPLK_AVX2 void unpack_channels_last(const RowLayout& layout, const float* packe
 // NCHW: 8 channels x 8 columns are transposed in registers. The last columns go with some before them for a
 // second time, which takes less than a part of a tile.
 
-/// 4 columns x 16 channels. Each column is written as the vector that the row pass will read: the store queue
-/// cannot put one together from two halves, and the load would wait until both have left it.
+/// 4 columns x 16 channels, to vectors `step` floats apart. Each column is written as the vector that the row
+/// pass will read: the store queue cannot put one together from two halves, and the load would wait until
+/// both have left it.
 template <class T>
-REPLK_AVX512 inline void pack_columns(const T* x, std::int64_t plane, float* y) {
+REPLK_AVX512 inline void pack_columns(const T* x, std::int64_t plane, float* y, std::int64_t step) {
   __m512 m[4];
   for (int i = 0; i < 4; i++) {  // channels i, i + 4, i + 8 and i + 12 meet in one register
     m[i] = _mm512_zextps128_ps512(load4(x + i * plane));
@@ -202,22 +203,23 @@ REPLK_AVX512 inline void pack_columns(const T* x, std::int64_t plane, float* y) 
   const __m512 a = _mm512_maskz_unpacklo_ps(all, m[0], m[1]), b = _mm512_maskz_unpackhi_ps(all, m[0], m[1]);
   const __m512 c = _mm512_maskz_unpacklo_ps(all, m[2], m[3]), d = _mm512_maskz_unpackhi_ps(all, m[2], m[3]);
   _mm512_storeu_ps(y, _mm512_shuffle_ps(a, c, 0x44));
-  _mm512_storeu_ps(y + 16, _mm512_shuffle_ps(a, c, 0xee));
-  _mm512_storeu_ps(y + 32, _mm512_shuffle_ps(b, d, 0x44));
-  _mm512_storeu_ps(y + 48, _mm512_shuffle_ps(b, d, 0xee));
+  _mm512_storeu_ps(y + step, _mm512_shuffle_ps(a, c, 0xee));
+  _mm512_storeu_ps(y + 2 * step, _mm512_shuffle_ps(b, d, 0x44));
+  _mm512_storeu_ps(y + 3 * step, _mm512_shuffle_ps(b, d, 0xee));
 }
 
-/// Whole blocks of 16 lanes, rows of at least 4 columns; gives the number of channels done.
+/// Whole blocks of 16 lanes, rows of at least 4 columns; gives the number of channels done. As pack_planes()
+/// has them, x is the first column in memory, and `packed` where its vector goes, `step` before the next.
 template <class T>
 REPLK_AVX512 int pack_whole_blocks(const RowLayout& layout, const T* x, int channels, float* packed,
-                                   std::int64_t block_stride) {
+                                   std::int64_t block_stride, std::int64_t step) {
   const std::int64_t plane = layout.channel_stride;
   const int width = layout.width, last = width - 4;
   int c = 0;
   for (; c + 16 <= channels; c += 16, packed += block_stride) {
     const T* from = x + c * plane;
-    for (int i = 0; i + 4 <= width; i += 4) pack_columns(from + i, plane, packed + i * 16);
-    if (width % 4) pack_columns(from + last, plane, packed + last * 16);
+    for (int i = 0; i + 4 <= width; i += 4) pack_columns(from + i, plane, packed + i * step, step);
+    if (width % 4) pack_columns(from + last, plane, packed + last * step, step);
   }
   return c;
 }
@@ -227,20 +229,26 @@ REPLK_AVX2 void pack_planes(const RowLayout& layout, const T* x, int channels, f
                             std::int64_t block_stride) {
   const std::int64_t plane = layout.channel_stride;
   const int padded = (channels + lanes - 1) / lanes * lanes, width = layout.width;
+  std::int64_t step = lanes;
+  if (layout.pixel_stride < 0) {  // as the row lies in memory, but to the end first
+    x -= width - 1;
+    packed += std::int64_t{width - 1} * lanes;
+    step = -lanes;
+  }
   int c = 0;
-  if (lanes == 16 && width >= 4) c = pack_whole_blocks(layout, x, channels, packed, block_stride);
+  if (lanes == 16 && width >= 4) c = pack_whole_blocks(layout, x, channels, packed, block_stride, step);
   for (; c < padded; c += unit) {
     const T* from = x + c * plane;
     float* to = packed + packed_at<lanes>(c, block_stride);
     if (channels - c >= unit && width >= unit) {
-      for (int i = 0; i + unit <= width; i += unit) transpose_tile(from + i, plane, to + i * lanes, lanes);
+      for (int i = 0; i + unit <= width; i += unit) transpose_tile(from + i, plane, to + i * step, step);
       const int last = width - unit;
-      if (width % unit) transpose_tile(from + last, plane, to + last * lanes, lanes);
+      if (width % unit) transpose_tile(from + last, plane, to + last * step, step);
       continue;
     }
     const int rows = std::clamp(channels - c, 0, unit);
     for (int i = 0; i < width; i += unit)
-      transpose_part(from + i, plane, rows, std::min(unit, width - i), to + i * lanes, lanes, true);
+      transpose_part(from + i, plane, rows, std::min(unit, width - i), to + i * step, step, true);
   }
 }
 

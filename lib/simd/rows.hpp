@@ -7,7 +7,8 @@
 
 namespace replk::simd {
 
-/// How rows lie in a tensor. Strides are in elements.
+/// How rows lie in a tensor. Strides are in elements. Of one of them, the pixels' and the channels', one is
+/// 1; to pack planes, that of the pixels may be -1 as well: a row is read backwards.
 struct RowLayout {
   DataType type;
   std::int64_t image_stride, row_stride, pixel_stride, channel_stride;

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "tests/depthwise/case.hpp"
 
@@ -66,6 +69,45 @@ TEST(Kernel, HasTheWeightsOfTheDefinition) {
         }
     }
     EXPECT_EQ(values(k, weights, 2), std::vector<float>(sums.begin(), sums.end())) << to_string(p);
+  }
+}
+
+/// The same lines as of kernels that are turned in memory, by every way of packing.
+TEST(Kernel, MayBeReadTurned) {
+  for (std::uint64_t seed = 0; seed < 300; seed++) {
+    Problem p = random_problem_with(static_cast<unsigned>(seed % 8), seed);
+    p.channels = 1 + static_cast<int>(seed * 7 % 40);
+    p.multiplier = 1;
+    p.src_strides = p.dst_strides = std::nullopt;
+    const Case c(p, seed);
+    std::vector<std::vector<float>> reversed = c.branch_weights;
+    for (std::size_t i = 0; i < reversed.size(); i++)
+      for (auto w = reversed[i].begin(); w != reversed[i].end(); w += p.branches[i].taps())
+        std::reverse(w, w + p.branches[i].taps());
+    const std::vector<std::span<const float>> spans(reversed.begin(), reversed.end());
+    const Weights expected(p, spans, c.bias), turned = Weights(p, c.weights, c.bias).turned();
+    const Weights twice = turned.turned(), given(p, c.weights, c.bias);
+    const Kernel k = merged_geometry(p);
+    const auto lines = [&](const Weights& weights, int lanes) {
+      std::vector<float> all;
+      for (int channel = 0; channel < p.channels; channel += lanes) {
+        std::vector<float> line(static_cast<std::size_t>(std::max(k.height, k.width)) * lanes);
+        for (int a = 0; a < k.height; a++) {
+          weights.row(k, a, channel, lanes, line.data());
+          all.insert(all.end(), line.begin(), line.begin() + k.width * lanes);
+        }
+        for (int b = 0; b < k.width; b++) {
+          weights.column(k, b, channel, lanes, line.data());
+          all.insert(all.end(), line.begin(), line.begin() + k.height * lanes);
+        }
+      }
+      return all;
+    };
+    for (const int lanes : {8, 16}) {
+      if (lanes == 16 && core::cpu().isa < Isa::avx512) continue;  // blocks of 16 lanes are AVX-512's
+      EXPECT_EQ(lines(turned, lanes), lines(expected, lanes)) << to_string(p);
+      EXPECT_EQ(lines(twice, lanes), lines(given, lanes)) << to_string(p);
+    }
   }
 }
 

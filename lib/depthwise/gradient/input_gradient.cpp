@@ -67,17 +67,19 @@ InputGradient::InputGradient(const Problem& problem, std::span<const std::span<c
   (void)Weights(problem, weights, {});  // wrong sizes are said before anything is planned
   PlanOptions plan_options = options;
   plan_options.scale = {};
-  for (const Part& part : parts_) {
-    auto& [kernels, pointers, spans] = turned_.emplace_back();
-    for (const Turned& t : part.branches) {
+  for (std::size_t i = 0; i < parts_.size(); i++) {
+    const Part& part = parts_[i];
+    auto& [turned, pointers, kernels] = weights_.emplace_back();
+    kernels.resize(part.branches.size());
+    for (std::size_t b = 0; b < part.branches.size() && !part.whole; b++) {
       core::Buffer<float>& kernel =
-          kernels.emplace_back(static_cast<std::size_t>(problem.channels) * t.branch.taps());
+          turned.emplace_back(static_cast<std::size_t>(problem.channels) * part.branches[b].branch.taps());
       pointers.push_back(kernel.data());
-      spans.emplace_back(kernel.data(), kernel.size());
+      kernels[b] = {kernel.data(), kernel.size()};
     }
-    turn_weights(problem_, part, weights, pointers, threads_);
-    plans_.push_back(std::make_unique<Plan>(placed(problem, part, assembly_), spans, std::span<const float>(),
-                                            plan_options));
+    plan_options.turned = part.whole;
+    plans_.push_back(std::make_unique<Plan>(placed(problem, part, assembly_), part_weights(i, weights),
+                                            std::span<const float>(), plan_options));
     workspace_bytes_ = std::max(workspace_bytes_, plans_.back()->workspace_bytes());
   }
   if (!staged_) return;
@@ -90,17 +92,25 @@ InputGradient::InputGradient(const Problem& problem, std::span<const std::span<c
 
 void InputGradient::set_weights(std::span<const std::span<const float>> weights) {
   (void)Weights(problem_, weights, {});
-  for (std::size_t i = 0; i < parts_.size(); i++) {
-    turn_weights(problem_, parts_[i], weights, turned_[i].pointers, threads_);
-    plans_[i]->set_weights(turned_[i].spans, {});
-  }
+  for (std::size_t i = 0; i < parts_.size(); i++) plans_[i]->set_weights(part_weights(i, weights), {});
+}
+
+std::span<const std::span<const float>> InputGradient::part_weights(
+    std::size_t part, std::span<const std::span<const float>> weights) {
+  const Part& p = parts_[part];
+  auto& [turned, pointers, kernels] = weights_[part];
+  if (p.whole)
+    for (std::size_t i = 0; i < kernels.size(); i++) kernels[i] = weights[p.branches[i].sources[0].branch];
+  else
+    turn_weights(problem_, p, weights, pointers, threads_);
+  return kernels;
 }
 
 std::size_t InputGradient::prepared_bytes() const {
   std::size_t bytes = 0;
   for (const auto& plan : plans_) bytes += plan->prepared_bytes();
-  for (const TurnedWeights& part : turned_)
-    for (const core::Buffer<float>& kernel : part.kernels) bytes += kernel.size() * sizeof(float);
+  for (const PartWeights& part : weights_)
+    for (const core::Buffer<float>& kernel : part.turned) bytes += kernel.size() * sizeof(float);
   return bytes;
 }
 

@@ -45,11 +45,15 @@ class InputGradient {
   void run_in_place(const std::byte* dy, std::byte* dx, std::int64_t batch, std::byte* workspace) const;
   void run_image(const std::byte* dy, std::byte* dx, std::byte* workspace) const;
 
-  struct TurnedWeights {  // of a part: a kernel a branch, and views of them
-    std::vector<core::Buffer<float>> kernels;
+  /// What a part's plan is given, a kernel a branch: the layer's own where it takes whole ones, else turned
+  /// ones, which lie here.
+  struct PartWeights {
+    std::vector<core::Buffer<float>> turned;
     std::vector<float*> pointers;
-    std::vector<std::span<const float>> spans;
+    std::vector<std::span<const float>> kernels;
   };
+  std::span<const std::span<const float>> part_weights(std::size_t part,
+                                                       std::span<const std::span<const float>> weights);
 
   Problem problem_;
   std::vector<Part> parts_;
@@ -58,7 +62,7 @@ class InputGradient {
   bool wide_ = false;    // and are floats there, as is dy, whatever the problem's type
   int threads_ = 1;
   std::size_t workspace_bytes_ = 0, dy_offset_ = 0, results_offset_ = 0;  // the plans' workspace comes first
-  std::vector<TurnedWeights> turned_;
+  std::vector<PartWeights> weights_;
   std::vector<std::unique_ptr<Plan>> plans_;
 };
 

@@ -70,7 +70,11 @@ std::vector<Part> part_of(const Problem& p, std::vector<Turned> branches, int ro
   q.type = p.type;
   q.numerics = p.numerics;
   q.epilogue = {.bias = false};
-  return {{q, row + rows.first * p.stride_h, column + columns.first * p.stride_w, std::move(branches)}};
+  const bool whole = std::all_of(branches.begin(), branches.end(), [&](const Turned& t) {
+    return t.sources.size() == 1 && t.branch.taps() == p.branches[t.sources[0].branch].taps();
+  });
+  return {
+      {q, row + rows.first * p.stride_h, column + columns.first * p.stride_w, std::move(branches), whole}};
 }
 
 /// Whether a problem of several branches, which centres them, has them where they are to lie.
@@ -125,8 +129,6 @@ void turn_one(const Problem& p, const Turned& t, std::span<const std::span<const
   const auto& [index, v, h] = t.sources[0];
   const Branch& b = p.branches[index];
   const float* from = weights[index].data() + std::int64_t{c} * b.taps();
-  // All of them, where the stride is 1: a training step waits for this.
-  if (t.branch.taps() == b.taps()) return static_cast<void>(std::reverse_copy(from, from + b.taps(), to));
   for (int i = v.taps; i-- > 0;) {
     const float* row = from + (v.first + i * v.step) * b.kernel_w + h.first;
     for (int j = h.taps; j-- > 0;) *to++ = row[j * h.step];

@@ -43,6 +43,8 @@ struct Part {
   Problem problem;  // dense tensors, no bias; layouts as dy's and dx's
   int row = 0, column = 0;
   std::vector<Turned> branches;
+  /// Whether each is a whole one of the layer, as with stride 1: its weights are the layer's, read backwards.
+  bool whole = false;
 };
 
 /// All parts, in the order of their remainders. A class has none where no tap reaches it, and several, to be

@@ -1,6 +1,7 @@
 #include "depthwise/problem/weights.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "core/cpu.hpp"
 #include "core/error.hpp"
@@ -36,12 +37,22 @@ Weights::Weights(const Problem& p, std::span<const std::span<const float>> branc
       core::fail(core::Status::invalid_argument,
                  "weights of branch {} have {} elements; allowed: {} ({}x{}x{})", i, branches[i].size(),
                  static_cast<std::size_t>(channels_) * b.taps(), channels_, b.kernel_h, b.kernel_w);
-    branches_[i] = {branches[i].data(), p.vertical(b), p.horizontal(b)};
+    branches_[i] = {branches[i].data(), 1, p.vertical(b), p.horizontal(b)};
   }
   check_size("bias", bias, channels_);
   check_size("scale", scale, channels_);
   if (p.epilogue.bias) bias_ = bias;
   if (p.epilogue.scale) scale_ = scale;
+}
+
+Weights Weights::turned() const {
+  Weights w = *this;
+  for (int i = 0; i < count_; i++) {
+    Placed& branch = w.branches_[i];
+    branch.values += branch.direction * (branch.vertical.taps * branch.horizontal.taps - 1);
+    branch.direction = -branch.direction;
+  }
+  return w;
 }
 
 void Weights::bias(int channel, int lanes, float* to) const {
@@ -58,8 +69,9 @@ void Weights::copy(const Line& line, int offset, int taps, int channel, int vali
   std::fill_n(to, begin * lanes, 0.0f);
   std::fill_n(to + end * lanes, (taps - end) * lanes, 0.0f);
   if (begin < end)
-    simd::pack_row({DataType::f32, 0, 0, 1, line.next_channel, end - begin}, line.values,
-                   channel * line.next_channel + begin + shift, valid, lanes, to + begin * lanes, 0);
+    simd::pack_row({DataType::f32, 0, 0, line.next_tap, line.next_channel, end - begin}, line.values,
+                   channel * line.next_channel + (begin + shift) * line.next_tap, valid, lanes,
+                   to + begin * lanes, 0);
 }
 
 /// Taps [0, taps) of a line of the kernel whose tap 0 lies at `offset`.
@@ -69,7 +81,7 @@ void Weights::merge(const Lines& lines, int offset, int taps, int channel, int l
   const int valid = std::clamp(channels_ - channel, 0, lanes);
   if (valid == 0) return static_cast<void>(std::fill_n(to, taps * lanes, 0.0f));
   // Most lines are one branch's alone, and that is a transpose.
-  if (lines.count == 1 && lines.all[0].axis->dilation == 1 && lines.all[0].next_tap == 1 &&
+  if (lines.count == 1 && lines.all[0].axis->dilation == 1 && std::abs(lines.all[0].next_tap) == 1 &&
       core::cpu().isa >= Isa::avx2)
     return copy(lines.all[0], offset, taps, channel, valid, lanes, to);
   for (int t = 0; t < taps; t++) {
@@ -93,10 +105,12 @@ void Weights::merge(const Lines& lines, int offset, int taps, int channel, int l
 void Weights::row(const Kernel& k, int a, int channel, int lanes, float* to) const {
   Lines lines;
   for (int i = 0; i < count_; i++) {
-    const auto& [values, vertical, horizontal] = branches_[i];
+    const auto& [values, direction, vertical, horizontal] = branches_[i];
     const int tap = vertical.tap_at(k.offset_h + a);
     const std::int64_t width = horizontal.taps;
-    if (tap >= 0) lines.all[lines.count++] = {values + tap * width, 1, vertical.taps * width, &horizontal};
+    if (tap >= 0)
+      lines.all[lines.count++] = {values + direction * tap * width, direction, vertical.taps * width,
+                                  &horizontal};
   }
   merge(lines, k.offset_w, k.width, channel, lanes, to, [&](int b) { return k.has(a, b); });
 }
@@ -104,10 +118,12 @@ void Weights::row(const Kernel& k, int a, int channel, int lanes, float* to) con
 void Weights::column(const Kernel& k, int b, int channel, int lanes, float* to) const {
   Lines lines;
   for (int i = 0; i < count_; i++) {
-    const auto& [values, vertical, horizontal] = branches_[i];
+    const auto& [values, direction, vertical, horizontal] = branches_[i];
     const int tap = horizontal.tap_at(k.offset_w + b);
     const std::int64_t width = horizontal.taps;
-    if (tap >= 0) lines.all[lines.count++] = {values + tap, width, vertical.taps * width, &vertical};
+    if (tap >= 0)
+      lines.all[lines.count++] = {values + direction * tap, direction * width, vertical.taps * width,
+                                  &vertical};
   }
   merge(lines, k.offset_h, k.height, channel, lanes, to, [&](int a) { return k.has(a, b); });
 }

@@ -31,11 +31,15 @@ class Weights {
     w.bias_ = {};
     return w;
   }
+  /// Kernels turned by 180 degrees: of a branch, tap (i, j) is the caller's (kernel_h - 1 - i, kernel_w - 1 -
+  /// j).
+  Weights turned() const;
   void scale(int channel, int lanes, float* to) const;
 
  private:
   struct Placed {
-    const float* values;
+    const float* values;  // tap (0, 0) of channel 0
+    int direction;        // of the taps behind it: 1, or -1 where they are turned
     Axis vertical, horizontal;
   };
   /// A row or column of a branch that lies in one of the kernel.
