@@ -41,6 +41,20 @@ std::string pick(const Way& way, const tuner::Question& question, const tuner::S
   core::fail(core::Status::unsupported, "{} is no choice for {} here", way.name, question.key.shape);
 }
 
+/// A run of each of the picks that differ, checked; index_of: where a pick's run is.
+std::vector<std::function<void()>> checked_runs(const tuner::Question& question,
+                                                const std::array<std::string, ways.size()>& picks,
+                                                std::map<std::string, std::size_t>& index_of) {
+  std::vector<std::function<void()>> runs;
+  for (const std::string& text : picks) {
+    if (!index_of.emplace(text, runs.size()).second) continue;
+    if (!question.runner.verify(text))
+      core::fail(core::Status::internal, "{}: '{}' gives a wrong result", question.key.shape, text);
+    runs.push_back([&question, text] { question.runner.run(text); });
+  }
+  return runs;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -66,15 +80,9 @@ int main(int argc, char** argv) try {
   for (std::size_t i = 0; i < work.linears.size(); i++) {
     const tuner::Question question = dense::question(work.linears[i], options.threads);
     std::array<std::string, ways.size()> picks;
-    std::map<std::string, std::size_t> contenders;  // text, index
-    std::vector<std::function<void()>> runs;
     for (std::size_t w = 0; w < ways.size(); w++) picks[w] = pick(ways[w], question, settings, nothing);
-    for (const std::string& text : picks) {
-      if (!contenders.emplace(text, runs.size()).second) continue;
-      if (!question.runner.verify(text))
-        core::fail(core::Status::internal, "{}: '{}' gives a wrong result", question.key.shape, text);
-      runs.push_back([&question, text] { question.runner.run(text); });
-    }
+    std::map<std::string, std::size_t> contenders;
+    const std::vector<std::function<void()>> runs = checked_runs(question, picks, contenders);
     bench::RaceOptions race_options;
     race_options.seconds = seconds;
     const std::vector<bench::Times> times = bench::race(runs, race_options);

@@ -134,41 +134,67 @@ void give_rounds(benchmark::State& state, const DepthwiseRow& row) {
   state.SetLabel(row.tiling);
 }
 
-int run(const Options& options) {
-  const std::string list = "," + options.suites + ",";
-  for (std::size_t begin = 0; begin < options.suites.size();) {
-    const std::size_t end = std::min(options.suites.find(',', begin), options.suites.size());
-    const std::string name = options.suites.substr(begin, end - begin);
+/// Whether all names of the list are suites; says which is not.
+bool are_suites(const std::string& list) {
+  for (std::size_t begin = 0; begin < list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    const std::string name = list.substr(begin, end - begin);
     if (std::none_of(suites().begin(), suites().end(), [&](const Suite& s) { return s.name == name; })) {
       std::fprintf(stderr, "--suites: '%s' is not one of replknet, slak, convnext, table1, sizes, ragged\n",
                    name.c_str());
-      return 2;
+      return false;
     }
     begin = end + 1;
   }
+  return true;
+}
+
+/// Makes a row a benchmark. wrong: set where a visit fails.
+void register_row(Visited& row, const Options& options, bool& wrong) {
+  const auto visit = [&](benchmark::State& state) {
+    try {
+      visit_once(row, options.visit);
+      give_rounds(state, row.visits.back());
+    } catch (const core::Error& e) {
+      wrong = true;
+      state.SkipWithError(e.what());
+    }
+  };
+  benchmark::RegisterBenchmark(fmt::format("{}/{}", row.suite->name, row.shape).c_str(), visit)
+      ->UseManualTime()
+      ->Iterations(15)
+      ->Repetitions(options.visits)
+      ->Unit(benchmark::kMillisecond);
+}
+
+ordered_json results_json(const ordered_json& rows, const Limits& limits, const Options& options) {
+  const core::Cpu& cpu = core::cpu();
+  const ordered_json run{{"cpu", cpu.brand},
+                         {"isa", name(cpu.isa)},
+                         {"cores", cpu.cores},
+                         {"threads", options.visit.threads},
+                         {"quick", options.quick}};
+  return {{"context", run},
+          {"limits",
+           {{"fma_gflops", limits.fma_gflops},
+            {"add_gops", limits.add_gops},
+            {"mixed_gops", limits.mixed_gops},
+            {"load_gbs", limits.load_gbs},
+            {"l2_gbs", limits.l2_gbs},
+            {"memory_gbs", limits.memory_gbs}}},
+          {"rows", rows}};
+}
+
+int run(const Options& options) {
+  if (!are_suites(options.suites)) return 2;
+  const std::string list = "," + options.suites + ",";
   const Limits limits = measure_limits();
   std::deque<Visited> visited;  // does not move its elements
   bool wrong = false;
   for (const Suite& suite : suites()) {
     if (list.find(fmt::format(",{},", suite.name)) == std::string::npos) continue;
-    for (const std::string& shape : suite.shapes) {
-      Visited& row = visited.emplace_back(Visited{&suite, shape, {}});
-      const std::string name = fmt::format("{}/{}", suite.name, shape);
-      const auto visit = [&](benchmark::State& state) {
-        try {
-          visit_once(row, options.visit);
-          give_rounds(state, row.visits.back());
-        } catch (const core::Error& e) {
-          wrong = true;
-          state.SkipWithError(e.what());
-        }
-      };
-      benchmark::RegisterBenchmark(name.c_str(), visit)
-          ->UseManualTime()
-          ->Iterations(15)
-          ->Repetitions(options.visits)
-          ->Unit(benchmark::kMillisecond);
-    }
+    for (const std::string& shape : suite.shapes)
+      register_row(visited.emplace_back(Visited{&suite, shape, {}}), options, wrong);
   }
   benchmark::RunSpecifiedBenchmarks();
   try {
@@ -182,23 +208,8 @@ int run(const Options& options) {
     if (!row.visits.empty())
       rows.push_back(row_json(*row.suite, row.shape, middle_of(std::move(row.visits)), limits));
   if (!options.out.empty()) {
-    const core::Cpu& cpu = core::cpu();
-    ordered_json run{{"cpu", cpu.brand},
-                     {"isa", name(cpu.isa)},
-                     {"cores", cpu.cores},
-                     {"threads", options.visit.threads},
-                     {"quick", options.quick}};
-    const ordered_json json{{"context", run},
-                            {"limits",
-                             {{"fma_gflops", limits.fma_gflops},
-                              {"add_gops", limits.add_gops},
-                              {"mixed_gops", limits.mixed_gops},
-                              {"load_gbs", limits.load_gbs},
-                              {"l2_gbs", limits.l2_gbs},
-                              {"memory_gbs", limits.memory_gbs}}},
-                            {"rows", rows}};
     std::ofstream file(options.out);
-    file << json.dump(1) << '\n';
+    file << results_json(rows, limits, options).dump(1) << '\n';
     if (!file) {
       std::fprintf(stderr, "--out: cannot write '%s'\n", options.out.c_str());
       return 2;

@@ -54,22 +54,83 @@ struct Row {
   int repeats = 0, agreeing = 0;  // tunings whose pick is the commonest one, or within 2 % of its time
 };
 
-Row measure(const std::string& shape, int threads, int repeats, double budget) {
-  const depthwise::Request request(depthwise::parse(shape), depthwise::Pass::forward,
-                                   depthwise::plan_features({}), threads);
-  const auto ask = [&](depthwise::Breadth breadth) {
-    tuner::Question question = depthwise::question(request, {}, breadth);
-    question.candidates = [all = question.candidates()] { return all; };
-    return question;
-  };
-  const tuner::Question question = ask(depthwise::Breadth::likely), whole = ask(depthwise::Breadth::all);
-  tuner::Cache nothing({}, {}, "not stored");
-  // On one thread the processor's time is the thread's own, whatever else the machine does.
+/// With the candidates predicted once.
+tuner::Question ask(const depthwise::Request& request, depthwise::Breadth breadth) {
+  tuner::Question question = depthwise::question(request, {}, breadth);
+  question.candidates = [all = question.candidates()] { return all; };
+  return question;
+}
+
+/// On one thread the processor's time is the thread's own, whatever else the machine does.
+tuner::Clock clock_of(int threads) {
   tuner::Clock clock = tuner::system_clock();
   if (threads == 1) {
     clock.now = processor_seconds;
     clock.lost = [] { return 0.0; };
   }
+  return clock;
+}
+
+double middle(std::vector<double> three) {
+  std::sort(three.begin(), three.end());
+  return three[1];
+}
+
+/// What the picks cost beside each other.
+struct Final {
+  std::map<std::string, double> ratio;                                        // of each to a race's fastest
+  double least_ratio = std::numeric_limits<double>::infinity(), seconds = 0;  // of the fastest
+};
+
+/// Three finals, each on data and weights of its own: where these come to lie in the caches moves a time by
+/// some percent, for each candidate another way. The middle one counts.
+Final race_picks(const depthwise::Request& request, std::vector<std::string> picks, double budget,
+                 const tuner::Clock& clock) {
+  std::sort(picks.begin(), picks.end());
+  picks.erase(std::unique(picks.begin(), picks.end()), picks.end());
+  std::vector<tuner::Candidate> finalists;
+  for (const std::string& pick : picks) finalists.push_back({pick, 1, 0});
+  std::map<std::string, std::vector<double>> ratios;
+  std::vector<double> seconds;
+  for (int final = 0; final < 3; final++) {
+    tuner::RaceOptions options;
+    options.budget_seconds = budget / 3;
+    options.seed = static_cast<std::uint64_t>(final) + 1;
+    options.clock = clock;
+    const tuner::RaceResult result =
+        tuner::race(finalists, ask(request, depthwise::Breadth::likely).runner, options);
+    for (std::size_t i = 0; i < picks.size(); i++) ratios[picks[i]].push_back(result.standings[i].ratio);
+    seconds.push_back(result.standings[result.winner].seconds);
+  }
+  Final all;
+  for (const auto& [text, three] : ratios) {
+    all.ratio[text] = middle(three);
+    all.least_ratio = std::min(all.least_ratio, all.ratio[text]);
+  }
+  all.seconds = middle(seconds);
+  return all;
+}
+
+/// How many of the tunings picked the commonest one, or what takes its time within 2 %.
+int count_agreeing(const std::vector<std::string>& tunings, const Final& final) {
+  const std::string commonest = *std::max_element(tunings.begin(), tunings.end(), [&](auto& a, auto& b) {
+    return std::count(tunings.begin(), tunings.end(), a) < std::count(tunings.begin(), tunings.end(), b);
+  });
+  int agreeing = 0;
+  for (const std::string& pick : tunings) {
+    const double apart = final.ratio.at(pick) / final.ratio.at(commonest);
+    agreeing += pick == commonest || (apart < 1.02 && apart > 1 / 1.02);
+  }
+  return agreeing;
+}
+
+Row measure(const std::string& shape, int threads, int repeats, double budget) {
+  const depthwise::Request request(depthwise::parse(shape), depthwise::Pass::forward,
+                                   depthwise::plan_features({}), threads);
+  const tuner::Question question = ask(request, depthwise::Breadth::likely),
+                        whole = ask(request, depthwise::Breadth::all);
+  tuner::Cache nothing({}, {}, "not stored");
+  const tuner::Clock clock = clock_of(threads);
   Row row;
   row.shape = shape;
 
@@ -95,45 +156,38 @@ Row measure(const std::string& shape, int threads, int repeats, double budget) {
   std::vector<std::string> picks = tunings;
   picks.push_back(row.analytic);
   picks.push_back(row.best);
-  std::sort(picks.begin(), picks.end());
-  picks.erase(std::unique(picks.begin(), picks.end()), picks.end());
-  std::vector<tuner::Candidate> finalists;
-  for (const std::string& pick : picks) finalists.push_back({pick, 1, 0});
-  // Three finals, each on data and weights of its own: where these come to lie in the caches moves a time by
-  // some percent, for each candidate another way. The middle one counts.
-  std::map<std::string, std::vector<double>> ratios;
-  std::vector<double> seconds;
-  for (int final = 0; final < 3; final++) {
-    tuner::RaceOptions options;
-    options.budget_seconds = budget / 3;
-    options.seed = static_cast<std::uint64_t>(final) + 1;
-    options.clock = clock;
-    const tuner::RaceResult result = tuner::race(finalists, ask(depthwise::Breadth::likely).runner, options);
-    for (std::size_t i = 0; i < picks.size(); i++) ratios[picks[i]].push_back(result.standings[i].ratio);
-    seconds.push_back(result.standings[result.winner].seconds);
-  }
-  const auto middle = [](std::vector<double> three) {
-    std::sort(three.begin(), three.end());
-    return three[1];
-  };
-  std::map<std::string, double> ratio;
-  double least = std::numeric_limits<double>::infinity();
-  for (const auto& [text, three] : ratios) {
-    ratio[text] = middle(three);
-    least = std::min(least, ratio[text]);
-  }
-  row.ms = middle(seconds) * 1e3;
-  row.tuned_ratio = ratio[row.tuned] / least;
-  row.analytic_ratio = ratio[row.analytic] / least;
+  const Final final = race_picks(request, picks, budget, clock);
+  row.ms = final.seconds * 1e3;
+  row.tuned_ratio = final.ratio.at(row.tuned) / final.least_ratio;
+  row.analytic_ratio = final.ratio.at(row.analytic) / final.least_ratio;
   row.repeats = repeats;
-  const std::string commonest = *std::max_element(tunings.begin(), tunings.end(), [&](auto& a, auto& b) {
-    return std::count(tunings.begin(), tunings.end(), a) < std::count(tunings.begin(), tunings.end(), b);
-  });
-  for (const std::string& pick : tunings) {
-    const double apart = ratio[pick] / ratio[commonest];
-    row.agreeing += pick == commonest || (apart < 1.02 && apart > 1 / 1.02);
-  }
+  row.agreeing = count_agreeing(tunings, final);
   return row;
+}
+
+Json row_json(const Row& row) {
+  return {{"shape", row.shape},
+          {"ms", row.ms},
+          {"candidates", row.candidates},
+          {"untried", row.untried},
+          {"best", row.best},
+          {"tuned", row.tuned},
+          {"tuned_ratio", row.tuned_ratio},
+          {"analytic", row.analytic},
+          {"analytic_ratio", row.analytic_ratio},
+          {"tune_seconds", row.tune_seconds},
+          {"tunings", row.repeats},
+          {"agreeing", row.agreeing}};
+}
+
+void print(const Row& row) {
+  fmt::print(
+      "{:32} {:8.3f} ms of {:3} ({} untried)  tuned {:.3f} ({:.1f} s)  analytic {:.3f}  same {}/{}\n    "
+      "best {}\n    "
+      "analytic {}\n",
+      row.shape, row.ms, row.candidates, row.untried, row.tuned_ratio, row.tune_seconds, row.analytic_ratio,
+      row.agreeing, row.repeats, row.best, row.analytic);
+  std::fflush(stdout);
 }
 
 }  // namespace
@@ -163,27 +217,8 @@ int main(int argc, char** argv) {
     analytic.add(row.analytic_ratio);
     repeated += row.repeats;
     agreeing += row.agreeing;
-    rows.push_back({{"shape", row.shape},
-                    {"ms", row.ms},
-                    {"candidates", row.candidates},
-                    {"untried", row.untried},
-                    {"best", row.best},
-                    {"tuned", row.tuned},
-                    {"tuned_ratio", row.tuned_ratio},
-                    {"analytic", row.analytic},
-                    {"analytic_ratio", row.analytic_ratio},
-                    {"tune_seconds", row.tune_seconds},
-                    {"tunings", row.repeats},
-                    {"agreeing", row.agreeing}});
-    if (!options.json) {
-      fmt::print(
-          "{:32} {:8.3f} ms of {:3} ({} untried)  tuned {:.3f} ({:.1f} s)  analytic {:.3f}  same {}/{}\n    "
-          "best {}\n    "
-          "analytic {}\n",
-          row.shape, row.ms, row.candidates, row.untried, row.tuned_ratio, row.tune_seconds,
-          row.analytic_ratio, row.agreeing, row.repeats, row.best, row.analytic);
-      std::fflush(stdout);
-    }
+    rows.push_back(row_json(row));
+    if (!options.json) print(row);
   }
   if (options.json) {
     fmt::print("{}\n", Json({{"threads", options.threads},

@@ -154,6 +154,32 @@ std::string fault_of(const Record& record) {
   return {};
 }
 
+/// What a race says now of a record's pick.
+struct Rerun {
+  std::string fastest;
+  double regret = 1;  // the time of the pick over the fastest's
+  bool wrong = false;
+};
+
+Rerun race_again(const Record& record, const tuner::Settings& settings, tuner::Cache& cache) {
+  tuner::Question question = *ask(record);
+  // The remembered pick races even where nothing predicts it to be good.
+  question.candidates = [all = question.candidates(), pick = record.pick] {
+    std::vector<tuner::Candidate> with_pick = all;
+    std::erase_if(with_pick, [&](const tuner::Candidate& c) { return c.text == pick; });
+    with_pick.push_back({pick, 0, 0});
+    return with_pick;
+  };
+  const tuner::Choice now = tuner::race_only(question, settings, cache);
+  Rerun rerun{.fastest = now.text};
+  for (std::size_t i = 0; i < now.raced.size(); i++) {
+    if (now.raced[i].text != record.pick) continue;
+    rerun.wrong = now.standings[i].fate == tuner::Standing::wrong;
+    if (now.standings[i].ratio > 0) rerun.regret = std::max(1.0, now.standings[i].ratio);
+  }
+  return rerun;
+}
+
 ExitCode verify(std::size_t sample, double budget, bool json) {
   std::vector<std::string> faults = tuner::process_cache().faults();
   std::vector<Record> sound;
@@ -178,29 +204,16 @@ ExitCode verify(std::size_t sample, double budget, bool json) {
   Table table({"shape", "remembered", "fastest now", "regret"});
   double log_sum = 0, worst = 1;
   for (const Record& record : sound) {
-    tuner::Question question = *ask(record);
-    // The remembered pick races even where nothing predicts it to be good.
-    question.candidates = [all = question.candidates(), pick = record.pick] {
-      std::vector<tuner::Candidate> with_pick = all;
-      std::erase_if(with_pick, [&](const tuner::Candidate& c) { return c.text == pick; });
-      with_pick.push_back({pick, 0, 0});
-      return with_pick;
-    };
-    const tuner::Choice now = tuner::race_only(question, settings, forgetful);
-    double regret = 1;
-    for (std::size_t i = 0; i < now.raced.size(); i++) {
-      if (now.raced[i].text != record.pick) continue;
-      if (now.standings[i].fate == tuner::Standing::wrong)
-        faults.push_back(
-            fmt::format("{}: '{}' does not run or gives a wrong result", record.shape, record.pick));
-      if (now.standings[i].ratio > 0) regret = std::max(1.0, now.standings[i].ratio);
-    }
-    log_sum += std::log(regret);
-    worst = std::max(worst, regret);
+    const Rerun now = race_again(record, settings, forgetful);
+    if (now.wrong)
+      faults.push_back(
+          fmt::format("{}: '{}' does not run or gives a wrong result", record.shape, record.pick));
+    log_sum += std::log(now.regret);
+    worst = std::max(worst, now.regret);
     rows.push_back(
-        {{"shape", record.shape}, {"pick", record.pick}, {"fastest", now.text}, {"regret", regret}});
-    table.add({record.shape, record.pick, now.text == record.pick ? "the same" : now.text,
-               fmt::format("{:.3f}", regret)});
+        {{"shape", record.shape}, {"pick", record.pick}, {"fastest", now.fastest}, {"regret", now.regret}});
+    table.add({record.shape, record.pick, now.fastest == record.pick ? "the same" : now.fastest,
+               fmt::format("{:.3f}", now.regret)});
   }
   const double mean = sound.empty() ? 1 : std::exp(log_sum / static_cast<double>(sound.size()));
   if (json) {

@@ -138,23 +138,12 @@ std::string memory_text(std::size_t bytes) {
   return megabytes < 1000 ? fmt::format("{:.0f} MB", megabytes) : fmt::format("{:.2f} GB", megabytes / 1000);
 }
 
-ExitCode run(const Arguments& arguments, bool json) {
-  if (arguments.random == !arguments.images.empty())
-    core::fail(core::Status::invalid_argument,
-               "erf: give either --images DIR or --random; see replk erf --help");
-  const Size size = input_size(arguments.size, model::find_architecture(arguments.network.model));
-  const auto [pictures, passed_over] = list_pictures(arguments, size);
-  const LoadedNetwork loaded = load_network(arguments.network);
-  const model::Network& network = loaded.network;
-  model::Gradient gradient(network, size.height, size.width);
-  const std::string memory =
-      fmt::format("{} for activations and gradients, {} for weights", memory_text(gradient.bytes()),
-                  memory_text(2 * network.weight_bytes()));
-
+/// Adds the gradients of the pictures to the contributions; says which cannot be used, and returns how many.
+std::size_t add_pictures(const std::vector<Picture>& pictures, const model::Network& network,
+                         model::Gradient& gradient, Size size, Progress& progress,
+                         Contributions& contributions) {
   std::vector<float> input(static_cast<std::size_t>(size.height) * size.width * 3), slopes(input.size());
-  Contributions contributions(size);
   std::size_t failed = 0;
-  Progress progress(std::ssize(pictures), fmt::format("images ({})", memory));
   progress.advance(0);
   for (const Picture& picture : pictures) {
     try {
@@ -172,6 +161,25 @@ ExitCode run(const Arguments& arguments, bool json) {
     progress.advance();
   }
   progress.clear();
+  return failed;
+}
+
+ExitCode run(const Arguments& arguments, bool json) {
+  if (arguments.random == !arguments.images.empty())
+    core::fail(core::Status::invalid_argument,
+               "erf: give either --images DIR or --random; see replk erf --help");
+  const Size size = input_size(arguments.size, model::find_architecture(arguments.network.model));
+  const auto [pictures, passed_over] = list_pictures(arguments, size);
+  const LoadedNetwork loaded = load_network(arguments.network);
+  const model::Network& network = loaded.network;
+  model::Gradient gradient(network, size.height, size.width);
+  const std::string memory =
+      fmt::format("{} for activations and gradients, {} for weights", memory_text(gradient.bytes()),
+                  memory_text(2 * network.weight_bytes()));
+
+  Contributions contributions(size);
+  Progress progress(std::ssize(pictures), fmt::format("images ({})", memory));
+  const std::size_t failed = add_pictures(pictures, network, gradient, size, progress, contributions);
   if (contributions.images == 0)
     core::fail(core::Status::bad_file, "erf: none of {} images could be used", pictures.size());
 

@@ -93,6 +93,21 @@ void evaluate(model::Network& network, const Dataset& dataset, const std::vector
   }
 }
 
+// The images of the shard that are left to do; those that the file, if any, has already are added to the
+// score.
+std::vector<std::int64_t> left_of_shard(const Dataset& dataset, const Shard& shard,
+                                        const PredictionsFile* file, Score& score) {
+  std::vector<std::int64_t> left;
+  for (std::int64_t i = shard.index; i < dataset.size(); i += shard.count) {
+    const auto done = file ? file->done().find(i) : decltype(file->done().end()){};
+    if (file && done != file->done().end())
+      score.add(done->second);
+    else
+      left.push_back(i);
+  }
+  return left;
+}
+
 ExitCode run(const Arguments& arguments, bool json) {
   const std::unique_ptr<Dataset> dataset = open_dataset(arguments.images);
   LoadedNetwork loaded = load_network(arguments.network);
@@ -111,14 +126,7 @@ ExitCode run(const Arguments& arguments, bool json) {
         *dataset);
   }
   Score score;
-  std::vector<std::int64_t> chosen;  // what is left to do of the shard
-  for (std::int64_t i = arguments.shard.index; i < dataset->size(); i += arguments.shard.count) {
-    const auto done = file ? file->done().find(i) : decltype(file->done().end()){};
-    if (file && done != file->done().end())
-      score.add(done->second);
-    else
-      chosen.push_back(i);
-  }
+  const std::vector<std::int64_t> chosen = left_of_shard(*dataset, arguments.shard, file.get(), score);
   const std::int64_t kept = score.images;
   if (chosen.empty() && kept == 0) {
     core::fail(core::Status::invalid_argument, "{}: no images in shard {} of {}", arguments.images,

@@ -72,6 +72,50 @@ void time_other_weights(DepthwiseRow& row, depthwise::Plan& plan,
   }
 }
 
+/// Throws where the result that lies in the tensors is wrong.
+void check_result(DepthwiseRow& row, const Problem& p, const Data& data, const Tensors& tensors,
+                  const DepthwiseOptions& options) {
+  const auto weights = data.weight_spans();
+  const auto samples = sampled_outputs(p, options.checked_outputs, options.seed);
+  row.samples = std::int64_t(samples.size());
+  const auto accuracy = compare(p, weights, data.bias_span(), tensors, samples,
+                                reference(p, weights, data.bias_span(), tensors, samples, data.scale_span()),
+                                data.scale_span());
+  row.max_relative_error = accuracy.max_relative_error;
+  row.max_of_allowed = accuracy.max_of_allowed;
+  row.max_of_allowed /= allowed_factor(p);
+  if (!(row.max_of_allowed <= 1))
+    core::fail(core::Status::internal,
+               "{}: the result of '{}' is off by {:.2g} of its channel's largest output, {:.2g} times what "
+               "is allowed; "
+               "not timed",
+               row.shape, row.tiling, row.max_relative_error, row.max_of_allowed);
+}
+
+/// Races `run` and the peers. Sets the row's times, and the peak of the machine around them.
+void time_with_peers(DepthwiseRow& row, const std::function<void()>& run, std::vector<PeerGroup>& peers,
+                     const DepthwiseOptions& options) {
+  std::vector<std::function<void()>> runs{run};
+  std::vector<PeerTime*> timed;
+  std::vector<int> parts{0};
+  for (std::size_t g = 0; g < peers.size(); g++)
+    for (std::size_t i = 0; i < peers[g].peers.size(); i++)
+      if (peers[g].raced[i]) {
+        runs.push_back([peer = peers[g].peers[i].get()] { peer->run(); });
+        timed.push_back(&peers[g].times[i]);
+        parts.push_back(static_cast<int>(g));
+      }
+  const double peak_before = fma_peak_gflops(row.threads);
+  const std::vector<Times> times = race(runs, options.race, parts);
+  row.peak_gflops = (peak_before + fma_peak_gflops(row.threads)) / 2;
+
+  if (options.cold_rounds > 0) row.ms_cold = 1e3 * cold_seconds(run, options.cold_rounds);
+
+  row.ms = 1e3 * times[0].median();
+  for (const double s : times[0].seconds) row.samples_ms.push_back(1e3 * s);
+  for (std::size_t i = 0; i < timed.size(); i++) timed[i]->ms = 1e3 * times[i + 1].median();
+}
+
 DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   DepthwiseRow row;
   row.threads = core::effective_threads(options.threads);
@@ -94,49 +138,18 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   row.prepared_bytes = plan.prepared_bytes();
   core::Buffer<std::byte> workspace = tensor_memory(row.workspace_bytes);
 
-  const auto samples = sampled_outputs(p, options.checked_outputs, options.seed);
-  row.samples = std::int64_t(samples.size());
-  plan.run(tensors, workspace.data());
+  const auto run = [&] { plan.run(tensors, workspace.data()); };
+  run();
   if (options.spoil)
     options.spoil({data.dst.data(), static_cast<std::size_t>(p.output_elements()) * size_of(p.type)});
-  const auto accuracy = compare(p, weights, data.bias_span(), tensors, samples,
-                                reference(p, weights, data.bias_span(), tensors, samples, data.scale_span()),
-                                data.scale_span());
-  row.max_relative_error = accuracy.max_relative_error;
-  row.max_of_allowed = accuracy.max_of_allowed;
-  row.max_of_allowed /= allowed_factor(p);
-  if (!(row.max_of_allowed <= 1))
-    core::fail(core::Status::internal,
-               "{}: the result of '{}' is off by {:.2g} of its channel's largest output, {:.2g} times what "
-               "is allowed; "
-               "not timed",
-               row.shape, row.tiling, row.max_relative_error, row.max_of_allowed);
+  check_result(row, p, data, tensors, options);
 
   std::vector<PeerGroup> peers;
   if (options.peers) peers = checked_peers(p, data, row.threads, options);
-
-  std::vector<std::function<void()>> runs{[&] { plan.run(tensors, workspace.data()); }};
-  std::vector<PeerTime*> timed;
-  std::vector<int> parts{0};
-  for (std::size_t g = 0; g < peers.size(); g++)
-    for (std::size_t i = 0; i < peers[g].peers.size(); i++)
-      if (peers[g].raced[i]) {
-        runs.push_back([peer = peers[g].peers[i].get()] { peer->run(); });
-        timed.push_back(&peers[g].times[i]);
-        parts.push_back(static_cast<int>(g));
-      }
-  const double peak_before = fma_peak_gflops(row.threads);
-  const std::vector<Times> times = race(runs, options.race, parts);
-  row.peak_gflops = (peak_before + fma_peak_gflops(row.threads)) / 2;
-
-  if (options.cold_rounds > 0) row.ms_cold = 1e3 * cold_seconds(runs[0], options.cold_rounds);
-
-  const double seconds = times[0].median();
-  row.ms = 1e3 * seconds;
-  for (const double s : times[0].seconds) row.samples_ms.push_back(1e3 * s);
-  for (std::size_t i = 0; i < timed.size(); i++) timed[i]->ms = 1e3 * times[i + 1].median();
+  time_with_peers(row, run, peers, options);
   if (!peers.empty()) compare_with_peers(p, peers, row);
 
+  const double seconds = 1e-3 * row.ms;
   const depthwise::Work work = plan.executor().work();
   row.useful_gflops = 2e-9 * double(p.useful_macs()) / seconds;
   row.percent_of_peak = 100 * row.useful_gflops / row.peak_gflops;

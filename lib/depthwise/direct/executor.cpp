@@ -67,8 +67,14 @@ void DirectExecutor::run(const Tensors& tensors, const Run& run) const {
   const DirectDeal d = g.deal(run.batch, run.threads);
   const auto body = [&](std::int64_t task, int thread) {
     const int block = static_cast<int>(task / d.bands % d.groups) * d.blocks;
-    const Task t{task / d.bands / d.groups, block, std::min(d.blocks, g.blocks - block),
-                 static_cast<int>(task % d.bands), d.bands};
+    const int blocks = std::min(d.blocks, g.blocks - block), channel = block * g.lanes;
+    const Task t{.image = task / d.bands / d.groups,
+                 .block = block,
+                 .blocks = blocks,
+                 .channel = channel,
+                 .channels = std::min(blocks * g.lanes, g.problem.channels - channel),
+                 .band = static_cast<int>(task % d.bands),
+                 .bands = d.bands};
     run_task(tensors, t, static_cast<char*>(run.workspace) + scratch_.bytes * thread);
   };
   core::parallel_for(run.batch * d.groups * d.bands, run.threads, std::ref(body));
@@ -126,32 +132,22 @@ void DirectExecutor::run_task(const Tensors& tensors, const Task& task, char* sc
              scratch_memory);
 }
 
-/// `count` output rows from `row` of the task's channels. Input rows before `packed` are in the ring
-/// already.
-void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group,
-                              int count, int& packed, char* memory) const {
+void DirectExecutor::pack_rows(const Tensors& tensors, const Task& task, int begin, int end,
+                               float* ring) const {
   const DirectGeometry& g = geometry_;
-  const Scratch& at = scratch_;
-  const int block = task.block, blocks = task.blocks;
-  const int channel = block * g.lanes, channels = std::min(blocks * g.lanes, g.problem.channels - channel);
-  const bool tail = group.tail && block + blocks == g.blocks;
-  const int whole = blocks - tail;
-  auto* ring = reinterpret_cast<float*>(memory);
-  auto* steps = reinterpret_cast<jit::DirectStep*>(memory + at.steps);
-  auto* tail_steps = reinterpret_cast<jit::DirectStep*>(memory + at.tail_steps);
-  auto* counts = reinterpret_cast<std::int32_t*>(memory + at.counts);
+  const int ring_channel = g.parameters.ring ? task.channel : g.problem.channels - g.tail;
+  for (int row = begin; row < end; row++)
+    simd::pack_row(input_, tensors.src, input_.at(task.image, row, ring_channel),
+                   task.channel + task.channels - ring_channel, g.lanes,
+                   ring + row % g.ring_rows * g.ring_row, g.ring_block, ring_channel);
+}
 
-  const int first = g.vertical.origin(row);  // input row that meets kernel row 0 for the first output row
+void DirectExecutor::list_steps(const RowGroup& group, int first, int last, char* memory) const {
+  const DirectGeometry& g = geometry_;
+  auto* steps = reinterpret_cast<jit::DirectStep*>(memory + scratch_.steps);
+  auto* tail_steps = reinterpret_cast<jit::DirectStep*>(memory + scratch_.tail_steps);
+  auto* counts = reinterpret_cast<std::int32_t*>(memory + scratch_.counts);
   const int kernel_height = static_cast<int>(compact_row_.size());
-  const int reach = kernel_height + (count - 1) * g.problem.stride_h;
-  const int last = std::min(g.problem.height, first + reach);
-  packed = std::max(packed, first);
-  const int ring_channel = g.parameters.ring ? channel : g.problem.channels - g.tail;
-  for (; (g.parameters.ring || tail) && packed < last; packed++)
-    simd::pack_row(input_, tensors.src, input_.at(task.image, packed, ring_channel),
-                   channel + channels - ring_channel, g.lanes, ring + packed % g.ring_rows * g.ring_row,
-                   g.ring_block, ring_channel);
-
   std::fill_n(counts, phases_, 0);
   int step = 0;
   for (int j = std::max(0, -first); j < last - first; j++) {
@@ -166,6 +162,28 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
                                     : jit::DirectStep{4 * ((first + j) * input_.row_stride), weights};
     step++;
   }
+}
+
+/// `count` output rows from `row` of the task's channels. Input rows before `packed` are in the ring
+/// already.
+void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group,
+                              int count, int& packed, char* memory) const {
+  const DirectGeometry& g = geometry_;
+  const Scratch& at = scratch_;
+  const int block = task.block, blocks = task.blocks, channel = task.channel;
+  const bool tail = group.tail && block + blocks == g.blocks;
+  const int whole = blocks - tail;
+  auto* ring = reinterpret_cast<float*>(memory);
+
+  const int first = g.vertical.origin(row);  // input row that meets kernel row 0 for the first output row
+  const int reach = static_cast<int>(compact_row_.size()) + (count - 1) * g.problem.stride_h;
+  const int last = std::min(g.problem.height, first + reach);
+  packed = std::max(packed, first);
+  if (g.parameters.ring || tail) {
+    pack_rows(tensors, task, packed, last, ring);
+    packed = std::max(packed, last);
+  }
+  list_steps(group, first, last, memory);
 
   float* dst = reinterpret_cast<float*>(memory + at.out);
   const float* residual = reinterpret_cast<const float*>(memory + at.residual);
@@ -177,8 +195,8 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
     dst_block = 4 * g.lanes;
   } else if (g.problem.epilogue.residual) {
     for (int r = 0; r < count; r++)
-      simd::pack_row(output_, tensors.residual, output_.at(task.image, row + r, channel), channels, g.lanes,
-                     reinterpret_cast<float*>(memory + at.residual) + r * g.out_row, g.out_block);
+      simd::pack_row(output_, tensors.residual, output_.at(task.image, row + r, channel), task.channels,
+                     g.lanes, reinterpret_cast<float*>(memory + at.residual) + r * g.out_row, g.out_block);
   }
 
   const std::int64_t weights_block = static_cast<std::int64_t>(weights_.size()) / g.blocks;
@@ -189,8 +207,8 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
       .bias = bias_.data() + channel,
       .dst = dst,
       .residual = residual,
-      .steps = steps,
-      .counts = counts,
+      .steps = reinterpret_cast<const jit::DirectStep*>(memory + at.steps),
+      .counts = reinterpret_cast<const std::int32_t*>(memory + at.counts),
       .blocks = whole,
       .x_block_bytes = 4 * (g.parameters.ring ? g.ring_block : g.lanes),
       .dst_block_bytes = dst_block};
@@ -201,7 +219,7 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
     arguments.bias += whole * g.lanes;
     arguments.dst += whole * g.lanes;
     if (residual) arguments.residual += whole * g.lanes;
-    arguments.steps = tail_steps;
+    arguments.steps = reinterpret_cast<const jit::DirectStep*>(memory + at.tail_steps);
     arguments.blocks = 1;
     (*group.tail)(arguments);
   }
@@ -211,18 +229,16 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
 void DirectExecutor::write_rows(const Tensors& tensors, const Task& task, int row, int count,
                                 char* memory) const {
   const DirectGeometry& g = geometry_;
-  const int channel = task.block * g.lanes,
-            channels = std::min(task.blocks * g.lanes, g.problem.channels - channel);
   auto* const out = reinterpret_cast<float*>(memory + scratch_.out);
   const auto* residual = reinterpret_cast<const float*>(memory + scratch_.residual);
   for (int b = 0; !g.finished && b < task.blocks; b++)
     simd::finish(g.problem.epilogue.activation,
-                 scale_.size() > 0 ? scale_.data() + channel + b * g.lanes : nullptr,
+                 scale_.size() > 0 ? scale_.data() + task.channel + b * g.lanes : nullptr,
                  g.problem.epilogue.residual ? residual + b * g.out_block : nullptr, g.lanes,
                  out + b * g.out_block, count * g.out_row);
   for (int r = 0; r < count; r++)
-    simd::unpack_row(output_, out + r * g.out_row, g.out_block, channels, g.lanes, tensors.dst,
-                     output_.at(task.image, row + r, channel));
+    simd::unpack_row(output_, out + r * g.out_row, g.out_block, task.channels, g.lanes, tensors.dst,
+                     output_.at(task.image, row + r, task.channel));
 }
 
 }  // namespace replk::depthwise

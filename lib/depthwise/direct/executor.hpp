@@ -35,7 +35,9 @@ class DirectExecutor final : public Executor {
   };
   struct Task {
     std::int64_t image;
-    int block, blocks, band, bands;  // from this block on, so many
+    int block, blocks;      // from this block on, so many
+    int channel, channels;  // of these blocks
+    int band, bands;
   };
   /// Where a thread's workspace holds what, in bytes.
   struct Scratch {
@@ -46,6 +48,11 @@ class DirectExecutor final : public Executor {
   void run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const;
   void run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group, int count,
                 int& packed, char* memory) const;
+  /// Takes input rows of the task's channels to the ring.
+  void pack_rows(const Tensors& tensors, const Task& task, int begin, int end, float* ring) const;
+  /// Writes the steps of the code to the workspace: input rows from `first` to before `last`, with the
+  /// weights that each meets.
+  void list_steps(const RowGroup& group, int first, int last, char* memory) const;
   /// Takes `count` rows of the task's channels from the packed output to the tensor.
   void write_rows(const Tensors& tensors, const Task& task, int row, int count, char* memory) const;
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <utility>
+#include <set>
 
 #include "core/error.hpp"
 
@@ -199,6 +199,31 @@ void validate(const Problem& p) {
 
 namespace {
 
+enum class Option { stride, padding, layout, src, dst, type, numerics, bias, activation, scale, residual };
+
+/// An option without numbers: what it is called, what it is one of, what it does. The first one that fits is
+/// taken.
+struct Word {
+  std::string_view text;
+  Option option;
+  void (*set)(Problem&);
+};
+constexpr Word words[] = {
+    {"nchw>nhwc", Option::layout, [](Problem& p) { p.layout = Layout::nchw, p.out_layout = Layout::nhwc; }},
+    {"nhwc>nchw", Option::layout, [](Problem& p) { p.out_layout = Layout::nchw; }},
+    {"nchw", Option::layout, [](Problem& p) { p.layout = Layout::nchw; }},
+    {"bf16", Option::type, [](Problem& p) { p.type = DataType::bf16; }},
+    {"fp16", Option::type, [](Problem& p) { p.type = DataType::f16; }},
+    {"exact", Option::numerics, [](Problem& p) { p.numerics = Numerics::exact; }},
+    {"nobias", Option::bias, [](Problem& p) { p.epilogue.bias = false; }},
+    {"+relu", Option::activation, [](Problem& p) { p.epilogue.activation = Activation::relu; }},
+    {"+gelu", Option::activation, [](Problem& p) { p.epilogue.activation = Activation::gelu; }},
+    {"+silu", Option::activation, [](Problem& p) { p.epilogue.activation = Activation::silu; }},
+    {"+hardswish", Option::activation, [](Problem& p) { p.epilogue.activation = Activation::hard_swish; }},
+    {"+scale", Option::scale, [](Problem& p) { p.epilogue.scale = true; }},
+    {"+residual", Option::residual, [](Problem& p) { p.epilogue.residual = true; }},
+};
+
 class Parser {
  public:
   explicit Parser(std::string_view text) : text_(text) {}
@@ -300,82 +325,51 @@ class Parser {
     s.image = long_number();
     return s;
   }
+  /// Takes all that is left.
   void options(Problem& p) {
-    enum { stride, padding, layout, src, dst, type, numerics, bias, activation, scale, residual, kinds };
-    std::array<bool, kinds> seen{};
-    const auto once = [&](int kind, std::size_t position) {
-      if (std::exchange(seen[kind], true)) {
-        at_ = position;
-        error("each option once, and no more");
-      }
-    };
     while (at_ < text_.size()) {
       const std::size_t position = at_;
       if (take("s")) {
-        once(stride, position);
+        once(Option::stride, position);
         const auto [vertical, horizontal] = pair();
         p.stride_h = vertical;
         p.stride_w = horizontal;
       } else if (take("p")) {
-        once(padding, position);
+        once(Option::padding, position);
         p.pad_h = sides();
         p.pad_w = take("x") ? sides() : p.pad_h;
-      } else if (take("nchw>nhwc")) {
-        once(layout, position);
-        p.layout = Layout::nchw;
-        p.out_layout = Layout::nhwc;
-      } else if (take("nhwc>nchw")) {
-        once(layout, position);
-        p.out_layout = Layout::nchw;
-      } else if (take("nchw")) {
-        once(layout, position);
-        p.layout = Layout::nchw;
       } else if (take("i")) {
-        once(src, position);
-        seen[layout] = true;  // whose strides these are: it comes first
+        once(Option::src, position);
+        seen_.insert(Option::layout);  // whose strides these are: it comes first
         p.src_strides = strides(p.layout);
       } else if (take("o")) {
-        once(dst, position);
-        seen[layout] = true;
+        once(Option::dst, position);
+        seen_.insert(Option::layout);
         p.dst_strides = strides(p.output_layout());
-      } else if (take("bf16")) {
-        once(type, position);
-        p.type = DataType::bf16;
-      } else if (take("fp16")) {
-        once(type, position);
-        p.type = DataType::f16;
-      } else if (take("exact")) {
-        once(numerics, position);
-        p.numerics = Numerics::exact;
-      } else if (take("nobias")) {
-        once(bias, position);
-        p.epilogue.bias = false;
-      } else if (take("+relu")) {
-        once(activation, position);
-        p.epilogue.activation = Activation::relu;
-      } else if (take("+gelu")) {
-        once(activation, position);
-        p.epilogue.activation = Activation::gelu;
-      } else if (take("+silu")) {
-        once(activation, position);
-        p.epilogue.activation = Activation::silu;
-      } else if (take("+hardswish")) {
-        once(activation, position);
-        p.epilogue.activation = Activation::hard_swish;
-      } else if (take("+scale")) {
-        once(scale, position);
-        p.epilogue.scale = true;
-      } else if (take("+residual")) {
-        once(residual, position);
-        p.epilogue.residual = true;
       } else {
-        error(
-            "s, p, nchw, nchw>nhwc, nhwc>nchw, i, o, bf16, fp16, exact, nobias, +relu, +gelu, +silu, "
-            "+hardswish, +scale, +residual or the end");
+        plain_option(p, position);
       }
     }
   }
+  /// An option without numbers.
+  void plain_option(Problem& p, std::size_t position) {
+    for (const Word& word : words)
+      if (take(word.text)) {
+        once(word.option, position);
+        word.set(p);
+        return;
+      }
+    error(
+        "s, p, nchw, nchw>nhwc, nhwc>nchw, i, o, bf16, fp16, exact, nobias, +relu, +gelu, +silu, "
+        "+hardswish, +scale, +residual or the end");
+  }
+  void once(Option option, std::size_t position) {
+    if (seen_.insert(option).second) return;
+    at_ = position;
+    error("each option once, and no more");
+  }
 
+  std::set<Option> seen_;
   std::string_view text_;
   std::size_t at_ = 0;
 };
