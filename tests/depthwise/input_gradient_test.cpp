@@ -180,6 +180,23 @@ TEST(InputGradient, WhatOverflowsOnTheWayIsFinite) {
   }
 }
 
+/// Spectra of weights this large overflow, and cannot give them back: they are read from a copy.
+TEST(InputGradient, WeightsThatOverflowAsTheyArePacked) {
+  for (const char* shape : {"n2c17h14w14k13", "n1c16h12w12k13x11,5x3nchw", "n1c9h15w15k13s2"}) {
+    TrainingCase c(parse(shape), 3);
+    c.for_outputs([&](std::int64_t at, int) { c.dy.set(at, c.dy.get(at) * 1e-5f); });
+    for (auto& branch : c.branch_weights)
+      for (float& w : branch) w = w < 0 ? -3e38f : 2e38f;
+    PlanOptions options;
+    options.algorithm = "row-spectral";
+    InputGradient gradient(c.problem, TrainingCase(c.problem, 4).weights, options);
+    gradient.set_weights(c.weights);
+    const Storage dx = c.input_gradient(gradient);
+    const InputReference expected = input_reference(c.problem, c.weights, c.dy.data());
+    EXPECT_LE(input_error(c.problem, expected, dx.data()).max_of_allowed, 1) << shape;
+  }
+}
+
 TEST(InputGradient, WhatIsWrongIsNamed) {
   const auto refused = [](const char* shape, const char* word) {
     const Problem p = parse(shape);
