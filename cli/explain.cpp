@@ -123,9 +123,15 @@ Json phases_of(const depthwise::Request& request, const std::string& pick) {
 }
 
 ExitCode run(const Arguments& a, bool json) {
-  const depthwise::Problem problem = depthwise::parse(a.shape);
+  const std::vector<std::string> shapes = shapes_of_pass(a.shape, a.pass);
+  if (shapes.size() != 1)
+    core::fail(core::Status::invalid_argument,
+               "--pass {}: {} is made of several convolutions; explain one at a time: {}", name(a.pass),
+               a.shape, fmt::join(shapes, ", "));
+  const depthwise::Problem problem = depthwise::parse(shapes.front());
+  const auto pass = a.pass == depthwise::Pass::input_gradient ? depthwise::Pass::forward : a.pass;
   const int threads = a.threads > 0 ? a.threads : core::default_threads();
-  const tuner::Question question = ask(a.shape, threads, a.pass);
+  const tuner::Question question = ask(shapes.front(), threads, a.pass);
   // What is not remembered is measured, unless REPLK_TUNING forbids it: an explanation alone changes nothing.
   tuner::tune_unless_told();
   tuner::Settings settings = tuner::settings();
@@ -137,7 +143,7 @@ ExitCode run(const Arguments& a, bool json) {
   settings.budget_seconds = a.budget;
   const tuner::Choice choice = tuner::choose(question, settings, tuner::process_cache());
   const std::vector<Row> rows = rows_of(question, choice);
-  const Json phases = phases_of({problem, a.pass, depthwise::plan_features({}), threads}, choice.text);
+  const Json phases = phases_of({problem, pass, depthwise::plan_features({}), threads}, choice.text);
 
   if (json) {
     Json list = Json::array();

@@ -8,6 +8,7 @@
 #include "core/threads.hpp"
 #include "dense/choice.hpp"
 #include "depthwise/choose/choice.hpp"
+#include "depthwise/gradient/input_gradient.hpp"
 #include "depthwise/gradient/weight_choice.hpp"
 
 namespace replk::cli {
@@ -17,7 +18,8 @@ namespace {
 const std::map<std::string, depthwise::Pass>& passes() {
   static const std::map<std::string, depthwise::Pass> all = [] {
     std::map<std::string, depthwise::Pass> names;
-    for (const depthwise::Pass pass : {depthwise::Pass::forward, depthwise::Pass::weight_gradient})
+    using enum depthwise::Pass;
+    for (const depthwise::Pass pass : {forward, input_gradient, weight_gradient})
       names[std::string(name(pass))] = pass;
     return names;
   }();
@@ -35,6 +37,15 @@ void add_pass_option(CLI::App& command, depthwise::Pass& pass) {
           "Which convolution of a depthwise layer (default: forward)")
       ->check(CLI::IsMember(names))
       ->type_name("PASS");
+}
+
+std::vector<std::string> shapes_of_pass(const std::string& shape, depthwise::Pass pass) {
+  if (pass != depthwise::Pass::input_gradient) return {shape};
+  std::vector<std::string> shapes;
+  for (const depthwise::Problem& p : depthwise::input_gradient_problems(depthwise::parse(shape)))
+    if (std::string text = to_string(p); std::find(shapes.begin(), shapes.end(), text) == shapes.end())
+      shapes.push_back(std::move(text));
+  return shapes;
 }
 
 tuner::Question ask(const std::string& shape, int threads, depthwise::Pass pass) {

@@ -83,7 +83,9 @@ ExitCode run(const Arguments& a, bool json) {
   const Clock::time_point start = Clock::now();
 
   std::vector<tuner::Question> questions;  // all are read before any is measured
-  for (const std::string& shape : shapes_asked(a)) questions.push_back(ask(shape, a.threads, a.pass));
+  for (const std::string& shape : shapes_asked(a))
+    for (const std::string& each : shapes_of_pass(shape, a.pass))
+      questions.push_back(ask(each, a.threads, a.pass));
 
   tuner::Settings settings = tuner::settings();
   settings.mode = tuner::Mode::now;

@@ -132,6 +132,7 @@ void reversed(int count, replk_task task, void* context, void* calls) {
 }
 
 TEST(Gradient, APoolOfTheCallerAndNoAllocations) {
+  int calls = 0;  // of all: where a pass is too small for threads, it makes none
   for (const int stride : {1, 2})
     for (const char* more : {"", "exact", "bf16"}) {
       const Layer layer(7, stride);
@@ -147,7 +148,6 @@ TEST(Gradient, APoolOfTheCallerAndNoAllocations) {
       gradient.set_weights({layer.weights.data()});
       gradient.input(dy.data(), usual_dx.data());
       gradient.weights(src.data(), dy.data(), {usual_dw.data()}, usual_db.data());
-      int calls = 0;
       replk_run_options options = replk_run_options_default();
       options.workspace = aligned;
       options.workspace_bytes = gradient.workspace_bytes();
@@ -165,11 +165,11 @@ TEST(Gradient, APoolOfTheCallerAndNoAllocations) {
         EXPECT_EQ(allocations::stop(), 0) << layer.shape(more);
       }
       EXPECT_TRUE(input == REPLK_OK && weights == REPLK_OK && set == REPLK_OK) << replk_last_error();
-      EXPECT_GT(calls, 0);
       EXPECT_EQ(std::memcmp(dx.data(), usual_dx.data(), dx.size() * sizeof(float)), 0);
       EXPECT_EQ(dw, usual_dw);
       EXPECT_EQ(db, usual_db);
     }
+  EXPECT_GT(calls, 0);
 }
 
 TEST(Gradient, OnePlanOnManyThreads) {

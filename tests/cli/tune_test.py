@@ -61,6 +61,20 @@ class Tuning(FolderTest):
         self.assertEqual((again["pick"], again["source"]), (told["pick"], "cache"))
         self.assertIn(told["pick"], self.succeed("explain", SHAPES[0], "--threads", "1"))
 
+    def test_gradients_have_tilings_of_their_own(self):
+        rows = self.tune("n1c16h8w8k5", "--pass", "weight-gradient", "--budget", "0.5")["rows"]
+        self.assertEqual([row["shape"] for row in rows], ["n1c16h8w8k5 weight-gradient"])
+        told = self.json("explain", "n1c16h8w8k5", "--pass", "weight-gradient", "--threads", "1")
+        self.assertEqual((told["pick"], told["source"], told["pass"]), (rows[0]["pick"], "cache", "weight-gradient"))
+        # The gradient of an input is made of forward passes: one, or one for each remainder by the stride.
+        (row,) = self.tune("n1c16h8w8k5", "--pass", "input-gradient", "--budget", "0.5")["rows"]
+        self.assertEqual(row["shape"], "n1c16h8w8k5nobias")
+        told = self.json("explain", "n1c16h8w8k5", "--pass", "input-gradient", "--threads", "1")
+        self.assertEqual((told["pick"], told["source"], told["shape"]), (row["pick"], "cache", "n1c16h8w8k5nobias"))
+        rows = self.tune("n1c16h8w8k5s2", "--pass", "input-gradient", "--budget", "1")["rows"]
+        self.assertEqual(len(rows), 4)
+        self.refuse("explain", "n1c16h8w8k5s2", "--pass", "input-gradient", names=("several convolutions", rows[0]["shape"]))
+
     def test_explain_measures_nothing_where_tuning_is_off_or_cached(self):
         os.environ["REPLK_TUNING"] = "off"
         told = self.json("explain", SHAPES[0], "--threads", "1")

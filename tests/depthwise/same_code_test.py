@@ -6,7 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-CLASSES = {"codelet-forms", "row-forward", "row-inverse", "row-weights", "toeplitz", "column-fft", "column-weights", "direct", "gemm",
+CLASSES = {"codelet-forms", "row-forward", "row-inverse", "row-weights", "toeplitz", "column-fft", "column-weights", "direct",
+           "weight-direct", "gemm",
            "narrow", "tile_operand", "tile_product"}
 
 

@@ -68,9 +68,10 @@ void Weights::merge(const Lines& lines, int offset, int taps, int channel, int l
                     Has has) const {
   const int valid = std::clamp(channels_ - channel, 0, lanes);
   if (valid == 0) return static_cast<void>(std::fill_n(to, taps * lanes, 0.0f));
-  // Most lines are one branch's alone, and that is a transpose.
-  if (lines.count == 1 && lines.all[0].axis->dilation == 1 && lines.all[0].next_tap == 1 &&
-      core::cpu().isa >= Isa::avx2)
+  // Most lines are one branch's alone, and that is a transpose. (Of a kernel that no output meets, the one
+  // tap that is left has no support.)
+  if (lines.count == 1 && (taps > 1 || has(0)) && lines.all[0].axis->dilation == 1 &&
+      lines.all[0].next_tap == 1 && core::cpu().isa >= Isa::avx2)
     return copy(lines.all[0], offset, taps, channel, valid, lanes, to);
   for (int t = 0; t < taps; t++) {
     float* tap = to + t * lanes;
