@@ -122,16 +122,22 @@ Json phases_of(const depthwise::Request& request, const std::string& pick) {
   return phases_of(depthwise::Trial(request), pick);
 }
 
-ExitCode run(const Arguments& a, bool json) {
+/// What the pass of the shape asks the tuner about.
+std::string shape_to_explain(const Arguments& a) {
   const std::vector<std::string> shapes = shapes_of_pass(a.shape, a.pass);
   if (shapes.size() != 1)
     core::fail(core::Status::invalid_argument,
                "--pass {}: {} is made of several convolutions; explain one at a time: {}", name(a.pass),
                a.shape, fmt::join(shapes, ", "));
-  const depthwise::Problem problem = depthwise::parse(shapes.front());
+  return shapes.front();
+}
+
+ExitCode run(const Arguments& a, bool json) {
+  const std::string shape = shape_to_explain(a);
+  const depthwise::Problem problem = depthwise::parse(shape);
   const auto pass = a.pass == depthwise::Pass::input_gradient ? depthwise::Pass::forward : a.pass;
   const int threads = a.threads > 0 ? a.threads : core::default_threads();
-  const tuner::Question question = ask(shapes.front(), threads, a.pass);
+  const tuner::Question question = ask(shape, threads, a.pass);
   // What is not remembered is measured, unless REPLK_TUNING forbids it: an explanation alone changes nothing.
   tuner::tune_unless_told();
   tuner::Settings settings = tuner::settings();
