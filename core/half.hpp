@@ -5,6 +5,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "core/types.hpp"
+
 namespace replk::core {
 
 /// Storage words, apart from plain integers so that loads and stores can be overloaded on them.
@@ -60,6 +62,19 @@ inline F16 from_float<F16>(float value) {
   half = magnitude >= 0x477ff000u ? 0x7c00u : half;                              // rounds past 65504
   half = magnitude > 0x7f800000u ? 0x7e00u | (magnitude >> 13 & 0x3ffu) : half;  // NaN
   return {static_cast<std::uint16_t>(sign | half)};
+}
+
+/// Calls function(T{}) with the type that stores such values.
+template <class Function>
+void with_type(DataType type, const Function& function) {
+  switch (type) {
+    case DataType::f32:
+      return function(float{});
+    case DataType::bf16:
+      return function(Bf16{});
+    case DataType::f16:
+      return function(F16{});
+  }
 }
 
 }  // namespace replk::core

@@ -34,18 +34,6 @@ double activate(double x, Activation activation) {
   return x;
 }
 
-template <class Function>
-void with_type(DataType type, const Function& function) {
-  switch (type) {
-    case DataType::f32:
-      return function(float{});
-    case DataType::bf16:
-      return function(core::Bf16{});
-    case DataType::f16:
-      return function(core::F16{});
-  }
-}
-
 /// Whether any of so many numbers is at least this large; NaNs count as large.
 template <class T>
 bool any_from(const T* row, int count, float limit) {
@@ -144,7 +132,7 @@ bool Rescue::large(const T* image, int channel) const {
 
 bool Rescue::may_be_needed(const void* src, int threads) const {
   std::atomic<bool> found{false};
-  with_type(problem_.type, [&](auto type) {
+  core::with_type(problem_.type, [&](auto type) {
     using T = decltype(type);
     const Strides at = problem_.input_strides();
     const int channels = problem_.input_channels();
@@ -204,7 +192,7 @@ void Rescue::finish(const Tensors& tensors, std::int64_t at, int channel, double
 }
 
 void Rescue::run(const Tensors& tensors, std::int64_t batch, int threads) const {
-  with_type(problem_.type, [&](auto type) {
+  core::with_type(problem_.type, [&](auto type) {
     using T = decltype(type);
     const std::int64_t images = problem_.input_strides().image;
     const auto body = [&](std::int64_t task, int) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Breaks the code generator in one place at a time and runs the tests: run.py [--build DIR] [--jobs N] [--only N,N...]
+"""Breaks the code generator, and what runs and measures its code, in one place at a time and runs the tests:
+run.py [--build DIR] [--jobs N] [--only N,N...]
 
 The mutants are a table (table.py). All are built into one copy of the tree, each behind a switch that the environment
 throws (REPLK_MUTANT=N), so that all need one build. A mutant is caught where a test fails, crashes or does not end. Exit
@@ -28,6 +29,9 @@ PROGRAMS = [
     ("program_test", "*", {}),
     ("dft_test", "*", {}),
     ("assembler_test", "*", {}),
+    ("threads_test", "*", {}),
+    ("caches_test", "*", {}),
+    ("cgroup_test", "*", {}),
     ("guard_test", "Guard.EveryKindOfTransform", {}),
     ("guard_test", "Guard.EveryKindOfTransform", AVX2),
     ("dense_test", "Linear.EveryBlocking*", {}),
@@ -45,6 +49,7 @@ PROGRAMS = [
     ("guard_test", "Guard.SeededShapes", {}),
     ("guard_test", "Guard.SeededShapes", AVX2),
     ("row_spectral_test", "*", {}),
+    ("measure_test", "Race.*:MeasureDepthwise.AWrong*:MeasureDepthwise.Visits*", {}),
 ]
 if "avx512f" not in pathlib.Path("/proc/cpuinfo").read_text().split():
     PROGRAMS = [each for each in PROGRAMS if each[2] is not AVX2]

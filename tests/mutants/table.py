@@ -162,4 +162,14 @@ MUTANTS = [
     ("lib/depthwise/gradient/assemble.cpp", "holes_ = pixels < std::int64_t{p.height} * p.width;", "holes_ = false;",
      "pixels that no tap reaches are what was in memory"),
     ("lib/depthwise/gradient/input_gradient.cpp", "plans_[i]->set_weights(turned_[i].spans, {});", "{}", "the old weights stay"),
+
+    # Threads, caches and quotas, and what judges the speed
+    ("core/threads.cpp", "count * thread / used", "count * thread / used + (thread > 0)", "a share begins an index late"),
+    ("core/threads.cpp", "if (!error) error = std::current_exception();", "{}", "what a body throws is forgotten"),
+    ("core/caches.cpp", "(type != data && type != unified)", "false", "a cache of instructions counts as one of data"),
+    ("core/cgroup.cpp", "!least || *quota < *least", "true", "the last quota counts, not the least"),
+    ("measure/race.cpp", "(sorted[n / 2 - 1] + sorted[n / 2]) / 2", "sorted[n / 2]", "the median of an even number is the upper one"),
+    ("measure/depthwise.cpp", "row.max_of_allowed <= 1", "true", "a wrong result is timed"),
+    ("measure/depthwise.cpp", "figures[middle + 1] > apart * figures[middle - 1]", "figures[middle + 1] > figures[middle - 1]",
+     "visits that agree but for noise are undecided"),
 ]

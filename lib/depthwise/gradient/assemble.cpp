@@ -6,22 +6,6 @@
 #include "core/threads.hpp"
 
 namespace replk::depthwise {
-namespace {
-
-template <class Function>
-void with_type(DataType type, const Function& function) {
-  switch (type) {
-    case DataType::f32:
-      return function(float{});
-    case DataType::bf16:
-      return function(core::Bf16{});
-    case DataType::f16:
-      return function(core::F16{});
-  }
-}
-
-}  // namespace
-
 Assembly::Assembly(const Problem& p, const std::vector<Part>& parts)
     : problem_(p), classes_(static_cast<std::size_t>(p.stride_h) * p.stride_w) {
   for (const Part& part : parts) {
@@ -73,7 +57,7 @@ void Assembly::fill_row(T* dx, int y, int channel, int channels) const {
 }
 
 void Assembly::fill_holes(void* dx, std::int64_t batch, int threads) const {
-  with_type(problem_.type, [&](auto type) {
+  core::with_type(problem_.type, [&](auto type) {
     using T = decltype(type);
     const std::int64_t image = problem_.input_strides().image;
     for_rows(batch, threads, [&](std::int64_t n, int y, int channel, int channels) {
@@ -102,7 +86,7 @@ void Assembly::sum_row(const S* results, T* dx, int y, int channel, int channels
 }
 
 void Assembly::sum(const void* results, bool wide, void* dx, int threads) const {
-  with_type(problem_.type, [&](auto type) {
+  core::with_type(problem_.type, [&](auto type) {
     using T = decltype(type);
     for_rows(1, threads, [&](std::int64_t, int y, int channel, int channels) {
       if (wide)
@@ -122,7 +106,7 @@ void Assembly::widen(const void* dy, float* to, int threads) const {
   // Lines of elements that lie beside each other: a row of a channel, or the channels of a pixel.
   const std::int64_t lines = std::int64_t{height} * (planes ? problem_.channels : width);
   const int count = planes ? width : problem_.channels;
-  with_type(problem_.type, [&](auto type) {
+  core::with_type(problem_.type, [&](auto type) {
     const auto* source = static_cast<const decltype(type)*>(dy);
     const auto body = [&](std::int64_t line, int) {
       const std::int64_t y = line % height, other = line / height;

@@ -11,36 +11,20 @@
 namespace replk::depthwise {
 namespace {
 
-using core::Bf16;
-using core::F16;
-
 constexpr int lanes = portable_weight_lanes;
 constexpr int most_taps = 127;  // of a branch's row
 
 /// A row of a tensor, of `count` channels from `channel` on: [width][lanes], zeros in the lanes behind.
-template <class T>
-void pack_as(const simd::RowLayout& layout, const void* tensor, std::int64_t image, std::int64_t row,
-             int channel, int count, float* to) {
-  for (int l = 0; l < lanes; l++) {
-    if (l >= count) {
-      for (int x = 0; x < layout.width; x++) to[x * lanes + l] = 0;
-      continue;
-    }
-    const T* from = static_cast<const T*>(tensor) + layout.at(image, row, channel + l);
-    for (int x = 0; x < layout.width; x++) to[x * lanes + l] = core::to_float(from[x * layout.pixel_stride]);
-  }
-}
-
 void pack(const simd::RowLayout& layout, const void* tensor, std::int64_t image, std::int64_t row,
           int channel, int count, float* to) {
-  switch (layout.type) {
-    case DataType::f32:
-      return pack_as<float>(layout, tensor, image, row, channel, count, to);
-    case DataType::bf16:
-      return pack_as<Bf16>(layout, tensor, image, row, channel, count, to);
-    case DataType::f16:
-      return pack_as<F16>(layout, tensor, image, row, channel, count, to);
-  }
+  std::fill_n(to, layout.width * lanes, 0.0f);
+  core::with_type(layout.type, [&](auto type) {
+    for (int l = 0; l < count; l++) {
+      const auto* from = static_cast<const decltype(type)*>(tensor) + layout.at(image, row, channel + l);
+      for (int x = 0; x < layout.width; x++)
+        to[x * lanes + l] = core::to_float(from[x * layout.pixel_stride]);
+    }
+  });
 }
 
 /// Adds a row of outputs to the sums of a row of taps. Products of two floats are exact in double, so that a
