@@ -212,7 +212,8 @@ std::vector<NarrowProductSpec> NarrowProductSpec::samples(Features features) {
   const auto add = [&](NarrowDot dot, int tile_rows, int columns, NarrowOutputs outputs, bool first = true,
                        bool last = true) {
     outputs.integers = sums_integers(dot);
-    all.push_back({isa, dot, tile_rows, columns, first, last, outputs});
+    NarrowProductSpec spec{isa, dot, tile_rows, columns, first, last, outputs};
+    all.push_back(spec);
   };
   using enum Activation;
   add(NarrowDot::vpmaddwd, rows, panel - 1, {false, gelu, true, true, Element::u8});

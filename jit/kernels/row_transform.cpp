@@ -205,10 +205,26 @@ RowStrides sample_strides(Isa isa, int ahead) {
 std::vector<RowForwardSpec> RowForwardSpec::samples(Features features) {
   const Isa isa = isa_of(features);
   const std::vector<int> signs{1, 1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};  // of dy, in a weight gradient
-  return {{isa, {12, {3, 4}}, 2, 7, 1, sample_strides(isa, 0), true, {}},
-          {isa, {27, {27}}, 0, 14, 1, sample_strides(isa, 2), false, {}},
-          {isa, {12, {12}}, 0, 6, 1, sample_strides(isa, 0), false, {}},
-          {isa, {12, {3, 4}}, 0, 4, 2, sample_strides(isa, 0), false, signs}};
+  std::vector<RowForwardSpec> all;
+  const auto add = [&](int n, const std::vector<int>& factors, int first, int count, int ahead,
+                       bool free_signs) {
+    RowForwardSpec spec;
+    spec.isa = isa;
+    spec.transform.n = n;
+    spec.transform.factors = factors;
+    spec.first = first;
+    spec.count = count;
+    spec.strides = sample_strides(isa, ahead);
+    spec.free_signs = free_signs;
+    all.push_back(spec);
+  };
+  add(12, {3, 4}, 2, 7, 0, true);
+  add(27, {27}, 0, 14, 2, false);
+  add(12, {12}, 0, 6, 0, false);
+  add(12, {3, 4}, 0, 4, 0, false);
+  all.back().step = 2;
+  all.back().signs = signs;
+  return all;
 }
 std::vector<RowInverseSpec> RowInverseSpec::samples(Features features) {
   std::vector<RowInverseSpec> all;
