@@ -9,8 +9,8 @@
 
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
+#include "cli/report_each.hpp"
 #include "core/cpu.hpp"
-#include "core/error.hpp"
 #include "depthwise/problem/problem.hpp"
 #include "measure/depthwise.hpp"
 #include "tuner/tuner.hpp"
@@ -103,23 +103,9 @@ ExitCode run(const Arguments& arguments, bool json) {
   if (!arguments.algorithm.empty()) options.plan.algorithm = arguments.algorithm;
   if (!arguments.tiling.empty()) options.plan.tiling = depthwise::Tiling::parse(arguments.tiling);
 
-  ExitCode code = exit_done;
-  Json rows = Json::array();
-  for (const depthwise::Problem& problem : problems) {
-    try {
-      const bench::DepthwiseRow row = tuned_and_measured(problem, options);
-      if (json)
-        rows.push_back(to_json(row));
-      else
-        print(row);
-    } catch (const core::Error& error) {
-      if (error.status() != core::Status::internal) throw;
-      report_failure(error.what());  // a wrong result: not timed, the other shapes go on
-      code = exit_failures;
-    }
-  }
-  if (json) print_json({{"rows", rows}});
-  return code;
+  return report_each(
+      problems, json, [&](const depthwise::Problem& p) { return tuned_and_measured(p, options); }, to_json,
+      print);
 }
 
 }  // namespace

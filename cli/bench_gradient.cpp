@@ -11,7 +11,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
-#include "core/error.hpp"
+#include "cli/report_each.hpp"
 #include "depthwise/gradient/input_gradient.hpp"
 #include "depthwise/problem/problem.hpp"
 #include "measure/gradient.hpp"
@@ -86,23 +86,9 @@ ExitCode run(const Arguments& arguments, bool json) {
   options.threads = arguments.threads;
   options.race.seconds = arguments.seconds;
 
-  ExitCode code = exit_done;
-  Json rows = Json::array();
-  for (const depthwise::Problem& problem : problems) {
-    try {
-      const bench::GradientRow row = tuned_and_measured(problem, options);
-      if (json)
-        rows.push_back(to_json(row));
-      else
-        print(row);
-    } catch (const core::Error& error) {
-      if (error.status() != core::Status::internal) throw;
-      report_failure(error.what());  // a wrong result: not timed, the other shapes go on
-      code = exit_failures;
-    }
-  }
-  if (json) print_json({{"rows", rows}});
-  return code;
+  return report_each(
+      problems, json, [&](const depthwise::Problem& p) { return tuned_and_measured(p, options); }, to_json,
+      print);
 }
 
 }  // namespace

@@ -4,20 +4,11 @@
 #include <cmath>
 #include <limits>
 
+#include "depthwise/gradient/corner.hpp"
 #include "depthwise/problem/reader.hpp"
 
 namespace replk::depthwise {
 namespace {
-
-/// Where tap (0, 0) of a branch meets the input for output (0, 0), from the padding of the branch alone.
-std::pair<int, int> corner(const Problem& p, const Branch& branch) {
-  Problem bounding = p, alone = p;
-  alone.branches = {branch};
-  set_default_padding(bounding);
-  set_default_padding(alone);
-  return {bounding.pad_h.before - alone.pad_h.before - p.pad_h.before,
-          bounding.pad_w.before - alone.pad_w.before - p.pad_w.before};
-}
 
 /// Adds what a branch of output channel o does.
 void spread(const Problem& p, const Branch& b, const float* weights, const Reader& dy, int o,
