@@ -10,17 +10,10 @@
 
 #include "replk/replk.h"
 #include "replk/replk.hpp"
+#include "tests/api/random_floats.hpp"
 #include "tests/model/allocations.hpp"
 
 namespace {
-
-std::vector<float> random_floats(std::size_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& v : values) v = normal(random);
-  return values;
-}
 
 /// A pool that runs its tasks on the calling thread, in order or in reverse, or on half as many threads.
 struct Pool {
