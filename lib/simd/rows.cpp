@@ -189,8 +189,8 @@ REPLK_AVX2 void unpack_channels_last(const RowLayout& layout, const float* packe
 /// 4 columns x 16 channels, to vectors `step` floats apart. Each column is written as the vector that the row
 /// pass will read: the store queue cannot put one together from two halves, and the load would wait until
 /// both have left it.
-template <class T>
-REPLK_AVX512 inline void pack_columns(const T* x, std::int64_t plane, float* y, std::int64_t step) {
+template <int step, class T>
+REPLK_AVX512 inline void pack_columns(const T* x, std::int64_t plane, float* y) {
   __m512 m[4];
   for (int i = 0; i < 4; i++) {  // channels i, i + 4, i + 8 and i + 12 meet in one register
     m[i] = _mm512_zextps128_ps512(load4(x + i * plane));
@@ -210,16 +210,16 @@ REPLK_AVX512 inline void pack_columns(const T* x, std::int64_t plane, float* y, 
 
 /// Whole blocks of 16 lanes, rows of at least 4 columns; gives the number of channels done. As pack_planes()
 /// has them, x is the first column in memory, and `packed` where its vector goes, `step` before the next.
-template <class T>
+template <int step, class T>
 REPLK_AVX512 int pack_whole_blocks(const RowLayout& layout, const T* x, int channels, float* packed,
-                                   std::int64_t block_stride, std::int64_t step) {
+                                   std::int64_t block_stride) {
   const std::int64_t plane = layout.channel_stride;
   const int width = layout.width, last = width - 4;
   int c = 0;
   for (; c + 16 <= channels; c += 16, packed += block_stride) {
     const T* from = x + c * plane;
-    for (int i = 0; i + 4 <= width; i += 4) pack_columns(from + i, plane, packed + i * step, step);
-    if (width % 4) pack_columns(from + last, plane, packed + last * step, step);
+    for (int i = 0; i + 4 <= width; i += 4) pack_columns<step>(from + i, plane, packed + i * step);
+    if (width % 4) pack_columns<step>(from + last, plane, packed + last * step);
   }
   return c;
 }
@@ -236,7 +236,9 @@ REPLK_AVX2 void pack_planes(const RowLayout& layout, const T* x, int channels, f
     step = -lanes;
   }
   int c = 0;
-  if (lanes == 16 && width >= 4) c = pack_whole_blocks(layout, x, channels, packed, block_stride, step);
+  if (lanes == 16 && width >= 4)
+    c = step > 0 ? pack_whole_blocks<16>(layout, x, channels, packed, block_stride)
+                 : pack_whole_blocks<-16>(layout, x, channels, packed, block_stride);
   for (; c < padded; c += unit) {
     const T* from = x + c * plane;
     float* to = packed + packed_at<lanes>(c, block_stride);
