@@ -32,7 +32,7 @@ TEST_P(Parity, WithinOneInAHundredThousandOfPyTorchInDouble) {
   const GoldenInput input = golden_input();
   const SafetensorsFile expected(golden(expected_name + ".expected"));
   NetworkOptions options;
-  options.norm_intermediate_features = name == "replknet_xl";
+  options.norm_intermediate_features = name == "replknet_xl" || name.ends_with("_bare");
   Network network(golden_architecture(name), *open_safetensors(golden(name)), options);
   ASSERT_EQ(network.classes(), 10);
 
@@ -59,7 +59,12 @@ INSTANTIATE_TEST_SUITE_P(Goldens, Parity,
                                          Case{"replknet_xl", "replknet_xl"}, Case{"slak", "slak"},
                                          Case{"convnext", "convnext"}, Case{"unireplknet", "unireplknet"},
                                          Case{"unireplknet_merged", "unireplknet"},
-                                         Case{"mobilenetv2", "mobilenetv2"}),
+                                         Case{"mobilenetv2", "mobilenetv2"},
+                                         Case{"replknet_small3", "replknet_small3"},
+                                         Case{"replknet_small0", "replknet_small0"},
+                                         Case{"convnextv2", "convnextv2"},
+                                         Case{"convnext_bare", "convnext_bare"},
+                                         Case{"unireplknet_bare", "unireplknet_bare"}),
                          [](const auto& info) { return info.param.network; });
 
 }  // namespace
