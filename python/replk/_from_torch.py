@@ -20,12 +20,13 @@ def load(model_class, module, precision, norm_features, verify, options):
         raise InvalidArgument(f"module is a {type(module).__name__}; allowed: a torch.nn.Module")
     title = f"module {type(module).__name__}"
     try:
-        found = checkpoint.find(title, module.state_dict(), False, None, configuration(module), {})
+        state = module.state_dict()
+        found = checkpoint.find(title, state, False, None, configuration(module), {})
         family, net, foreign = whole_network(title, found)
         name = model_of(family, net)
         if name is None:
             raise Refused(f"{title}: a {family} whose depths and channels replk has no name for")
-        if left := foreign + sorted(found.beside):
+        if left := foreign + sorted(state.keys() - set(found.origins.values())):
             raise Refused(f"{title}: holds more than a {name}, for example {', '.join(left[:4])}; give the part that is one")
         network, metadata = numbers_of(title, found, net, epsilons=epsilons_of(title, module, found.origins))
     except Refused as refused:
