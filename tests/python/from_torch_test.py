@@ -164,4 +164,5 @@ class FromTorch(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     unittest.main()
