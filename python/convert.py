@@ -7,12 +7,12 @@ import pathlib
 import sys
 import types
 
-# The package without its __init__, which loads the library.
-package = types.ModuleType("replk")
+# The package without its __init__, which loads the library, and by another name, so that both can be in one process.
+package = types.ModuleType("replk_source")
 package.__path__ = [str(pathlib.Path(__file__).resolve().parent / "replk")]
-sys.modules.setdefault("replk", package)
+sys.modules["replk_source"] = package
 
-from replk.convert import main  # noqa: E402
+from replk_source.convert import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

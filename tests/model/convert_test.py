@@ -37,7 +37,7 @@ from torch import nn
 
 import convert as program
 import definitions
-from replk.convert import families, models
+from replk_source.convert import families, models
 
 
 def read(path):
@@ -323,7 +323,7 @@ def mutations(folder):
         randomly, refusals_, harmless = random.Random(1), 0, 0
         for _ in range(200):
             checkpoint, names = mutated(randomly, state)
-            with mock.patch('replk.convert.checkpoint.unpickle', lambda path, made=checkpoint: made):
+            with mock.patch('replk_source.convert.checkpoint.unpickle', lambda path, made=checkpoint: made):
                 result = run(folder)
             if result.returncode:
                 assert result.returncode == 2 and any(name in result.stderr for name in names), (names, result)

@@ -20,10 +20,10 @@ needs("numpy", "apt-get install python3-numpy")
 
 import numpy as np  # noqa: E402
 
-import convert as program  # noqa: E402,F401  (the package replk without its library)
-from replk.convert import convert, storage  # noqa: E402
-from replk.convert.errors import Refused  # noqa: E402
-from replk.convert.tensors import Tensor, of_values  # noqa: E402
+import convert as program  # noqa: E402,F401  (makes replk_source: the package replk without its library)
+from replk_source.convert import convert, storage  # noqa: E402
+from replk_source.convert.errors import Refused  # noqa: E402
+from replk_source.convert.tensors import Tensor, of_values  # noqa: E402
 
 GOLDENS = ROOT / "tests" / "model" / "goldens"
 WB, BN = ("weight", "bias"), ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
