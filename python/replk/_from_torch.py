@@ -111,8 +111,8 @@ def compare(title, module, model):
         theirs = theirs.detach().float().cpu().numpy()
         difference = np.abs(theirs - mine).max() / max(np.abs(theirs).max(), 1e-30)
         if not difference <= LARGEST_DIFFERENCE:
-            raise InvalidArgument(f"{title}: its {name} of a random picture differ from those of {model.name} by {difference:.2g} "
-                                  "of the largest: it has the names and shapes, but computes something else")
+            raise InvalidArgument(f"{title}: its {name} of a random picture differ from those of {model.name} by "
+                                  f"{difference:.2g} of the largest: it has the names and shapes, but computes something else")
 
 
 def results(given, model, pixels):

@@ -282,7 +282,8 @@ def model_names(folder):
 
     with torch.device('meta'):
         networks = {
-            'replknet-31b': replknet(depths, base, (31, 29, 27, 13), 5), 'replknet-31b:k=13': replknet(depths, base, (13,) * 4, 5),
+            'replknet-31b': replknet(depths, base, (31, 29, 27, 13), 5),
+            'replknet-31b:k=13': replknet(depths, base, (13,) * 4, 5),
             'replknet-xl': replknet(depths, tuple(2 * c for c in base), (27, 27, 27, 13), 0, 1.5),
             'slak-s': convnext((3, 3, 27, 3), (124, 249, 499, 998), (51, 49, 47, 13), 5),
             'convnext-t:k=31,29,27,13': convnext((3, 3, 9, 3), (96, 192, 384, 768), (31, 29, 27, 13)),

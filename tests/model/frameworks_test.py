@@ -27,7 +27,6 @@ from replk_source.convert.tensors import Tensor, of_values  # noqa: E402
 
 GOLDENS = ROOT / "tests" / "model" / "goldens"
 WB, BN = ("weight", "bias"), ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-FIRST = 1, 2, 2, 1, 1, 2, 1  # blocks in the golden MobileNetV2's groups; the table's are more
 
 
 def with_fields(layers, fields=WB):
@@ -134,12 +133,14 @@ def mobilenetv2_name(framework, name):
     group, block = group_and_block(number)
     if framework == "timm":
         if number == 1:
-            return f"blocks.0.0.{('bn1' if layer == 1 else 'bn2') if norm else ('conv_dw' if layer == 1 else 'conv_pw')}.{field}"
+            part = ("conv_dw", "bn1") if layer == 1 else ("conv_pw", "bn2")
+            return f"blocks.0.0.{part[norm]}.{field}"
         return f"blocks.{group}.{block}.{f'bn{layer + 1}' if norm else ('conv_pw', 'conv_dw', 'conv_pwl')[layer]}.{field}"
     if framework == "mmpretrain":
         return f"backbone.layer{group + 1}.{block}.conv.{layer - (number == 1)}.{'bn' if norm else 'conv'}.{field}"
     place = "conv_stem" if number == 1 else f"layer.{number - 2}"
-    return f"{prefix}{place}.{('expand_1x1', 'conv_3x3', 'reduce_1x1')[layer]}.{'normalization' if norm else 'convolution'}.{field}"
+    part = ("expand_1x1", "conv_3x3", "reduce_1x1")[layer]
+    return f"{prefix}{place}.{part}.{('convolution', 'normalization')[norm]}.{field}"
 
 
 def mobilenetv2():
@@ -245,8 +246,8 @@ class Test(unittest.TestCase):
         self.same(self.convert(later)[0], official)
         del later["stages.1.0.large_kernel.Decom2.bn.bias"]
         self.refuse(later, "LoRA2.bn.bias")
-        self.refuse(later | {"stages.1.0.large_kernel.LoRA1.conv.weight": official["stages.1.0.large_kernel.LoRA1.conv.weight"]},
-                    "two tensors would be")
+        name = "stages.1.0.large_kernel.LoRA1.conv.weight"
+        self.refuse(later | {name: official[name]}, "two tensors would be")
 
     def test_mobilenetv2(self):
         official = mobilenetv2()
@@ -341,7 +342,8 @@ class Test(unittest.TestCase):
         cases = [whole[:-1], whole[:8 + length // 2], changed(shape=[1 << 60]), changed(shape=[-1]), changed(shape=None),
                  changed(shape=[True]), changed(shape=[1] * 9), changed(dtype="F128"), changed(dtype=None),
                  changed(data_offsets=[0, len(whole)]), changed(data_offsets=[0]), changed(data_offsets=[4, 0]),
-                 (2**63).to_bytes(8, "little") + b"{", (1 << 20).to_bytes(8, "little") + b"{}", len(twice).to_bytes(8, "little") + twice,
+                 (2**63).to_bytes(8, "little") + b"{", (1 << 20).to_bytes(8, "little") + b"{}",
+                 len(twice).to_bytes(8, "little") + twice,
                  (60000).to_bytes(8, "little") + b'{"a":' * 10000 + b" " * 10000, (2).to_bytes(8, "little") + b"{}"]
         for case in cases:
             (self.folder / "in.safetensors").write_bytes(case)

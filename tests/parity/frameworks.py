@@ -5,8 +5,8 @@
 
 Each network gets random weights and statistics; one line each: the largest difference of logits (or of a backbone's maps)
 over the largest value, the module's in float64. Exits with 1 where a figure is above 1e-5. A package that is not installed
-is said and passed over. --authors: a folder with the checkouts RepLKNet-pytorch, SLaK, UniRepLKNet, ConvNeXt and ConvNeXt-V2, whose code
-is imported and not changed. Needs torch, and timm, torchvision, transformers for theirs; 3 GB of memory.
+is said and passed over. --authors: a folder with the checkouts RepLKNet-pytorch, SLaK, UniRepLKNet, ConvNeXt and
+ConvNeXt-V2, whose code is imported and not changed. Needs torch, and timm, torchvision, transformers for theirs; 3 GB of memory.
 """
 import argparse
 import contextlib

@@ -1,7 +1,8 @@
 """Finds the tensors of one network in a file, or in a module, whatever else and however deep it holds them.
 
-Files of .safetensors are read here with NumPy alone (storage.py). One that torch.save wrote is loaded with weights_only=True, so that a hostile one cannot run code. What training left in it besides tensors
-(its arguments, a configuration of yacs) is replaced by stand-ins that do nothing; that needs torch.
+Files of .safetensors are read with NumPy alone (storage.py). One that torch.save wrote is loaded with weights_only=True, so
+that a hostile one cannot run code. What training left in it besides tensors (its arguments, a configuration of yacs) is
+replaced by stand-ins that do nothing; that needs torch.
 """
 import collections
 import re
