@@ -7,7 +7,7 @@ import numpy as np
 
 from .convert import checkpoint, model_of, numbers_of, storage, whole_network
 from .convert.errors import Refused
-from .errors import InvalidArgument
+from .errors import BadFile, InvalidArgument
 
 SIDE = 64  # of the picture that is compared: small, and no stride leaves less than a map of 2x2
 # What fp32 sums of two orders may differ by is about 1e-6; another activation, stride or padding by far more.
@@ -37,7 +37,10 @@ def load(model_class, module, precision, norm_features, verify, options):
 
     def loaded(wanted):
         with in_memory(network, metadata) as path:
-            return model_class(name, path, wanted, norm_features=norm_features, **options)
+            try:
+                return model_class(name, path, wanted, norm_features=norm_features, **options)
+            except BadFile as error:  # a shape that its name and place do not tell
+                raise InvalidArgument(str(error).replace(path, title)) from error
 
     if not verify:
         return loaded(precision)

@@ -152,6 +152,9 @@ class FromTorch(unittest.TestCase):
         self.refuse("module Linear", module=nn.Linear(3, 3))
         self.refuse("depths and channels", module=First(d.randomise(
             d.ConvNeXt((1, 1, 2, 1), (8, 8, 8, 8), (7,) * 4), 1), 0))
+        patches = First(v2(), 0)
+        patches.model.downsample_layers[0][0] = nn.Conv2d(3, 40, 2, 2)
+        self.refuse("module First", "downsample_layers.0.0.weight", "[40, 3, 2, 2]", module=patches)
         lacking = First(v2(), 0)
         lacking.model.stages[1][1].norm = nn.Identity()
         self.refuse("stages.1.1.norm.weight", module=lacking)
