@@ -133,7 +133,8 @@ def main(arguments=None):
     import argparse
     import warnings
     warnings.filterwarnings("ignore", module="torch")  # of its own insides: what is wrong with a file is said here
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    called = os.path.basename(sys.argv[0])
+    parser = argparse.ArgumentParser("replk.convert" if called == "__main__.py" else called, description=__doc__.splitlines()[0])
     parser.add_argument("input", metavar="IN", help="a checkpoint of torch.save, or a .safetensors file")
     parser.add_argument("output", metavar="OUT.safetensors")
     parser.add_argument("--ema", action="store_true", help="take the moving averages ('model_ema') that training saved")
@@ -146,7 +147,7 @@ def main(arguments=None):
         done = convert(options.input, options.output, ema=options.ema, part=options.part, dtype=options.dtype,
                        labels=options.labels, model=options.model)
     except Refused as refused:
-        print(f"{os.path.basename(sys.argv[0])}: {refused}", file=sys.stderr)
+        print(f"{parser.prog}: {refused}", file=sys.stderr)
         return 2
     print(f"{options.output}: {done.count} tensors of {done.model or done.family}")
     if done.left_out:

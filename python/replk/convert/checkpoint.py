@@ -137,6 +137,8 @@ def load(path, ema=False, part=None):
         return find(path, tensors, ema, part, dialects.config_beside(path), metadata)
     try:
         checkpoint = unpickle(path)
+    except ImportError as error:
+        raise Refused(f'{path}: is no .safetensors file, and to read others {error.name} is needed') from error
     except Exception as error:  # whatever a broken file makes of the unpickler
         raise Refused(f'{path}: not a checkpoint that can be loaded: {reason_of(error)}') from error
     if not isinstance(checkpoint, dict):
