@@ -20,8 +20,8 @@ def is_safetensors(path):
         with open(path, "rb") as file:
             start = file.read(9)
             return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= MOST_HEADER
-    except OSError:
-        return False
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def read(path):
