@@ -65,6 +65,7 @@ def authors(folder, repository, file, make, **options):
     extension = types.ModuleType("depthwise_conv2d_implicit_gemm")
     extension.DepthWiseConv2dImplicitGEMM = DepthWise
     sys.modules["depthwise_conv2d_implicit_gemm"] = extension
+    sys.modules.setdefault("MinkowskiEngine", types.SimpleNamespace(SparseTensor=object))  # for V2's sparse training
     path = pathlib.Path(folder) / repository / file
     package = str(path.parent.relative_to(pathlib.Path(folder) / repository)).replace("/", ".")
     name = path.stem if package == "." else f"{package}.{path.stem}"
