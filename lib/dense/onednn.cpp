@@ -11,6 +11,7 @@
 #include "core/cpu.hpp"
 #include "core/features.hpp"
 #include "core/threads.hpp"
+#include "dense/constants.hpp"
 #include "dense/weights.hpp"
 
 namespace replk::dense {
@@ -125,7 +126,7 @@ class OnednnEngine final : public Engine {
 
   void run(const LinearRun& r) const override {
     if (r.residual && r.residual != r.dst) {
-      constexpr std::int64_t chunk = 1 << 16;
+      constexpr std::int64_t chunk = constants.copied;
       core::parallel_for((dst_elements_ + chunk - 1) / chunk, threads_, [&](std::int64_t i, int) {
         const std::int64_t begin = i * chunk, end = std::min(dst_elements_, begin + chunk);
         std::copy(r.residual + begin, r.residual + end, r.dst + begin);
