@@ -16,10 +16,10 @@ MUTANTS = [
      "for (const Reg64& r : {r15, r14, r13, rbp, r12, rbx}) pop(r);", "two of the caller's registers change places"),
 
     # direct
-    ("jit/kernels/direct.cpp", "at >= 0 && at < spec.width", "at >= 0 && at <= spec.width", "a tap meets the pixel behind a row"),
+    ("jit/kernels/direct_spec.cpp", "at >= 0 && at < width", "at >= 0 && at <= width", "a tap meets the pixel behind a row"),
     ("jit/kernels/direct.cpp", "add_constant(x_, tile.width * spec_.stride_w * spec_.x_pixel_bytes);",
      "add_constant(x_, tile.width * spec_.x_pixel_bytes);", "the next tile's inputs ignore the stride"),
-    ("jit/kernels/direct.cpp", "spec.out_width / count + (i < wider)",
+    ("jit/kernels/direct_spec.cpp", "spec.out_width / count + (i < wider)",
      "spec.out_width / count + (i <= spec.out_width % count)", "tiles cover one column too many"),
     ("jit/kernels/direct.cpp", "if (spec_.residual) add(residual_, argument(offsetof(DirectArguments, dst_block_bytes)));",
      "if (spec_.residual) add(residual_, argument(offsetof(DirectArguments, x_block_bytes)));",
@@ -33,15 +33,15 @@ MUTANTS = [
      "load(temporary(0), ptr[residual_ + at]);", "a tail's residual is read as a whole vector"),
     ("jit/kernels/direct.cpp", "store_part(dst_, at, value, spec_.channels);", "store(ptr[dst_ + at], value);",
      "a tail is written as a whole vector"),
-    ("jit/kernels/direct.cpp", "phases.kinds.empty() || phases.kinds.back() != kind", "phases.kinds.empty()",
+    ("jit/kernels/direct_spec.cpp", "phases.kinds.empty() || phases.kinds.back() != kind", "phases.kinds.empty()",
      "all rows are thought to meet the same outputs"),
-    ("jit/kernels/direct.cpp", "row > 0 && row < kernel_rows && row % spec.block_rows == 0", "false",
+    ("jit/kernels/direct_spec.cpp", "row > 0 && row < kernel_rows && row % spec.block_rows == 0", "false",
      "blocks of sums are said to end and never do"),
     ("jit/kernels/direct.cpp", "for (; ended >> level & 1; level++) add_level(r, width, level);",
      "for (; ended >> level & 1; level++) {}", "a block takes no earlier blocks into its sum"),
     ("jit/kernels/direct.cpp", "if (counted()) add_blocks(tile.width);", "{}", "only the last of many blocks counts"),
     ("jit/kernels/direct.cpp", "inc(blocks_done_);", "{}", "every block is thought the first"),
-    ("jit/kernels/direct.cpp", "static_cast<int>(residual)", "0", "code with and without residual has one name in the cache"),
+    ("jit/kernels/direct_spec.cpp", "static_cast<int>(residual)", "0", "code with and without residual has one name in the cache"),
 
     # The codelets' numbers
     ("jit/program/program.cpp", "a.negative_ == b.negative_ ? 2.0 * a : Real()", "2.0 * a", "x - x is 2x"),
