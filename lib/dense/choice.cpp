@@ -15,7 +15,7 @@
 #include "core/memory.hpp"
 #include "dense/constants.hpp"
 #include "dense/narrow_trial.hpp"
-#include "dense/onednn_version.hpp"
+#include "dense/onednn/version.hpp"
 #include "dense/plain.hpp"
 #include "jit/kernels/samples.hpp"
 #include "jit/x64/fingerprint.hpp"

@@ -12,7 +12,7 @@
 #include "dense/gemm.hpp"
 #include "dense/narrow.hpp"
 #include "dense/narrow_weights.hpp"
-#include "dense/onednn.hpp"
+#include "dense/onednn/primitives.hpp"
 #include "dense/plain.hpp"
 #include "dense/weights.hpp"
 #include "jit/x64/code.hpp"

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/threads.hpp"
-#include "dense/onednn.hpp"
+#include "dense/onednn/primitives.hpp"
 
 namespace replk::dense {
 namespace {

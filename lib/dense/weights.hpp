@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/memory.hpp"
-#include "dense/onednn_loaded.hpp"
+#include "dense/onednn/loaded.hpp"
 
 namespace replk::dense {
 

@@ -6,7 +6,7 @@
 
 #include "dense/dense.hpp"
 #include "dense/engine.hpp"
-#include "dense/onednn_loaded.hpp"
+#include "dense/onednn/loaded.hpp"
 
 namespace replk::dense {
 

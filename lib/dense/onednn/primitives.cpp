@@ -1,4 +1,4 @@
-#include "dense/onednn.hpp"
+#include "dense/onednn/primitives.hpp"
 
 #include <algorithm>
 #include <array>
