@@ -87,8 +87,8 @@ MUTANTS = [
     ("jit/kernels/column_fft.cpp", "cmovl(now_, pairs_);", "{}", "the last chunk is thought full"),
 
     # The plain product
-    ("jit/kernels/gemm.cpp", "for (int r = 0; r < spec_.rows; r++) add(a_, a_stride_);",
-     "for (int r = 1; r < spec_.rows; r++) add(a_, a_stride_);", "the next tile begins a row early"),
+    ("jit/kernels/product_tile.hpp", "for (int r = 0; r < rows_; r++) add(a_, a_stride_);",
+     "for (int r = 1; r < rows_; r++) add(a_, a_stride_);", "the next tile begins a row early"),
     ("jit/kernels/gemm.cpp", "store_part(c_, v * vector_bytes(), accumulator(r, v), count(v));",
      "store(ptr[c_ + v * vector_bytes()], accumulator(r, v));", "a tail is written as a whole vector"),
     ("jit/kernels/gemm.cpp", "!spec_.add_c && !spec_.add_residual", "!spec_.add_c", "the residual is not added"),
