@@ -1,6 +1,7 @@
 // Both gradients through the C API and its C++ wrapper, as a framework uses them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <climits>
 #include <cmath>
