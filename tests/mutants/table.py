@@ -161,7 +161,8 @@ MUTANTS = [
      "taps of a remainder lie as far apart as those of the branch"),
     ("lib/depthwise/gradient/assemble.cpp", "holes_ = pixels < std::int64_t{p.height} * p.width;", "holes_ = false;",
      "pixels that no tap reaches are what was in memory"),
-    ("lib/depthwise/gradient/input_gradient.cpp", "plans_[i]->set_weights(turned_[i].spans, {});", "{}", "the old weights stay"),
+    ("lib/depthwise/gradient/input_gradient.cpp", "plans_[i]->set_weights(part_weights(i, weights), {});", "{}",
+     "the old weights stay"),
 
     # Threads, caches and quotas, and what judges the speed
     ("core/threads.cpp", "count * thread / used", "count * thread / used + (thread > 0)", "a share begins an index late"),
@@ -172,4 +173,25 @@ MUTANTS = [
     ("measure/depthwise.cpp", "row.max_of_allowed <= 1", "true", "a wrong result is timed"),
     ("measure/depthwise.cpp", "figures[middle + 1] > apart * figures[middle - 1]", "figures[middle + 1] > figures[middle - 1]",
      "visits that agree but for noise are undecided"),
+    ("measure/peers.cpp", "*sum.ms += *best->ms;", "sum.ms = *best->ms;", "the sum of branches is the last one's time"),
+    ("measure/peers.cpp", "*best->ms / row.ms", "row.ms / *best->ms", "the ratio to the best peer is upside down"),
+    ("measure/gradient.cpp", "row.weight_gradient_error / most_weight_error", "0.0", "a wrong gradient of the weights is timed"),
+    ("measure/gradient.cpp", "input.max_of_allowed / (p.numerics == depthwise::Numerics::fast ? 1 : products)", "0.0",
+     "a wrong gradient of the input is timed"),
+    ("measure/gradient.cpp", "if (p.batch > 1) planes.emplace_back(p.batch - 1, c);", "{}",
+     "the last image's gradient is not looked at"),
+
+    # The PyTorch op
+    ("integrations/torch/depthwise.cpp", "options.batch = x.size(0);", "{}", "the first image alone is computed"),
+    ("integrations/torch/depthwise.cpp", "p.input_strides = input.strides;", "{}", "a view is read as if it were dense"),
+    ("integrations/torch/gradient.cpp", "p.output_strides = dy.strides;", "{}", "a view of dy is read as if it were dense"),
+    ("integrations/torch/plans.hpp", "at->key == key && at->weights == weights", "at->key == key", "a plan outlives its weights"),
+    ("integrations/torch/plans.cpp", "i * (words - 1) / (samples - 1)", "i", "of large weights the first row alone is compared"),
+    ("integrations/torch/plans.cpp", "take(bias, bias_bytes);", "{}", "another bias goes by"),
+    ("integrations/torch/depthwise.cpp", "n[i] = to<std::int64_t>(stack[3 + i]);",
+     "n[i] = i == 9 ? 0 : to<std::int64_t>(stack[3 + i]);", "a change that PyTorch counts goes by where no sample lies"),
+    ("integrations/torch/tensors.cpp", "if (d == 0 && least == t.stride(1)) return false;", "{}",
+     "where both formats fit, the result has the other one than PyTorch's"),
+    ("integrations/torch/tensors.cpp", "s.row >= s.pixel * width", "true", "rows that overlap are taken for a layout of the library's"),
+    ("integrations/torch/tensors.cpp", "(bits & 0x7fffu) << 13", "(bits & 0x7bffu) << 13", "half-precision weights lose a bit of their exponent"),
 ]
