@@ -37,8 +37,7 @@ class Fingerprint {
 /// The values of a struct of constants, in words: what is a member is among them, so that none can be read
 /// and not be listed. Integers without gaps between them; anything else does not compile.
 template <class Constants>
-constexpr auto values_of(const Constants& constants = {}) {
-  return std::bit_cast<std::array<std::int32_t, sizeof(Constants) / sizeof(std::int32_t)>>(constants);
-}
+inline constexpr auto values_of =
+    std::bit_cast<std::array<std::int32_t, sizeof(Constants) / sizeof(std::int32_t)>>(Constants());
 
 }  // namespace replk::jit

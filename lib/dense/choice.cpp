@@ -185,7 +185,7 @@ class Trial {
 };
 
 std::string version() {
-  return key_version(jit::values_of<Constants>());
+  return key_version(jit::values_of<Constants>);
 }
 
 tuner::Key key_of(const Linear& l, int threads) {

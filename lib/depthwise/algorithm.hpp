@@ -108,7 +108,7 @@ class Algorithm {
   virtual int complexity() const = 0;
   /// What its executors decide by that is neither in a tiling nor in the code of their kernels: how many
   /// bytes a window has, how many rows a share. Part of every key: with other values, what was measured
-  /// before is a miss. All of them, by jit::values_of() of the one struct that the executors read.
+  /// before is a miss. All of them, by jit::values_of of the one struct that the executors read.
   virtual std::span<const std::int32_t> constants() const { return {}; }
   /// The one it computes.
   virtual Pass pass() const { return Pass::forward; }

@@ -53,7 +53,7 @@ TEST(DenseSpelling, WhatIsPrintedIsRead) {
 }
 
 TEST(DenseKey, WhatWasMeasuredWithAnotherConstantIsNotFound) {
-  auto values = jit::values_of<Constants>();
+  auto values = jit::values_of<Constants>;
   const std::string version = key_version(values);
   for (const tuner::Key& key : {question(Linear{}, 1).key, question(Convolution{}, 1).key})
     EXPECT_NE(key.json().find('"' + version + '"'), std::string::npos);

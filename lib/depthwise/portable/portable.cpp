@@ -301,10 +301,7 @@ class PortableAlgorithm final : public Algorithm {
   std::string_view name() const override { return "portable"; }
   bool exact() const override { return true; }
   int complexity() const override { return 0; }
-  std::span<const std::int32_t> constants() const override {
-    static constexpr auto values = jit::values_of<PortableConstants>();
-    return values;
-  }
+  std::span<const std::int32_t> constants() const override { return jit::values_of<PortableConstants>; }
 
  private:
   std::unique_ptr<Variant> read_fields(const Request& request, const Tiling& tiling) const override {
