@@ -29,7 +29,7 @@ enum NarrowChannelRow { multiplier_row, bias_row, scale_row, offset_row, narrow_
 class NarrowEpilogue : public ProductTile {
  protected:
   NarrowEpilogue(Isa isa, int rows, int columns, const NarrowOutputs& outputs)
-      : ProductTile(isa, rows, columns), outputs_(outputs), panel_(gemm_panel(isa)) {}
+      : ProductTile(isa, rows, columns), outputs_(outputs), panel_width_(gemm_panel(isa)) {}
 
   /// A vector of sums: of a row, and which of the row's vectors.
   struct Sums {
@@ -59,12 +59,12 @@ class NarrowEpilogue : public ProductTile {
   /// A mask for the first `count` lanes, all of them needing none. Takes scratch_ and part_.
   Xbyak::Address masked(const Xbyak::Address& address, int count);
   Xbyak::Address channel(const Xbyak::Reg64& channels, NarrowChannelRow row, int v) {
-    return ptr[channels + 4 * (row * panel_ + v * lanes())];
+    return ptr[channels + 4 * (row * panel_width_ + v * lanes())];
   }
   Xbyak::Address words(std::uint32_t word) { return table(std::vector<std::uint32_t>(lanes(), word)); }
 
   NarrowOutputs outputs_;
-  int panel_;
+  int panel_width_;
 };
 
 }  // namespace replk::jit
