@@ -33,6 +33,7 @@ PROGRAMS = [
     ("threads_test", "*", {}),
     ("caches_test", "*", {}),
     ("cgroup_test", "*", {}),
+    ("samples_guard_test", "*", {}),
     ("guard_test", "Guard.EveryKindOfTransform", {}),
     ("guard_test", "Guard.EveryKindOfTransform", AVX2),
     ("dense_test", "Linear.EveryBlocking*", {}),
