@@ -214,9 +214,9 @@ TEST(Api, TalksThroughTheCallback) {
   using Lines = std::vector<std::pair<replk_log_level, std::string>>;
   Lines lines;
   const auto talk = [] {  // as the library does
-    core::log(core::LogLevel::warning, "kernel {}x{}", 31, 5);
-    core::log(core::LogLevel::info, "told");
-    core::log(core::LogLevel::debug, "more");
+    replk::core::log(replk::core::LogLevel::warning, "kernel {}x{}", 31, 5);
+    replk::core::log(replk::core::LogLevel::info, "told");
+    replk::core::log(replk::core::LogLevel::debug, "more");
   };
   EXPECT_EQ(
       replk_set_log_callback([](replk_log_level level, const char* message,
