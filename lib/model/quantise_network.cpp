@@ -90,7 +90,12 @@ class Quantiser {
     const FoldedDense weights = fold_linear(bare, reader_, threads_);
     require_finite(source_, layer.name, weights.weights);
     require_finite(source_, layer.name, weights.bias);
-    LayerPrecision chosen{layer.name, layer.inputs, layer.outputs, Precision::fp32, 0, "the head is fp32"};
+    LayerPrecision chosen{layer.name,
+                          layer.inputs,
+                          layer.outputs,
+                          Precision::fp32,
+                          0,
+                          linear.wide ? "its few inputs stay fp32" : "the head is fp32"};
     if (narrow_[static_cast<std::size_t>(index)]) {
       chosen.precision = Precision::bf16;
       chosen.reason = add_int8(index, layer, linear, weights, chosen.error);
