@@ -41,7 +41,7 @@ class Model:
     exact: depthwise layers in class exact (the same bits on every machine) instead of fast.
     precision: what pointwise and dense layers multiply in: None (the file's own), ``fp32``, ``bf16``, ``bf16x3``, ``int8``;
         never narrower than asked.
-    norm_features: whether ``features`` pass their stage's batch norm, which the file must hold.
+    norm_features: whether ``features`` pass their stage's norm, which the file must hold.
 
     Raises ``replk.NotFound`` (name, file), ``replk.BadFile``, ``replk.InvalidArgument``. Any number of threads may run one
     model at once; the GIL is released meanwhile. Plans are made at the first run of a size and kept for the four sizes
@@ -71,6 +71,21 @@ class Model:
         self.precision = _PRECISIONS[info.precision]
         self.mean, self.std = tuple(info.mean), tuple(info.std)  # an input is (RGB in 0..1 - mean) / std
         self.size = info.size  # of the default input, a square
+
+    @classmethod
+    def from_torch(cls, module, precision=None, threads=None, *, exact=False, norm_features=None, verify=True):
+        """The network that a ``torch.nn.Module`` is, with its weights as they are now, read from memory.
+
+        ``module``: RepLKNet, SLaK, ConvNeXt, ConvNeXt V2 or UniRepLKNet of the authors, ConvNeXt or MobileNetV2 of timm,
+        torchvision or transformers, their backbones included, recognised by the names and shapes of its ``state_dict``
+        (docs/models.md). It counts as in evaluation mode, whatever mode it is in, and is left as it is. ``norm_features``:
+        None for what the module itself gives. ``verify``: a small random picture goes through both, and a module that
+        computes something else (another activation, stride or padding) is refused. The rest is as in the constructor.
+
+        Raises ``replk.InvalidArgument`` with what is missing, has no place, or differs.
+        """
+        from . import _from_torch
+        return _from_torch.load(cls, module, precision, norm_features, verify, {"threads": threads, "exact": exact})
 
     def label(self, index):
         """A class's name from the file, or ``class 7`` where it has none."""

@@ -217,6 +217,24 @@ class ModelTest(unittest.TestCase):
             network = replk.Model("replknet-nano", path)
         self.assertEqual([network.label(i) for i in range(10)], names)
 
+    def test_converters_name_the_library_s_networks(self):
+        from replk.convert.models import MODELS
+        with self.assertRaises(replk.NotFound) as caught:
+            replk.Model("nothing")
+        known = str(caught.exception).partition("there are ")[2].split(", ")
+        self.assertEqual({*MODELS, "replknet-test"}, set(known))
+
+    def test_a_converted_file_is_loaded(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "nano.safetensors")
+            made = replk.convert(NANO, path)
+            self.assertEqual((made.model, made.left_out), ("replknet-nano", []))
+            network, copy = replk.Model("replknet-nano", NANO), replk.Model("replknet-nano", path)
+            np.testing.assert_array_equal(network.logits(network.read(CLOTHES)[None]), copy.logits(copy.read(CLOTHES)[None]))
+            self.assertEqual(copy.label(0), network.label(0))
+            with self.assertRaises(replk.BadFile):
+                replk.convert(__file__, path)
+
     def test_pictures_in_memory_are_files(self):
         network = replk.Model("replknet-nano", NANO)
         picture = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
