@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import unittest.mock
 
 from needs import needs
 
@@ -250,6 +251,51 @@ class ModelTest(unittest.TestCase):
             self.assertLessEqual(np.abs(narrow.logits(pixels) - expected).max() / np.abs(expected).max(), bound)
         with self.assertRaisesRegex(replk.InvalidArgument, "fp64"):
             replk.Model("replknet-nano", precision="fp64")
+
+
+class QuantizeTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.out = pathlib.Path(folder.name, "int8.safetensors")
+
+    def test_the_file_is_a_network_in_int8(self):
+        layers = replk.quantize("replknet-nano", NANO, self.out, threads=1)
+        self.assertIn("int8", {layer.precision for layer in layers})
+        self.assertGreater(max(layer.int8_error or 0 for layer in layers), 0)
+        narrow, fp32 = replk.Model("replknet-nano", self.out), replk.Model("replknet-nano", NANO)
+        self.assertEqual(narrow.precision, "int8")
+        pixels = fp32.read(CLOTHES)[None]
+        # As quantised while loading, and not as fp32.
+        np.testing.assert_array_equal(narrow.logits(pixels), replk.Model("replknet-nano", NANO, precision="int8").logits(pixels))
+        self.assertNotEqual(np.abs(narrow.logits(pixels) - fp32.logits(pixels)).max(), 0)
+
+    def test_images_calibrate(self):
+        replk.quantize("replknet-nano", str(NANO), str(self.out))
+        norms = self.out.read_bytes()
+        replk.quantize("replknet-nano", NANO, self.out, images=CLOTHES.parent, count=8, size=(28, 28))
+        self.assertNotEqual(self.out.read_bytes(), norms)
+
+    def test_what_is_wrong_is_named_by_its_kind(self):
+        for kind, words, call in (
+            (replk.NotFound, "replknet-99", lambda: replk.quantize("replknet-99", NANO, self.out)),
+            (replk.NotFound, "/nowhere", lambda: replk.quantize("replknet-nano", "/nowhere/at.safetensors", self.out)),
+            (replk.BadFile, "numpy_test", lambda: replk.quantize("replknet-nano", __file__, self.out)),
+            (replk.InvalidArgument, "count", lambda: replk.quantize("replknet-nano", NANO, self.out, images=".", count=0)),
+            (replk.InvalidArgument, "size", lambda: replk.quantize("replknet-nano", NANO, self.out, size=3)),
+        ):
+            with self.assertRaisesRegex(kind, words) as caught:
+                call()
+            self.assertNotIn("\n", str(caught.exception))
+        self.assertFalse(self.out.exists())
+
+    def test_without_the_program(self):
+        with unittest.mock.patch.object(replk.program, "path", lambda: pathlib.Path("/nowhere/replk")):
+            with self.assertRaisesRegex(replk.NotFound, "/nowhere/replk cannot be run"):
+                replk.quantize("replknet-nano", NANO, self.out)
+        with unittest.mock.patch.object(replk.program, "path", lambda: pathlib.Path("/bin/false")):
+            with self.assertRaisesRegex(replk.Error, "ended with code 1"):
+                replk.quantize("replknet-nano", NANO, self.out)
 
 
 class ProcessTest(unittest.TestCase):
