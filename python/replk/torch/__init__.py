@@ -45,18 +45,21 @@ def depthwise_conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, acti
     ``activation``: None, 'relu', 'gelu' (erf), 'silu' or 'hardswish'; not where gradients are asked for. Kernel sides to
     63 (to 127 where the other is 1), strides to 16. What is not on a CPU goes to ``conv2d``.
     """
-    stride, dilation = _pair(stride, "stride"), _pair(dilation, "dilation")
+    if type(stride) is type(padding) is type(dilation) is int:  # the short way: a call costs microseconds
+        arguments = stride, stride, padding, padding, padding, padding, dilation, dilation
+    else:
+        stride, dilation = _pair(stride, "stride"), _pair(dilation, "dilation")
+        arguments = (*stride, *_paddings(padding, weight, dilation, stride), *dilation)
     if activation not in _ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}; allowed: {', '.join(map(repr, _ACTIVATIONS))}")
     if x.device.type != "cpu" and not x.is_meta:
-        pads = _paddings(padding, weight, dilation, stride)
+        pads = arguments[2:6]
         y = torch.nn.functional.conv2d(
             torch.nn.functional.pad(x, (pads[2], pads[3], pads[0], pads[1])), weight, bias, stride, 0, dilation, x.shape[1]
         )
         return y if activation is None else getattr(torch.nn.functional, activation)(y)
     if torch.is_autocast_enabled("cpu"):
         x = x.to(torch.get_autocast_dtype("cpu"))
-    arguments = (*stride, *_paddings(padding, weight, dilation, stride), *dilation)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)):
         if activation is not None:
             raise ValueError(f"activation is {activation!r} where gradients are asked for; allowed: None")
