@@ -2,12 +2,14 @@
 """Times replk.torch against PyTorch's own depthwise convolution, and what the op adds to the C call.
 
     PYTHONPATH=python REPLK_LIBRARY=build/libreplk_cpu.so build/frameworks/bin/python bench/peers/torch_op.py
-    ... bench/peers/torch_op.py overhead layers alternation --rounds 9 --json
+    ... bench/peers/torch_op.py layers training --rounds 9 --json
 
 overhead     microseconds that a call of the op takes beyond replk_depthwise_run_with, which a loop in C calls (cc compiles
              it), on the same tensors, by inference_mode, no_grad and with a gradient wanted
 layers       conv2d over ours, one thread, NCHW and channels-last; the results are compared first
 alternation  torch.mul between calls of ours over torch.mul alone, two threads: one OpenMP pool must serve both
+training     a step of python/train_nano.py, one thread, batch 100, random images: its depthwise layers by torch's conv2d, by
+             the batched matrix products that the script has for large kernels on small maps, and by ours
 
 All sides of a ratio are timed in turn, round by round; each figure is the least of its rounds, and of runs that take 5 ms
 together. Run it where nothing else runs.
@@ -17,6 +19,7 @@ import contextlib
 import ctypes
 import json
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -169,9 +172,45 @@ def alternation(rounds):
              "ratio": found["alternating"] / found["alone"]}]
 
 
+def training(rounds):
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
+    import train_nano
+
+    torch.set_num_threads(1)
+    g = torch.Generator().manual_seed(1)
+    images = train_nano.to_input(torch.randint(0, 256, (100, 28, 28), dtype=torch.uint8, generator=g))
+    labels = torch.randint(0, 10, (100,), generator=g)
+
+    def step_of(depthwise):
+        torch.manual_seed(1)
+        model = train_nano.computed_by(train_nano.Nano(), depthwise).to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.AdamW(model.parameters())
+
+        def step():
+            loss = torch.nn.functional.cross_entropy(model(images), labels, label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        step()
+        return step
+
+    # Single steps in turn: what else the machine does hits all of them alike.
+    steps = {name: step_of(name) for name in ("torch", "matrix", "replk")}
+    seconds = {name: [] for name in steps}
+    for _ in range(3 * rounds):
+        for name, step in steps.items():
+            begin = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - begin)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    return [{f"{name}_ms": 1e3 * value for name, value in median.items()}
+            | {"ratio_to_torch": median["torch"] / median["replk"], "ratio_to_matrix": median["matrix"] / median["replk"]}]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = {"overhead": overhead, "layers": layers, "alternation": alternation}
+    parts = {"overhead": overhead, "layers": layers, "alternation": alternation, "training": training}
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)} (default: all)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")

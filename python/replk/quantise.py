@@ -1,6 +1,8 @@
 """A network's weights in int8."""
+from __future__ import annotations
+
 import os
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from . import program
 
@@ -12,11 +14,14 @@ class QuantisedLayer(NamedTuple):
     inputs: int
     outputs: int
     precision: str
-    int8_error: Optional[float] = None  # expected, over the deviation of the layer's result; None: never was to be int8
-    reason: Optional[str] = None
+    int8_error: float | None = None  # expected, over the deviation of the layer's result; None: never was to be int8
+    reason: str | None = None
 
 
-def quantize(name, weights, out, *, images=None, count=256, size=None, threads=None):
+def quantize(
+    name: str, weights: str | os.PathLike, out: str | os.PathLike, *, images: str | os.PathLike | None = None,
+    count: int = 256, size: int | tuple[int, int] | None = None, threads: int | None = None,
+) -> list[QuantisedLayer]:
     """Writes a network's weights in int8 as a file that runs by itself: ``replk.Model(name, out)``.
 
     >>> layers = replk.quantize("replknet-31b", "31b.safetensors", "31b-int8.safetensors")

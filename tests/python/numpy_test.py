@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The package replk on numpy alone: results against plain sums in double, errors, threads, memory."""
+import inspect
 import json
 import pathlib
 import subprocess
@@ -317,6 +318,25 @@ print("libdnnl" in depthwise, "libdnnl" in open("/proc/self/maps").read())
     def test_numpy_alone_is_imported(self):
         code = "import sys, replk; print([m for m in ('torch', 'onnx', 'onnxruntime', 'openvino', 'ray') if m in sys.modules])"
         self.assertEqual(self.python(code).strip(), "[]")
+
+
+class TypesTest(unittest.TestCase):
+    def test_all_that_is_public_is_typed(self):
+        """py.typed says so: every parameter and result."""
+        for name in replk.__all__:
+            thing = getattr(replk, name)
+            methods = [f for n, f in vars(thing).items() if not n.startswith("_") or n in ("__init__", "__call__")] \
+                if inspect.isclass(thing) and thing.__module__ in ("replk.depthwise", "replk.model") else []
+            for function in [thing] * inspect.isfunction(thing) + methods:
+                function = getattr(function, "fget", None) or getattr(function, "__func__", function)
+                if not inspect.isfunction(function):
+                    continue
+                signature = inspect.signature(function)
+                with self.subTest(f"{name}.{function.__name__}"):
+                    self.assertIsNot(signature.return_annotation, inspect.Signature.empty)
+                    for p in signature.parameters.values():
+                        if p.name not in ("self", "cls", "options"):
+                            self.assertIsNot(p.annotation, inspect.Parameter.empty, p.name)
 
 
 class MachineTest(unittest.TestCase):

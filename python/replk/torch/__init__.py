@@ -6,6 +6,8 @@
 Works under autograd, autocast, ``torch.compile`` and ``torch.export``; NCHW and channels-last tensors are read where they
 lie. docs/python.md says what is kept between calls.
 """
+from __future__ import annotations
+
 import torch
 
 from . import _op
@@ -37,7 +39,10 @@ def _paddings(padding, weight, dilation, stride):
     return top, top, left, left
 
 
-def depthwise_conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, activation=None):
+def depthwise_conv2d(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] | str = 0, dilation: int | tuple[int, int] = 1, activation: str | None = None,
+) -> torch.Tensor:
     """``torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups=channels)``, then an activation.
 
     ``x``: [n, c, h, w], float32, bfloat16 or float16, NCHW or channels-last; the result is like it. ``weight``: [c, 1, kh,
@@ -67,7 +72,7 @@ def depthwise_conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, acti
     return _op.forward(x, weight, bias, arguments, _ACTIVATIONS[activation])
 
 
-def clear_plans():
+def clear_plans() -> None:
     """Forgets all plans that calls have made: frees their memory."""
     _op.clear()
 

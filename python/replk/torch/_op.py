@@ -96,10 +96,14 @@ class _Train(torch.autograd.Function):
     def backward(ctx, dy):
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        dx = _InputGradient.apply(dy, weight, ctx.place, ctx.arguments) if wants_x else None
+        # Gradients of these are asked for by create_graph alone; recording them costs more than a small layer.
+        of_input, of_weight = _InputGradient.apply, _WeightGradient.apply
+        if not torch.is_grad_enabled():
+            of_input, of_weight = _InputGradient.forward, _WeightGradient.forward
+        dx = of_input(dy, weight, ctx.place, ctx.arguments) if wants_x else None
         dw = db = None
         if wants_weight or wants_bias:
-            dw, db = _WeightGradient.apply(x, dy, weight, wants_bias, ctx.place, ctx.arguments)
+            dw, db = of_weight(x, dy, weight, wants_bias, ctx.place, ctx.arguments)
         return dx, dw if wants_weight else None, db.to(ctx.bias_type) if wants_bias else None, None
 
 
