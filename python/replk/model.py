@@ -1,9 +1,13 @@
 """A network: RepLKNet, SLaK, ConvNeXt, UniRepLKNet, MobileNetV2."""
+from __future__ import annotations
+
 import ctypes
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import _arrays, _c
 from .errors import InvalidArgument
@@ -48,7 +52,10 @@ class Model:
     used last.
     """
 
-    def __init__(self, name, weights=None, precision=None, threads=None, *, exact=False, norm_features=False, seed=1):
+    def __init__(
+        self, name: str, weights: str | os.PathLike | None = None, precision: str | None = None, threads: int | None = None,
+        *, exact: bool = False, norm_features: bool = False, seed: int = 1,
+    ) -> None:
         self.name = name
         options = _c.sized(
             _c.ModelOptions,
@@ -87,11 +94,11 @@ class Model:
         from . import _from_torch
         return _from_torch.load(cls, module, precision, norm_features, verify, {"threads": threads, "exact": exact})
 
-    def label(self, index):
+    def label(self, index: int) -> str:
         """A class's name from the file, or ``class 7`` where it has none."""
         return _c.lib.replk_model_label(self._handle.pointer, index).decode() or f"class {index}"
 
-    def read(self, image, size=None):
+    def read(self, image: str | os.PathLike | np.ndarray, size: int | tuple[int, int] | None = None) -> np.ndarray:
         """One input, float32 [height, width, 3], as the network's own evaluation prepares it.
 
         ``image``: a path (JPEG or PNG), or an RGB picture, uint8 [rows, columns, 3]. ``size``: a side, or (height, width).
@@ -113,7 +120,9 @@ class Model:
         )
         return pixels
 
-    def classify(self, images, top=5, size=None):
+    def classify(
+        self, images: Iterable[str | os.PathLike | np.ndarray], top: int = 5, size: int | tuple[int, int] | None = None
+    ) -> list[list[Guess]]:
         """The most probable classes of each picture, best first: a list of lists of ``Guess``.
 
         ``images``: paths or uint8 pictures (see ``read``), each run by itself.
@@ -122,7 +131,7 @@ class Model:
             raise InvalidArgument("images is one picture; allowed: a list of them")
         return [self._guesses(self.logits(self.read(image, size)[None])[0], top) for image in images]
 
-    def logits(self, pixels):
+    def logits(self, pixels: ArrayLike) -> np.ndarray:
         """float32 [batch, classes] of normalised RGB, float32 [batch, height, width, 3]."""
         pixels = self._pixels(pixels)
         if self.classes == 0:
@@ -131,7 +140,7 @@ class Model:
         self._run(pixels, logits.ctypes.data, None)
         return logits
 
-    def features(self, pixels):
+    def features(self, pixels: ArrayLike) -> list[np.ndarray]:
         """What the four stages give for such pixels: four float32 [batch, channels, height, width]."""
         pixels = self._pixels(pixels)
         maps = []
