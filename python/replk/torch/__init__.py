@@ -2,6 +2,7 @@
 
     from replk.torch import depthwise_conv2d, DepthwiseConv2d
     y = depthwise_conv2d(x, weight, bias, padding=15)      # as torch.nn.functional.conv2d with groups = channels
+    print(replk.torch.optimize(network))                   # or all of a network's, in place (swap.py)
 
 Works under autograd, autocast, ``torch.compile`` and ``torch.export``; NCHW and channels-last tensors are read where they
 lie. docs/python.md says what is kept between calls.
@@ -9,7 +10,9 @@ lie. docs/python.md says what is kept between calls.
 import torch
 
 from . import _op
+from .implicit_gemm import install_drop_in
 from .module import DepthwiseConv2d
+from .swap import Report, optimize, restore
 
 _ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "silu": 3, "hardswish": 4}
 
@@ -69,4 +72,4 @@ def clear_plans():
     _op.clear()
 
 
-__all__ = ["DepthwiseConv2d", "clear_plans", "depthwise_conv2d"]
+__all__ = ["DepthwiseConv2d", "Report", "clear_plans", "depthwise_conv2d", "install_drop_in", "optimize", "restore"]
