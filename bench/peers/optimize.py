@@ -3,7 +3,7 @@
 the runs alternate; medians, and the median of the paired ratios. Outputs are compared first, and state_dicts.
 
     PYTHONPATH=python REPLK_LIBRARY=build/libreplk_cpu.so python3 bench/peers/optimize.py [NETWORK...] [--authors FOLDER]
-        [--layouts nchw,channels-last] [--threads N] [--rounds N] [--json FILE]
+        [--layouts nchw,channels-last] [--threads N] [--rounds N] [--seconds S] [--json FILE]
     ... --train --authors FOLDER             a step of training of RepLKNet-31B, batch 2
     ... --losses 20 --authors FOLDER         its losses with and without, over that many steps
     ... --table FILE                         the rows of FILE in Markdown
@@ -65,13 +65,15 @@ def seconds(run):
     return time.perf_counter() - begin
 
 
-def alternate(runs, rounds, least=0.02):
-    """{name: seconds of each round}: of one run, or of as many as take `least` together."""
-    for run in runs.values():
-        run()  # what is made once is made here
-    counts = {name: max(1, int(least / seconds(run))) for name, run in runs.items()}
-    times = {name: [] for name in runs}
-    for _ in range(rounds):
+def alternate(runs, args, least=0.02):
+    """{name: seconds of each round}: of one run, or of as many as take `least` together. As many rounds as fit in args.seconds,
+    at least args.rounds."""
+    counts, times = {}, {name: [] for name in runs}
+    for name, run in runs.items():
+        first = seconds(run)  # what is made once is made here
+        counts[name] = 1 if first > 1 else max(1, int(least / seconds(run)))
+    end = time.perf_counter() + args.seconds
+    while len(times[name]) < args.rounds or time.perf_counter() < end:
         for name, run in runs.items():
             times[name].append(seconds(lambda: [run() for _ in range(counts[name])]) / counts[name])
     return times
@@ -101,7 +103,7 @@ def measure(name, layout, args):
             if not differences[form] <= TOLERANCE or not same:
                 raise SystemExit(f"{name}, {layout}, {form}: off by {differences[form]:.1e} of the largest, state_dict "
                                  f"{'the same' if same else 'changed'}; nothing is timed")
-        times = alternate({form: functools.partial(of, x) for form, of in forms.items()}, args.rounds)
+        times = alternate({form: functools.partial(of, x) for form, of in forms.items()}, args)
     return row_of(times, network=name, layout=layout, side=side, batch=1, swapped=len(report.swapped), fused=len(report.fused),
                   differences=differences)
 
@@ -126,7 +128,7 @@ class Training:
 def measure_step(layout, args):
     before, optimized = Training(layout, args), Training(layout, args)
     replk.torch.optimize(optimized.network)
-    times = alternate({"before": before.step, "optimized": optimized.step}, args.rounds)
+    times = alternate({"before": before.step, "optimized": optimized.step}, args)
     return row_of(times, network="replknet-31b", layout=layout, side=args.size, batch=2, training=True)
 
 
@@ -196,7 +198,8 @@ def main():
     parser.add_argument("--authors", metavar="FOLDER", help="checkouts of the authors' repositories")
     parser.add_argument("--layouts", default=",".join(LAYOUTS))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10, help="of a row, if that is more than so many rounds")
     parser.add_argument("--size", type=int, default=224, help="of the images of --train and --losses")
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--losses", type=int, metavar="STEPS")

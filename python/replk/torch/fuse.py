@@ -5,6 +5,7 @@ followed by a batch norm, and then perhaps modules of one argument, such as a Re
 norm in a Sequential, RepLKNet's and SLaK's large kernels with their small ones, UniRepLKNet's dilated branches. The module
 keeps its parameters and its own forward, which runs in training mode and wherever something could see the difference.
 """
+import ctypes
 import functools
 import operator
 
@@ -24,7 +25,17 @@ class _NoMatch(Exception):
     """The module computes something else."""
 
 
+class _Proxy(fx.Proxy):
+    """Tells `x += y` from `x + y`, which fx writes down alike."""
+
+    def __iadd__(self, other):
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
+    def proxy(self, node):
+        return _Proxy(node, self)
+
     def is_leaf_module(self, m, name):
         return not m._modules or not any(isinstance(part, nn.Conv2d) for part in m.modules())
 
@@ -75,7 +86,8 @@ def _addition(node, root):
 
 
 def _recipe(root):
-    """Of what a module computes in eval mode: the expression, names of the modules after it and of those left out."""
+    """Of what a module computes in eval mode: the expression, and paths of the modules after it, of all that are left out, and of
+    those whose tensors it is made of."""
     graph = _Tracer().trace(root)
     if sum(node.op == "placeholder" for node in graph.nodes) != 1:
         raise _NoMatch
@@ -96,38 +108,48 @@ def _recipe(root):
     left_out = [(name, m) for name, m in root.named_modules() if name and not any(f"{name}.".startswith(f"{a}.") for a in after)]
     if not all(_plain(m) for _, m in left_out):
         raise _NoMatch
-    return expression, tuple(after), tuple(name for name, _ in left_out)
+    paths = [[tuple(name.split(".")) for name in names] for names in (after, dict(left_out), names_in(expression))]
+    return expression, *paths
+
+
+def _at(m, path):
+    """A module below m: `get_submodule` takes longer than some batch norms."""
+    for name in path:
+        m = m._modules[name]
+    return m
 
 
 class FusedModule:
     """A module with `fuse`'s forward before its own."""
 
     def forward(self, *arguments, **named):
-        if len(arguments) == 1 and not named and self._replk_applies():
-            expression, after, _ = self._replk_recipe
-            y = _run(self._replk_kernels(expression), arguments[0])
-            for name in after:
-                y = self.get_submodule(name)(y)
-            return y
-        return super().forward(*arguments, **named)
+        kernels = self._replk_kernels() if len(arguments) == 1 and not named and self._replk_applies() else None
+        if kernels is None:
+            return super().forward(*arguments, **named)
+        y = _run(kernels, arguments[0])
+        for path in self._replk_recipe[1]:
+            y = _at(self, path)(y)
+        return y
 
     def _replk_applies(self):
         if self.training or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
             return False
-        parts = [self.get_submodule(name) for name in self._replk_recipe[2]]
+        parts = [_at(self, path) for path in self._replk_recipe[2]]
         if any(m.training or not _plain(m) for m in parts):
             return False
         return not torch.is_grad_enabled() or not any(p.requires_grad for m in parts for p in m.parameters())
 
-    def _replk_kernels(self, expression):
-        """The folded kernels, made again when a parameter or a statistic has changed."""
-        parts = [self.get_submodule(name) for name in names_in(expression)]
-        tensors = [t for m in parts for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
+    def _replk_kernels(self):
+        """The folded kernels, made again when a parameter or a statistic has changed; None where these are not on a CPU."""
+        parts = [_at(self, path) for path in self._replk_recipe[3]]
+        tensors = [t for m in parts for of in (m._parameters, m._buffers) for t in of.values() if t is not None]
         kept = self.__dict__.get("_replk_kept")
         if kept and kept.current(tensors):
             return kept.kernels
+        if not all(t.is_cpu for t in tensors):
+            return None
         with torch.inference_mode(False), torch.no_grad():
-            kernels = kernels_of(expression, self)
+            kernels = kernels_of(self._replk_recipe[0], self)
             # Into the memory of those before, if there are: a plan sees by PyTorch's count that they have changed.
             for old, new in zip(kept.kernels if kept else (), kernels):
                 if (old.weight.shape, old.weight.dtype) == (new.weight.shape, new.weight.dtype):
@@ -149,31 +171,30 @@ class FusedModule:
 
 
 class _Kept:
-    """Kernels, and what they were made of: where it lies, PyTorch's counts, and a few dozen values of each tensor, since
-    writes through `.data` are not counted."""
+    """Kernels, and what they were made of: where it lies, PyTorch's counts of changes, and bytes of each tensor (all of a small
+    one, some of a large one), since writes through `.data` are not counted."""
 
-    _SAMPLES = 64
+    _WHOLE, _PIECES, _PIECE = 4096, 4, 256
 
     def __init__(self, tensors, kernels):
         self.kernels, self._key = kernels, self._key_of(tensors)
-        self._views = [self._view(t) for t in tensors]
-        self._values = [view.copy() for view in self._views]
+        self._places = [place for t in tensors for place in self._places_in(t.data_ptr(), t.numel() * t.element_size())]
+        self._bytes = [ctypes.string_at(*place) for place in self._places]
 
     @staticmethod
     def _key_of(tensors):
-        return [(t.data_ptr(), t.dtype, 0 if t.is_inference() else t._version) for t in tensors]
+        return [(t.data_ptr(), t.numel(), t.dtype, t.is_cpu, 0 if t.is_inference() else t._version) for t in tensors]
 
     @classmethod
-    def _view(cls, t):
-        bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[t.element_size()]
-        if t.dim() == 4 and t.is_contiguous(memory_format=torch.channels_last):
-            t = t.permute(0, 2, 3, 1)
-        flat = t.detach().view(-1).view(bits)
-        return flat[:: max(1, flat.numel() // cls._SAMPLES - 1)].numpy()
+    def _places_in(cls, address, size):
+        if size <= cls._WHOLE:
+            return [(address, size)]
+        return [(address + i * (size - cls._PIECE) // (cls._PIECES - 1), cls._PIECE) for i in range(cls._PIECES)]
 
     def current(self, tensors):
+        """The bytes are looked at only where the tensors still lie where they lay."""
         return self._key == self._key_of(tensors) and all(
-            (view == values).all() for view, values in zip(self._views, self._values))
+            ctypes.string_at(address, size) == values for (address, size), values in zip(self._places, self._bytes))
 
 
 def _run(kernels, x):
