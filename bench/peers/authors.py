@@ -174,8 +174,8 @@ def check(name, folder, size):
     step(network, x)
     errors = record.worst()
     print(f"{name} at {size}x{size}, found through {way}: {layers} layers; off from float64, of the largest: results "
-          f"{errors[0]:.1e}, gradients of inputs {errors[1]:.1e}, of weights {errors[2]:.1e}; the network's logits {whole[0]:.1e}, "
-          f"its gradients at most {max(whole[1:]):.1e} ({names[whole.index(max(whole[1:]))]})", flush=True)
+          f"{errors[0]:.1e}, gradients of inputs {errors[1]:.1e}, of weights {errors[2]:.1e}; the network's logits "
+          f"{whole[0]:.1e}, its gradients at most {max(whole[1:]):.1e} ({names[whole.index(max(whole[1:]))]})", flush=True)
     return max(errors) <= TOLERANCE and whole[0] <= TOLERANCE
 
 
@@ -187,8 +187,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.network:
         return 0 if check(arguments.network, arguments.folder, arguments.size) else 1
-    return max(subprocess.run([sys.executable, __file__, arguments.folder, "--size", str(arguments.size), "--network", name]).returncode
-               for name in NETWORKS)
+    command = [sys.executable, __file__, arguments.folder, "--size", str(arguments.size), "--network"]
+    return max(subprocess.run([*command, name]).returncode for name in NETWORKS)
 
 
 if __name__ == "__main__":

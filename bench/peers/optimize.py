@@ -8,7 +8,8 @@ the runs alternate; medians, and the median of the paired ratios. Outputs are co
     ... --losses 20 --authors FOLDER         its losses with and without, over that many steps
     ... --table FILE                         the rows of FILE in Markdown
 
-timm's networks, and the authors' with their checkouts (bench/peers/authors.py). A row of FILE is replaced when it is measured again.
+timm's networks, and the authors' with their checkouts (bench/peers/authors.py). A row of FILE is replaced when it is measured
+again.
 """
 import argparse
 import copy
@@ -34,8 +35,8 @@ TOLERANCE = 1e-5  # of the output's largest value
 
 
 def build(name, folder):
-    """(network in eval mode, side of its images), with seeded weights and statistics; layer scales as after training, so that what
-    depthwise layers compute is seen in the output."""
+    """(network in eval mode, side of its images), with seeded weights and statistics; layer scales as after training, so that
+    what depthwise layers compute is seen in the output."""
     torch.manual_seed(1)
     if name in authors.NETWORKS:
         network, side = authors.build(name, folder, plain=True), 224
@@ -177,7 +178,7 @@ def table(path):
     """Markdown: a line a network, both layouts."""
     with open(path) as file:
         rows = [row for row in json.load(file)["rows"] if "differences" in row]
-    print("| network | layers swapped | NCHW: before, ms | after | `fuse=True` | channels-last: before, ms | after | `fuse=True` |")
+    print("| network | layers | NCHW: before, ms | after | `fuse=True` | channels-last: before, ms | after | `fuse=True` |")
     print("| --- " * 8 + "|")
     for name in dict.fromkeys(row["network"] for row in rows):
         of = {row["layout"]: row for row in rows if row["network"] == name}

@@ -1,27 +1,18 @@
 #!/usr/bin/env python3
-"""replk.torch.optimize, restore and the drop-in for the authors' extension, on small networks; timm's networks where
-REPLK_SWEEP=long."""
+"""replk.torch.optimize and restore on small networks; timm's networks where REPLK_SWEEP=long."""
 import copy
 import io
 import os
 import pickle
-import subprocess
 import sys
 import tempfile
 import unittest
 import warnings
 
-from needs import needs
+from torch_networks import ROOT, Case, definitions, nn, random_norms, small
 
-needs("torch", "pip install torch==2.13.0; ./run test with REPLK_TEST_FRAMEWORKS=1 makes an environment")
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "tests", "parity"))
-
-import definitions  # noqa: E402
 import torch  # noqa: E402
-from replk.torch import DepthwiseConv2d, implicit_gemm, install_drop_in, optimize, restore  # noqa: E402
-from torch import nn  # noqa: E402
+from replk.torch import DepthwiseConv2d, optimize, restore  # noqa: E402
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
@@ -34,22 +25,11 @@ def networks():
     yield "UniRepLKNet", definitions.UniRepLKNet((1, 1, 2, 1), (8, 16, 16, 24), (3, 13, 13, 13), 2)
 
 
-def small():
-    return definitions.randomise(definitions.RepLKNet((1, 1, 1, 1), (8, 8, 8, 8), (13, 13, 13, 13), 5), 3)
-
-
 def maps(network, x):
     """Everything that a network gives: logits and maps."""
     with torch.no_grad():
         logits, features = network(x)
     return [logits, *features]
-
-
-class Case(unittest.TestCase):
-    def close(self, found, expected, bound=5e-6):
-        for a, b in zip(found, expected, strict=True):
-            self.assertEqual(a.shape, b.shape)
-            self.assertLessEqual(((a.double() - b).abs().max() / b.abs().max()).item(), bound)
 
 
 class Swapping(Case):
@@ -89,27 +69,27 @@ class Swapping(Case):
             "grouped": nn.Conv2d(8, 8, 5, groups=4),
             "multiplier": nn.Conv2d(8, 16, 5, groups=8),
             "reflect": nn.Conv2d(8, 8, 5, padding=2, padding_mode="reflect", groups=8),
-            "class": Own(8, 8, 5, groups=8),
+            "own class": Own(8, 8, 5, groups=8),
             "side": nn.Conv2d(8, 8, 65, groups=8),
             "stride": nn.Conv2d(8, 8, 5, 17, groups=8),
-            "type": nn.Conv2d(8, 8, 5, groups=8).double(),
+            "wide": nn.Conv2d(8, 8, 5, groups=8).double(),
             "conv1d": nn.Conv1d(8, 8, 5, groups=8),
             "parametrized": nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 5, groups=8)),
-            "forward": nn.Conv2d(8, 8, 5, groups=8),
+            "replaced": nn.Conv2d(8, 8, 5, groups=8),
             "ours": DepthwiseConv2d(8, 5),
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             parts["by hook"] = nn.utils.weight_norm(nn.Conv2d(8, 8, 5, groups=8))
-        parts["forward"].forward = lambda x: x
+        parts["replaced"].forward = lambda x: x
         network = nn.ModuleDict(parts)
         classes = {name: type(m) for name, m in parts.items()}
         report = optimize(network)
         self.assertEqual([layer.name for layer in report.layers], list(parts))
         self.assertEqual([layer.name for layer in report.swapped], ["swapped", "line", "one channel", "ours"])
         words = {"small": "min_kernel", "dense": "not depthwise", "grouped": "not depthwise", "multiplier": "2 results",
-                 "reflect": "reflect", "class": "Own", "side": "65", "stride": "17", "type": "float64", "conv1d": "Conv1d",
-                 "parametrized": "Parametrized", "forward": "forward", "by hook": "hook"}
+                 "reflect": "reflect", "own class": "Own", "side": "65", "stride": "17", "wide": "float64", "conv1d": "Conv1d",
+                 "parametrized": "Parametrized", "replaced": "forward", "by hook": "hook"}
         self.assertEqual({layer.name for layer in report.left}, set(words))
         for layer in report.left:
             self.assertIn(words[layer.name], layer.reason)
@@ -208,172 +188,17 @@ class Training(Case):
         plain = copy.deepcopy(network)
         optimize(network, fuse=True)
         for mode in (True, False):  # also with frozen batch norms
-            leaves = [(n.train(mode), list(n.parameters()))[1] for n in (plain, network)]
-            expected = torch.autograd.grad(plain(x)[0].sum(), leaves[0])
-            self.close(torch.autograd.grad(network(x)[0].sum(), leaves[1]), expected, 2e-4)
+            losses = [n.train(mode)(x)[0].square().sum() for n in (plain, network)]
+            expected, found = (torch.autograd.grad(loss, list(n.parameters())) for loss, n in zip(losses, (plain, network)))
+            # Of the largest of all: some, as of a weight before a batch norm's statistics, are nothing but rounding.
+            scale = max(g.abs().max() for g in expected)
+            self.assertGreater(sum(g.abs().max() > 1e-3 * scale for g in expected), len(expected) // 2)
+            for a, b in zip(found, expected):
+                self.assertLessEqual(((a - b).abs().max() / scale).item(), 2e-5)
         network.requires_grad_(False), plain.requires_grad_(False)
         inputs = [x.clone().requires_grad_() for _ in range(2)]
         expected, found = (torch.autograd.grad(n(i)[0].square().sum(), i) for n, i in zip((plain, network), inputs))
         self.close(found, expected, 2e-5)
-
-
-class ConvBn(nn.Module):
-    """A convolution and a batch norm, then an activation: with attributes, not a Sequential."""
-
-    def __init__(self, dense=False, **options):
-        super().__init__()
-        self.conv = nn.Conv2d(8, 8, 5, groups=1 if dense else 8, **options)
-        self.bn = nn.BatchNorm2d(8)
-        self.act = nn.ReLU(inplace=True)
-
-    def forward(self, x):
-        return self.act(self.bn(self.conv(x)))
-
-
-class Branches(nn.Module):
-    """As in RepVGG: a kernel, a smaller one, a batch norm of the input itself; and another batch norm of the sum."""
-
-    def __init__(self, padding=2, dilation=1):
-        super().__init__()
-        self.large = nn.Sequential(nn.Conv2d(8, 8, 5, padding=2, groups=8), nn.BatchNorm2d(8))
-        self.small = nn.Conv2d(8, 8, 3, padding=padding, dilation=dilation, groups=8)
-        self.identity, self.norm = nn.BatchNorm2d(8), nn.SyncBatchNorm(8, affine=False)
-
-    def forward(self, x):
-        y = 0
-        for branch in (self.large, self.small, self.identity):
-            y += branch(x)
-        return self.norm(y)
-
-
-def random_norms(network):
-    for m in network.modules():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm):
-            m.running_mean.normal_(), m.running_var.uniform_(0.5, 2)
-            if m.affine:
-                nn.init.normal_(m.weight), nn.init.normal_(m.bias)
-    return network.eval()
-
-
-class Fusing(Case):
-    def test_forms(self):
-        x = torch.randn(2, 8, 12, 12)
-        for name, network, kernels in (
-            ("attributes", ConvBn(padding=2), 1), ("dense", ConvBn(dense=True, stride=2, bias=False), 1),
-            ("same", ConvBn(padding="same"), 1), ("valid", ConvBn(padding="valid"), 1),
-            ("branches", Branches(1), 1), ("a dilated branch", Branches(2, 2), 1),
-            ("stripes", definitions.Stripes(8, 11, 3), 2), ("dilated branches", definitions.DilatedReparam(8, 13, False), 1),
-        ):
-            with self.subTest(name), torch.no_grad():
-                random_norms(network)
-                exact = copy.deepcopy(network).double()(x.double())
-                report = optimize(network, fuse=True)
-                self.assertEqual(len(report.fused), 1)
-                self.assertTrue(report.fused[0][1].endswith(f"run as {kernels}"), report.fused)
-                ran = self.kernels_run(network, x)
-                self.assertEqual(ran, kernels)
-                self.close([network(x)], [exact])
-
-    @staticmethod
-    def kernels_run(network, x):
-        from torch.utils._python_dispatch import TorchDispatchMode
-
-        class Count(TorchDispatchMode):
-            names = []
-
-            def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-                self.names.append(str(operation))
-                return operation(*args, **kwargs or {})
-
-        with Count() as count:
-            count.names = []
-            network(x)
-        assert not any("norm" in name for name in count.names), count.names
-        return sum("convolution" in name or "replk.depthwise" in name for name in count.names)
-
-    def test_what_cannot_be_fused_stays(self):
-        class Uses(ConvBn):
-            def forward(self, x):
-                y = self.conv(x)
-                return self.bn(y) + y.mean()
-
-        class Depends(ConvBn):
-            def forward(self, x):
-                return self.bn(self.conv(x)) if x.sum() > 0 else x
-
-        class InPlace(Branches):
-            def forward(self, x):
-                x += self.large(x)
-                return x
-
-        hooked = ConvBn(padding=2)
-        hooked.conv.register_forward_hook(lambda m, inputs, y: None)
-        unlike = Branches(1)
-        unlike.small = nn.Conv2d(8, 8, 3, padding=0, groups=8)  # cannot be added: it does not run either
-        untracked = ConvBn(padding=2)
-        untracked.bn = nn.BatchNorm2d(8, track_running_stats=False)
-        x = torch.randn(2, 8, 12, 12)
-        for name, network in (("a mean", Uses()), ("a condition", Depends(padding=2)), ("in place", InPlace()),
-                              ("hook", hooked), ("unlike", unlike), ("batch statistics", untracked),
-                              ("circular", ConvBn(padding=2, padding_mode="circular")),
-                              ("chain", nn.Sequential(nn.Conv2d(8, 8, 5, groups=8), nn.Conv2d(8, 8, 5, groups=8)))):
-            with self.subTest(name), torch.no_grad():
-                random_norms(network) if name != "batch statistics" else network.eval()
-                report = optimize(network, fuse=True)
-                self.assertEqual([what for what in report.fused if what[0] == ""], [])
-                if name != "unlike":
-                    exact = restore(copy.deepcopy(network)).double()(x.double())
-                    self.close([network(x.clone())], [exact])
-
-    def test_hook_added_later_sees_the_convolution(self):
-        network, x, seen = random_norms(ConvBn(padding=2)), torch.randn(1, 8, 9, 9), []
-        optimize(network, fuse=True)
-        with torch.no_grad():
-            network(x)
-            network.conv.register_forward_hook(lambda m, inputs, y: seen.append(y))
-            network(x)
-            self.close(seen, [nn.functional.conv2d(x.double(), network.conv.weight.double(), network.conv.bias.double(), 1, 2, 1, 8)])
-
-    def check_stale(self, change, inference=False):
-        network, x = random_norms(definitions.LargeKernel(48, 13, 5, False)), torch.randn(1, 48, 20, 20)
-        optimize(network, fuse=True)
-        with torch.inference_mode() if inference else torch.no_grad():
-            network(x)
-            for _ in range(3):
-                change(network)
-                exact = restore(copy.deepcopy(network)).double()(x.double())
-                self.close([network(x)], [exact])
-
-    def test_parameters_that_change(self):
-        self.check_stale(lambda n: n.lkb_origin.conv.weight.mul_(2))
-        self.check_stale(lambda n: n.small_conv.conv.weight.data.mul_(2))
-        self.check_stale(lambda n: n.lkb_origin.bn.running_var.mul_(2))
-        self.check_stale(lambda n: n.small_conv.bn.bias.data.add_(1))
-        self.check_stale(lambda n: n.load_state_dict(definitions.LargeKernel(48, 13, 5, False).state_dict()))
-        self.check_stale(lambda n: setattr(n.lkb_origin.conv, "weight", nn.Parameter(torch.randn(48, 1, 13, 13))))
-        self.check_stale(lambda n: n.lkb_origin.conv.weight.mul_(2), inference=True)
-
-        def train(n):
-            n.train()(torch.randn(2, 48, 20, 20))
-            n.eval()
-
-        self.check_stale(train)
-
-    def test_copies_pickles_and_types(self):
-        network, x = random_norms(definitions.LargeKernel(8, 13, 5, False)), torch.randn(1, 8, 20, 20)
-        optimize(network, fuse=True)
-        with torch.no_grad():
-            y = network(x)
-            for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
-                self.assertTrue(torch.equal(other(x), y))
-                other.lkb_origin.bn.bias.zero_()
-                self.assertFalse(torch.equal(other(x), y))
-                self.assertTrue(torch.equal(network(x), y))
-            exact = restore(copy.deepcopy(network)).double()(x.double())
-            self.close([copy.deepcopy(network).double()(x.double())], [exact], 1e-12)
-            narrow = copy.deepcopy(network).bfloat16()(x.bfloat16())
-            self.close([narrow], [exact], 3e-2)
-        self.assertIs(type(restore(network)), definitions.LargeKernel)
 
 
 class Tracers(Case):
@@ -408,85 +233,6 @@ class Tracers(Case):
                     nodes = onnx.load(f"{folder}/n.onnx").graph.node
                 self.assertIn("Conv", [node.op_type for node in nodes])
                 self.assertEqual({node.domain for node in nodes} - {"", "ai.onnx"}, set())
-
-
-class DropIn(Case):
-    """Definitions of the contract that RepLKNet's, SLaK's and UniRepLKNet's code relies on."""
-
-    def layer(self, channels, kernel, **options):
-        layer = install_drop_in().DepthWiseConv2dImplicitGEMM(channels, kernel, **options)
-        self.assertIsInstance(layer, nn.Conv2d)
-        return layer
-
-    def test_layers_and_gradients(self):
-        for kernel, bias in ((31, False), (13, True), ((51, 5), False), ((5, 51), True), ((7, 7), False)):
-            layer = self.layer(8, kernel, bias=bias)
-            kh, kw = layer.kernel_size
-            leaves = [torch.randn(2, 8, 20, 24, requires_grad=True), *layer.parameters()]
-            y = layer(leaves[0])
-            dy = torch.randn_like(y)
-            wide = [t.detach().double().requires_grad_() for t in leaves]
-            exact = nn.functional.conv2d(*wide, *([] if bias else [None]), 1, (kh // 2, kw // 2), 1, 8)
-            self.close([y.detach()], [exact.detach()])
-            self.close(torch.autograd.grad(y, leaves, dy), torch.autograd.grad(exact, wide, dy.double()))
-
-    def test_positional_bias_and_state_dict(self):
-        layer = self.layer(8, 7)
-        self.assertIsNone(layer.bias)
-        with_bias = install_drop_in().DepthWiseConv2dImplicitGEMM(8, 7, True)
-        self.assertEqual(list(with_bias.state_dict()), ["weight", "bias"])
-
-    def test_better_than_theirs(self):
-        layer = self.layer(8, 13)
-        self.assertEqual(layer.padding, (6, 6))  # a merged convolution is made of it
-        self.assertEqual(layer.bfloat16()(torch.randn(1, 8, 9, 9).bfloat16()).dtype, torch.bfloat16)
-        self.assertEqual(layer.double()(torch.randn(1, 8, 9, 9).double()).dtype, torch.float64)
-        for kernel in (4, (5, 6), 0):
-            with self.assertRaisesRegex(ValueError, "odd"):
-                self.layer(8, kernel)
-        with self.assertRaises(RuntimeError):  # and the process lives
-            layer.float()(torch.randn(1, 9, 9, 9))
-
-    def test_functions(self):
-        module = install_drop_in()
-        x, w = torch.randn(2, 8, 12, 12, requires_grad=True), torch.randn(8, 1, 7, 5, requires_grad=True)
-        exact = nn.functional.conv2d(x.double(), w.double(), None, 1, (3, 2), 1, 8)
-        with torch.autocast("cpu"):
-            wide = module._DepthWiseConv2dImplicitGEMMFP32.apply(x, w)
-            narrow = module._DepthWiseConv2dImplicitGEMMFP16.apply(x, w)
-        self.assertEqual([wide.dtype, narrow.dtype], [torch.float32, torch.float16])
-        self.close([wide], [exact])
-        self.close([narrow], [exact], 3e-3)
-        self.assertEqual([g.dtype for g in torch.autograd.grad(narrow.float().sum(), (x, w))], [torch.float32] * 2)
-
-    def test_merged_as_the_authors_merge(self):
-        """As `merge_kernel` does: a convolution made of the other's attributes, with its kernel and the small one's."""
-        large, small_conv = self.layer(8, 13), self.layer(8, 5)
-        merged = nn.Conv2d(large.in_channels, large.out_channels, large.kernel_size, large.stride, large.padding, large.dilation,
-                           large.groups)
-        with torch.no_grad():
-            merged.weight.copy_(large.weight + nn.functional.pad(small_conv.weight, [4] * 4))
-            merged.bias.zero_()
-            x = torch.randn(1, 8, 14, 14)
-            self.close([merged(x)], [(large(x) + small_conv(x)).double()])
-
-    def test_found_as_the_authors_find_it(self):
-        """By a variable whose folder is appended to sys.path; and where a repository has the Python half of the extension."""
-        code = """
-import os, sys, torch
-sys.path.append(os.environ["LARGE_KERNEL_CONV_IMPL"])
-from depthwise_conv2d_implicit_gemm import DepthWiseConv2dImplicitGEMM, _DepthWiseConv2dImplicitGEMMFP32
-import _depthwise_conv2d_implicit_gemm_C as half
-x, w, dy = torch.randn(1, 4, 9, 9, requires_grad=True), torch.randn(4, 1, 7, 5, requires_grad=True), torch.randn(1, 4, 9, 9)
-y = torch.nn.functional.conv2d(x, w, None, 1, (3, 2), 1, 4)
-dx, dw = torch.autograd.grad(y, (x, w), dy)
-for a, b in ((half.forward_fp32(x, w), y), (half.backward_data_fp32(dy, w), dx), (half.backward_filter_fp32(dy, x, w), dw)):
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-print(DepthWiseConv2dImplicitGEMM(4, (7, 5)).padding)
-"""
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                              env={**os.environ, "LARGE_KERNEL_CONV_IMPL": implicit_gemm.DIRECTORY})
-        self.assertEqual(done.stdout.strip(), "(3, 2)", done.stderr)
 
 
 class FineTuning(Case):

@@ -2,7 +2,7 @@
 
 An expression is ('x',), the input; ('conv', name), a convolution of it; ('norm', name, e), a batch norm of e; or ('add', e, e).
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
@@ -35,8 +35,7 @@ class Kernel:
 
     def scaled(self, scale, shift):
         """After an affine map of each result channel."""
-        return Kernel(self.weight * scale.view(-1, 1, 1, 1), self.bias * scale + shift, self.stride, self.padding, self.dilation,
-                      self.groups, self.by_replk)
+        return replace(self, weight=self.weight * scale.view(-1, 1, 1, 1), bias=self.bias * scale + shift)
 
     def convolve(self, x):
         from . import depthwise_conv2d

@@ -75,7 +75,7 @@ def _expression(node, root):
 
 def _addition(node, root):
     first, second = node.args
-    if node.target is operator.iadd and (not isinstance(first, fx.Node) or first.op == "placeholder" or len(first.users) != 1):
+    if node.target is operator.iadd and isinstance(first, fx.Node) and (first.op == "placeholder" or len(first.users) != 1):
         raise _NoMatch  # it changes what somebody else sees
     parts = [_expression(a, root) for a in (first, second) if isinstance(a, fx.Node)]
     if len(parts) == 1 and 0 in (first, second):  # a sum that begins with 0
@@ -86,8 +86,8 @@ def _addition(node, root):
 
 
 def _recipe(root):
-    """Of what a module computes in eval mode: the expression, and paths of the modules after it, of all that are left out, and of
-    those whose tensors it is made of."""
+    """Of what a module computes in eval mode: the expression, and paths of the modules after it, of all that are left out,
+    and of those whose tensors it is made of."""
     graph = _Tracer().trace(root)
     if sum(node.op == "placeholder" for node in graph.nodes) != 1:
         raise _NoMatch
@@ -105,10 +105,11 @@ def _recipe(root):
     if not names_in(expression, "conv") or len(names_in(expression)) < 2:
         raise _NoMatch  # one convolution alone: nothing to fold
     kernels_of(expression, root)
-    left_out = [(name, m) for name, m in root.named_modules() if name and not any(f"{name}.".startswith(f"{a}.") for a in after)]
-    if not all(_plain(m) for _, m in left_out):
+    below_after = tuple(f"{name}." for name in after)
+    left_out = {name: m for name, m in root.named_modules() if name and not f"{name}.".startswith(below_after)}
+    if not all(map(_plain, left_out.values())):
         raise _NoMatch
-    paths = [[tuple(name.split(".")) for name in names] for names in (after, dict(left_out), names_in(expression))]
+    paths = [[tuple(name.split(".")) for name in names] for names in (after, left_out, names_in(expression))]
     return expression, *paths
 
 

@@ -32,7 +32,7 @@ class DepthWiseConv2dImplicitGEMM(DepthwiseConv2d):
 
 
 class _InType:
-    """A function with an autograd.Function's ``apply(x, w)``: x [n, c, h, w] and w [c, 1, kh, kw] in one type, as the result."""
+    """What an autograd.Function has: ``apply(x, w)`` of x [n, c, h, w] and w [c, 1, kh, kw], computed in one type."""
 
     dtype = None
 

@@ -5,7 +5,6 @@ as they are, and so do the keys of the network's state_dict.
 """
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
 from . import fuse as _fuse
@@ -48,7 +47,8 @@ class Report:
 
     def __str__(self):
         lines = [str(layer) for layer in self.layers] + [f"fused   {name}: {what}" for name, what in self.fused]
-        return "\n".join([*lines, f"{len(self.swapped)} of {len(self.layers)} convolutions swapped, {len(self.fused)} modules fused"])
+        lines.append(f"{len(self.swapped)} of {len(self.layers)} convolutions swapped, {len(self.fused)} modules fused")
+        return "\n".join(lines)
 
 
 def _sides(kernel):
@@ -93,11 +93,12 @@ def _refused(m, min_kernel):
 def optimize(module, min_kernel=5, fuse=False, example=None):
     """Swaps the depthwise convolutions of a network, in place, and returns a `Report` of each with a reason.
 
-    ``min_kernel``: the larger side from which on a kernel is swapped. ``example``: an input (or a tuple of inputs) of the network; with it,
-    every layer is timed once as it was and as it would be, with inputs as it gets them there, and left where replk is not faster.
-    The network is run in eval mode for that, without gradients. ``fuse``: where modules are in eval mode and no gradient of
-    their parameters is asked for, batch norms are folded into the convolutions before them and parallel branches of one
-    input are added up into one kernel; parameters and state_dict stay, and what is folded follows them when they change.
+    ``min_kernel``: the larger side from which on a kernel is swapped. ``example``: an input (or a tuple of inputs) of the
+    network; with it, every layer is timed once as it was and as it would be, with inputs as it gets them there, and left
+    where replk is not faster. The network is run in eval mode for that, without gradients. ``fuse``: where modules are in
+    eval mode and no gradient of their parameters is asked for, batch norms are folded into the convolutions before them and
+    parallel branches of one input are added up into one kernel; parameters and state_dict stay, and what is folded follows
+    them when they change.
 
     Only modules whose type is ``nn.Conv2d`` itself are swapped, of one result a channel and padded with zeros; the rest is
     left. Training, autocast, hooks, ``torch.compile``, ``copy.deepcopy``, pickling and shared modules work as before;
@@ -113,10 +114,11 @@ def optimize(module, min_kernel=5, fuse=False, example=None):
         if isinstance(m, DepthwiseConv2d):
             report.layers.append(Layer(name, True, "computed by replk already"))
             continue
-        reason = _refused(m, min_kernel)
-        if reason is None:
+        refused = _refused(m, min_kernel)
+        if refused is None:
             candidates.append((len(report.layers), name, m))
-        report.layers.append(Layer(name, reason is None, reason or f"{m.in_channels} channels, kernel {_sides(m.kernel_size)}"))
+        what = f"{m.in_channels} channels, kernel {_sides(m.kernel_size)}"
+        report.layers.append(Layer(name, refused is None, refused or what))
     if example is not None:
         times = _timing.compare(module, [m for _, _, m in candidates], example)
         for at, name, m in candidates:
