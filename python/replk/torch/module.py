@@ -15,9 +15,9 @@ class DepthwiseConv2d(nn.Conv2d):
     def __init__(self, channels, kernel_size, stride=1, padding=0, dilation=1, bias=True, **options):
         super().__init__(channels, channels, kernel_size, stride, padding, dilation, channels, bias, **options)
 
-    def forward(self, x):
+    def forward(self, input):  # by Conv2d's name: some call it by that
         from . import depthwise_conv2d
 
-        if x.dim() != 4 or x.dtype not in TYPES or self.padding_mode != "zeros" or torch.onnx.is_in_onnx_export():
-            return super().forward(x)
-        return depthwise_conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
+        if input.dim() != 4 or input.dtype not in TYPES or self.padding_mode != "zeros" or torch.onnx.is_in_onnx_export():
+            return super().forward(input)
+        return depthwise_conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation)

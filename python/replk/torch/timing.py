@@ -26,13 +26,13 @@ def _inputs(module, layers, example):
     """{layer: its inputs as (sizes, strides, type)}: those of one run of the network."""
     seen = {m: [] for m in layers}
 
-    def note(m, arguments):
-        x = arguments[0]
+    def note(m, arguments, named):
+        x = arguments[0] if arguments else named["input"]
         what = (tuple(x.shape), x.stride(), x.dtype)
         if x.dim() == 4 and what not in seen[m]:
             seen[m].append(what)
 
-    handles = [m.register_forward_pre_hook(note) for m in layers]
+    handles = [m.register_forward_pre_hook(note, with_kwargs=True) for m in layers]
     try:
         with evaluating(module), torch.no_grad():
             module(*example if isinstance(example, tuple) else (example,))
