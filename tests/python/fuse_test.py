@@ -109,6 +109,19 @@ class Fusing(Case):
                     exact = restore(copy.deepcopy(network)).double()(x.double())
                     self.close([network(x.clone())], [exact])
 
+    def test_own_training_mode(self):
+        class Twice(ConvBn):
+            def forward(self, x):
+                y = self.bn(self.conv(x))
+                return y * 2 if self.training else y
+
+        network, x = random_norms(Twice(padding=2)), torch.randn(1, 8, 9, 9)
+        optimize(network, fuse=True)
+        with torch.no_grad():
+            y = network(x)
+            network.training = True  # its own flag alone
+            self.close([network(x)], [2 * y.double()])
+
     def test_hook_added_later_sees_the_convolution(self):
         network, x, seen = random_norms(ConvBn(padding=2)), torch.randn(1, 8, 9, 9), []
         optimize(network, fuse=True)
