@@ -3,7 +3,7 @@
 the runs alternate; medians, and the median of the paired ratios. Outputs are compared first, and state_dicts.
 
     PYTHONPATH=python REPLK_LIBRARY=build/libreplk_cpu.so python3 bench/peers/optimize.py [NETWORK...] [--authors FOLDER]
-        [--layouts nchw,channels-last] [--threads N] [--rounds N] [--seconds S] [--json FILE]
+        [--layouts nchw,channels-last] [--threads N] [--rounds N] [--seconds S] [--patience S] [--json FILE]
     ... --train --authors FOLDER             a step of training of RepLKNet-31B, batch 2
     ... --losses 20 --authors FOLDER         its losses with and without, over that many steps
     ... --table FILE                         the rows of FILE in Markdown
@@ -67,17 +67,25 @@ def seconds(run):
 
 
 def alternate(runs, args, least=0.02):
-    """{name: seconds of each round}: of one run, or of as many as take `least` together. As many rounds as fit in args.seconds,
-    at least args.rounds."""
-    counts, times = {}, {name: [] for name in runs}
+    """{name: seconds of each round}: of one run, or of as many as take `least` together. A round runs all, and all again in
+    the other order; it counts if both runs of each agree within 10 %, since others may use the machine. As many count as fit in
+    args.seconds, at least args.rounds, unless that takes longer than args.patience: then all count."""
+    counts, kept, others = {}, [], []
     for name, run in runs.items():
         first = seconds(run)  # what is made once is made here
         counts[name] = 1 if first > 1 else max(1, int(least / seconds(run)))
-    end = time.perf_counter() + args.seconds
-    while len(times[name]) < args.rounds or time.perf_counter() < end:
-        for name, run in runs.items():
-            times[name].append(seconds(lambda: [run() for _ in range(counts[name])]) / counts[name])
-    return times
+    begin = time.perf_counter()
+    while True:
+        both = {name: [] for name in runs}
+        for name in [*runs, *reversed(runs)]:
+            both[name].append(seconds(lambda: [runs[name]() for _ in range(counts[name])]) / counts[name])
+        quiet = all(max(pair) <= 1.1 * min(pair) for pair in both.values())
+        (kept if quiet else others).append({name: sum(pair) / 2 for name, pair in both.items()})
+        spent = time.perf_counter() - begin
+        if len(kept) >= args.rounds and spent >= args.seconds or spent >= args.patience:
+            break
+    rounds = kept if len(kept) >= args.rounds else kept + others
+    return {name: [of[name] for of in rounds] for name in runs}
 
 
 def row_of(times, **facts):
@@ -201,6 +209,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10, help="of a row, if that is more than so many rounds")
+    parser.add_argument("--patience", type=float, default=30, help="seconds after which rounds that others disturbed count too")
     parser.add_argument("--size", type=int, default=224, help="of the images of --train and --losses")
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--losses", type=int, metavar="STEPS")
