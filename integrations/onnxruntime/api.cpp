@@ -36,12 +36,6 @@ std::size_t Node::inputs() const {
   return count;
 }
 
-bool Node::has_input(std::size_t index) const {
-  std::size_t length = 0;  // with the zero at its end
-  check(api_, api_.KernelInfo_GetInputName(info_, index, nullptr, &length));
-  return length > 1;
-}
-
 std::vector<std::int64_t> Node::known_sizes(std::size_t index) const {
   OrtTypeInfo* type = nullptr;
   check(api_, api_.KernelInfo_GetInputTypeInfo(info_, index, &type));

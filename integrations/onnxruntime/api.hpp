@@ -45,7 +45,6 @@ class Node {
  public:
   Node(const OrtApi& api, const OrtKernelInfo* info) : api_(api), info_(info) {}
   std::size_t inputs() const;
-  bool has_input(std::size_t index) const;
   /// Sizes of an input as far as the graph knows them: -1 elsewhere; empty where nothing is known.
   std::vector<std::int64_t> known_sizes(std::size_t index) const;
   /// A constant fp32 input; `what` names it in an error where it is none.

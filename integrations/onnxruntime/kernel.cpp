@@ -79,15 +79,15 @@ std::array<std::int64_t, n> fixed(const Node& node, const char* name) {
   return result;
 }
 
-void read_branches(const Node& node, replk_layer::Description& d, std::int64_t outputs) {
+void read_branches(const Node& node, std::size_t first, replk_layer::Description& d, std::int64_t outputs) {
   const std::vector<std::int64_t> dilations = node.integers("dilations");
-  const std::size_t count = node.inputs() - weight;
+  const std::size_t count = node.inputs() - first;
   if (dilations.size() != 2 * count)
     throw Failure("dilations has " + std::to_string(dilations.size()) +
                   " values; allowed: " + std::to_string(2 * count) + ", two a branch");
   for (std::size_t i = 0; i < count; i++) {
     std::vector<std::int64_t> sizes;
-    d.weights.push_back(node.constant(weight + i, "a weight", sizes));
+    d.weights.push_back(node.constant(first + i, "a weight", sizes));
     if (sizes.size() != 4 || sizes[1] != 1 || sizes[0] != outputs || std::max(sizes[2], sizes[3]) > 127)
       throw Failure("a weight must be [" + std::to_string(outputs) + ", 1, to 127, to 127]");
     for (const std::int64_t dilation : {dilations[2 * i], dilations[2 * i + 1]})
@@ -99,9 +99,21 @@ void read_branches(const Node& node, replk_layer::Description& d, std::int64_t o
   }
 }
 
+/// A value a channel; empty where all are the neutral one.
+std::vector<float> read_channels(const Node& node, std::size_t index, const char* name, std::int64_t outputs,
+                                 float neutral) {
+  std::vector<std::int64_t> sizes;
+  std::vector<float> values = node.constant(index, name, sizes);
+  if (sizes != std::vector{outputs})
+    throw Failure(std::string(name) + " must be [" + std::to_string(outputs) + "]");
+  if (std::ranges::all_of(values, [&](float value) { return value == neutral; })) values.clear();
+  return values;
+}
+
 }  // namespace
 
-replk_layer::Description read_description(const Node& node, replk_type type) {
+replk_layer::Description read_description(const Node& node, Kind kind, replk_type type) {
+  const Inputs at(kind);
   replk_layer::Description d;
   d.type = type;
   d.strides = fixed<2>(node, "strides");
@@ -116,22 +128,16 @@ replk_layer::Description read_description(const Node& node, replk_type type) {
   d.channels = static_cast<std::int32_t>(group[0]);
   d.channel_multiplier = static_cast<std::int32_t>(group[1]);
   const std::int64_t outputs = group[0] * group[1];
-  d.residual = node.has_input(residual);
-  read_branches(node, d, outputs);
-  for (const auto& [index, name, values] :
-       {std::tuple{bias, "bias", &d.bias}, std::tuple{scale, "scale", &d.scale}}) {
-    if (!node.has_input(index)) continue;
-    std::vector<std::int64_t> sizes;
-    *values = node.constant(index, name, sizes);
-    if (sizes != std::vector{outputs})
-      throw Failure(std::string(name) + " must be [" + std::to_string(outputs) + "]");
-  }
+  d.residual = kind == Kind::add;
+  read_branches(node, at.weight, d, outputs);
+  d.bias = read_channels(node, at.bias, "bias", outputs, 0);
+  d.scale = read_channels(node, at.scale, "scale", outputs, 1);
   return d;
 }
 
-Kernel::Kernel(const OrtApi& api, const OrtKernelInfo* info, replk_type type)
-    : api_(api), layer_(read_description(Node(api, info), type)) {
-  const std::vector<std::int64_t> sizes = Node(api, info).known_sizes(map);
+Kernel::Kernel(const OrtApi& api, const OrtKernelInfo* info, Kind kind, replk_type type)
+    : api_(api), at_(kind), layer_(read_description(Node(api, info), kind, type)) {
+  const std::vector<std::int64_t> sizes = Node(api, info).known_sizes(at_.map);
   if (sizes.size() != 3 && sizes.size() != 4) return;
   const replk_layer::Map input = replk_layer::read_map(sizes, layer_.description().input);
   if (input.height < 1 || input.width < 1) return;
@@ -151,7 +157,7 @@ int Kernel::threads(const OrtKernelContext* context) {
 void Kernel::compute(OrtKernelContext* context) {
   const replk_layer::Description& d = layer_.description();
   const OrtValue* x = nullptr;
-  check(api_, api_.KernelContext_GetInput(context, map, &x));
+  check(api_, api_.KernelContext_GetInput(context, at_.map, &x));
   if (!x) throw Failure("the input is missing");
   const std::vector<std::int64_t> sizes = sizes_of(api_, x);
   const replk_layer::Map input = replk_layer::read_map(sizes, d.input), output = layer_.output(input);
@@ -160,7 +166,7 @@ void Kernel::compute(OrtKernelContext* context) {
   check(api_, api_.KernelContext_GetOutput(context, 0, result.data(), result.size(), &y));
   const OrtValue* added = nullptr;
   if (d.residual) {
-    check(api_, api_.KernelContext_GetInput(context, residual, &added));
+    check(api_, api_.KernelContext_GetInput(context, at_.residual, &added));
     if (!added || sizes_of(api_, added) != result) throw Failure("the residual has not the output's sizes");
   }
   if (product(result) == 0) return;

@@ -1,5 +1,5 @@
-// The op com.replk.Depthwise for ONNX Runtime, over its C API and the C API of the library alone. Registered
-// by SessionOptions.register_custom_ops_library, which calls RegisterCustomOps.
+// The ops com.replk.Depthwise and DepthwiseAdd for ONNX Runtime, over its C API and the C API of the library
+// alone. Registered by SessionOptions.register_custom_ops_library, which calls RegisterCustomOps.
 #include <climits>
 
 #include "kernel.hpp"
@@ -10,6 +10,7 @@ namespace {
 
 /// One for each type of map. ONNX Runtime makes one op of those that share a name.
 struct Op : OrtCustomOp {
+  Kind kind;
   ONNXTensorElementDataType element;
   replk_type type;
 };
@@ -21,16 +22,15 @@ const Op& self(const OrtCustomOp* op) {
 const OrtApi* api = nullptr;  // of the runtime that loaded this library: one a process
 
 ONNXTensorElementDataType input_type(const OrtCustomOp* op, std::size_t index) {
-  return index == map || index == residual ? self(op).element : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  return index < Inputs(self(op).kind).bias ? self(op).element : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 }
 
-OrtCustomOpInputOutputCharacteristic input_kind(const OrtCustomOp*, std::size_t index) {
-  if (index == map) return INPUT_OUTPUT_REQUIRED;
-  return index == weight ? INPUT_OUTPUT_VARIADIC : INPUT_OUTPUT_OPTIONAL;
+OrtCustomOpInputOutputCharacteristic input_kind(const OrtCustomOp* op, std::size_t index) {
+  return index == Inputs(self(op).kind).weight ? INPUT_OUTPUT_VARIADIC : INPUT_OUTPUT_REQUIRED;
 }
 
 OrtStatus* create(const OrtCustomOp* op, const OrtApi* of, const OrtKernelInfo* info, void** kernel) {
-  return guarded(*of, [&] { *kernel = new Kernel(*of, info, self(op).type); });
+  return guarded(*of, [&] { *kernel = new Kernel(*of, info, self(op).kind, self(op).type); });
 }
 
 OrtStatus* compute(void* kernel, OrtKernelContext* context) {
@@ -38,17 +38,17 @@ OrtStatus* compute(void* kernel, OrtKernelContext* context) {
   return guarded(k.api(), [&] { k.compute(context); });
 }
 
-OrtStatus* infer(const OrtCustomOp*, OrtShapeInferContext* context) {
-  return guarded(*api, [&] { infer_shape(*api, context); });
+OrtStatus* infer(const OrtCustomOp* op, OrtShapeInferContext* context) {
+  return guarded(*api, [&] { infer_shape(*api, self(op).kind, context); });
 }
 
-Op make(ONNXTensorElementDataType element, replk_type type) {
+Op make(Kind kind, ONNXTensorElementDataType element, replk_type type) {
   Op op{};
   op.version = api_version;
-  op.GetName = [](const OrtCustomOp*) { return "Depthwise"; };
+  op.GetName = [](const OrtCustomOp* o) { return self(o).kind == Kind::add ? "DepthwiseAdd" : "Depthwise"; };
   op.GetExecutionProviderType = [](const OrtCustomOp*) { return "CPUExecutionProvider"; };
   op.GetInputType = input_type;
-  op.GetInputTypeCount = [](const OrtCustomOp*) -> std::size_t { return weight + 1; };
+  op.GetInputTypeCount = [](const OrtCustomOp* o) { return Inputs(self(o).kind).weight + 1; };
   op.GetOutputType = [](const OrtCustomOp* o, std::size_t) { return self(o).element; };
   op.GetOutputTypeCount = [](const OrtCustomOp*) -> std::size_t { return 1; };
   op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
@@ -64,6 +64,7 @@ Op make(ONNXTensorElementDataType element, replk_type type) {
   op.InferOutputShapeFn = infer;
   op.GetStartVersion = [](const OrtCustomOp*) { return 1; };
   op.GetEndVersion = [](const OrtCustomOp*) { return INT_MAX; };
+  op.kind = kind;
   op.element = element;
   op.type = type;
   return op;
@@ -71,9 +72,13 @@ Op make(ONNXTensorElementDataType element, replk_type type) {
 
 /// Kept until the process ends: sessions are given a pointer to it.
 OrtCustomOpDomain* domain() {
-  static Op ops[] = {make(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, REPLK_F32),
-                     make(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, REPLK_F16),
-                     make(ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, REPLK_BF16)};
+  using enum Kind;
+  static Op ops[] = {make(plain, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, REPLK_F32),
+                     make(plain, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, REPLK_F16),
+                     make(plain, ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, REPLK_BF16),
+                     make(add, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, REPLK_F32),
+                     make(add, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, REPLK_F16),
+                     make(add, ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, REPLK_BF16)};
   static OrtCustomOpDomain* const made = [] {
     OrtCustomOpDomain* d = nullptr;
     check(*api, api->CreateCustomOpDomain("com.replk", &d));
