@@ -9,6 +9,7 @@ from ._graph import Graph, attributes, is_op, to_tensor
 from ._linear import Left
 
 DOMAIN = "com.replk"
+UNREADABLE = (TypeError, ValueError, IndexError)  # what Python says where a file has text for a number, or nothing for a name
 
 
 @dataclass
@@ -34,14 +35,12 @@ class Finder:
     def __init__(self, graph):
         self.graph, self.forms, self.left = graph, {}, {}
         for node in graph.graph.node:
-            if is_op(node, "Conv"):
-                try:
-                    form = _linear.read_conv(graph, node)
-                except Left as reason:
-                    self.left[id(node)] = (node, str(reason))
-                    continue
-            else:
-                form = self._behind(node)
+            try:
+                form = _linear.read_conv(graph, node) if is_op(node, "Conv") else self._behind(node)
+            except (Left, *UNREADABLE) as reason:
+                if is_op(node, "Conv"):
+                    self.left[id(node)] = (node, str(reason) if isinstance(reason, Left) else "an attribute is not of its kind")
+                continue
             if form is not None:
                 for inner in form.nodes:
                     for name in inner.output:
@@ -143,6 +142,12 @@ class Rewriter:
     def _source(self, form):
         """(tensor, layout, pads) that the layer reads: behind a Transpose or a Pad there is another one."""
         producer = self.graph.producer.get(form.source)
+        try:
+            return self._before(form, producer)
+        except UNREADABLE:
+            return form.source, "NCHW", form.pads
+
+    def _before(self, form, producer):
         if _epilogue.is_transpose(producer, _epilogue.to_channels_first(form.rank)):
             return producer.input[0], "NHWC", form.pads
         if is_op(producer, "Pad") and form.rank == 4 and self._zeros(producer) is not None:
@@ -168,7 +173,10 @@ class Rewriter:
         return amounts[:4], amounts[4:]
 
     def _swap(self, form):
-        epilogue = _epilogue.absorb(self.graph, form, lambda node: id(node) not in self.taken)
+        try:
+            epilogue = _epilogue.absorb(self.graph, form, lambda node: id(node) not in self.taken)
+        except UNREADABLE:
+            epilogue = _epilogue.Epilogue(form.output)
         self.taken.update(id(n) for n in epilogue.nodes)
         source, layout, pads = self._source(form)
         label = _label(form.nodes[0])

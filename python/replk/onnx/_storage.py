@@ -24,6 +24,9 @@ def load(path):
         raise BadFile(f"{path} is no ONNX model: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
     if not model.graph.node or not model.opset_import:
         raise BadFile(f"{path} is no ONNX model: it has no nodes or no opset")
+    for node in model.graph.node:
+        if not all(isinstance(name, str) for name in (*node.input, *node.output, node.name, node.op_type)):
+            raise BadFile(f"{path} is no ONNX model: a name is not UTF-8")
     return model
 
 
