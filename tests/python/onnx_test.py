@@ -9,10 +9,12 @@ import threading
 import unittest
 from pathlib import Path
 
-from needs import needs
+from needs import needs, needs_onnxruntime_library
 
 for package in ("onnx", "onnxruntime"):
     needs(package, "pip install onnx==1.23.2 onnxruntime==1.32.0; ./run test with REPLK_TEST_FRAMEWORKS=1 makes an environment")
+
+needs_onnxruntime_library()
 
 import numpy as np  # noqa: E402
 import onnx  # noqa: E402

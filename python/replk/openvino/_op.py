@@ -13,6 +13,23 @@ _NAMES = ("channels", "strides", "pads", "dilations", "activation", "input_layou
 _KEPT = 16  # plans of sizes used last
 
 
+def _bits(tensor):
+    """A tensor's array. NumPy has no bfloat16, and OpenVINO calls it float16."""
+    return tensor.data.view(np.uint16) if tensor.element_type == openvino.Type.bf16 else tensor.data
+
+
+def _wide(array):
+    return (array.astype(np.uint32) << 16).view(np.float32) if array.dtype == np.uint16 else array.astype(np.float32)
+
+
+def _round(values, out):
+    if out.dtype != np.uint16:
+        out[...] = values
+        return
+    bits = values.view(np.uint32)
+    out[...] = np.where(np.isnan(values), 0x7FC0, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+
+
 def _side(size, before, after, span, stride):
     return max(0, (size + before + after - span) // stride + 1)
 
@@ -101,16 +118,16 @@ class _Op(openvino.Op):
             if self._layer is None:
                 self._layer = _Layer(s, [t.data for t in inputs[2 if self._add else 1 :]])
         layer = self._layer
-        x = inputs[0].data
+        x = _bits(inputs[0])
         flat = x.ndim == 3
         if flat:
             x = x[:, None] if s["input_layout"] == "NHWC" else x[:, :, None]
         height, width = x.shape[1:3] if s["input_layout"] == "NHWC" else x.shape[2:]
-        residual = inputs[1].data if self._add else None
+        residual = _bits(inputs[1]) if self._add else None
         plan = layer.plan(height, width, _STORAGE[inputs[0].element_type.get_type_name()], residual is not None and layer.scale is None)
         shape = plan._problem.result(x.shape[0], *plan._out_sides)
         outputs[0].shape = [n for i, n in enumerate(shape) if not flat or i != (1 if s["output_layout"] == "NHWC" else 2)]
-        out = outputs[0].data.reshape(shape)
+        out = _bits(outputs[0]).reshape(shape)
         if x.shape[0] == 0:
             return True
         if residual is not None:
@@ -119,8 +136,8 @@ class _Op(openvino.Op):
             plan(x, residual, out)
         else:
             factor = layer.scale if s["output_layout"] == "NHWC" else layer.scale[:, None, None]
-            y = plan(x).astype(np.float32) * factor
-            out[...] = y if residual is None else y + residual
+            y = _wide(plan(x)) * factor
+            _round(y if residual is None else y + _wide(residual), out)
         return True
 
 
