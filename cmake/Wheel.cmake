@@ -41,9 +41,9 @@ if(TARGET replk_onnxruntime)
 endif()
 
 # What replk.openvino compiles against the OpenVINO that it finds.
-install(FILES ${PROJECT_SOURCE_DIR}/integrations/openvino/extension.cpp ${PROJECT_SOURCE_DIR}/integrations/layer/layer.hpp
-  ${PROJECT_SOURCE_DIR}/integrations/layer/layer.cpp DESTINATION ${wheel}/openvino/source COMPONENT wheel)
-install(FILES ${PROJECT_SOURCE_DIR}/lib/include/replk/replk.h DESTINATION ${wheel}/openvino/source/replk COMPONENT wheel)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/integrations/openvino ${PROJECT_SOURCE_DIR}/integrations/layer
+  ${PROJECT_SOURCE_DIR}/lib/include/replk DESTINATION ${wheel}/openvino/source COMPONENT wheel
+  FILES_MATCHING PATTERN *.cpp PATTERN *.hpp PATTERN *.h)
 
 # The licences of what is carried or compiled in.
 if(EXISTS ${PROJECT_BINARY_DIR}/onednn/share/doc/onednn)

@@ -2,8 +2,8 @@
 #pragma once
 #include <atomic>
 
+#include "../layer/layer.hpp"
 #include "api.hpp"
-#include "layer.hpp"
 
 namespace replk_ort {
 

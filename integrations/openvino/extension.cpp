@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "layer.hpp"
+#include "../layer/layer.hpp"
 
 namespace replk_openvino {
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from .. import _c
 from ..errors import NotFound
 
-SOURCES = ("extension.cpp", "layer.cpp", "layer.hpp", "replk/replk.h")
+SOURCES = ("openvino/extension.cpp", "layer/layer.cpp", "layer/layer.hpp", "replk/replk.h")
 
 
 def _roots():
     """Where the sources lie: in the wheel beside this file, in a checkout in the house's boxes."""
     here = Path(__file__).resolve().parent / "source"
     house = Path(__file__).resolve().parents[3]
-    return [here, house / "integrations/openvino", house / "integrations/layer", house / "lib/include"]
+    return [here, house / "integrations", house / "lib/include"]
 
 
 def _source(name):
@@ -57,11 +57,10 @@ def _command(compiler, package, output):
             raise NotFound(f"replk.openvino: {package} has no {name}; the op in Python needs none")
         libraries.append(os.fspath(found[0]))
     library = _c.library_path().resolve()
-    directories = dict.fromkeys([_source("layer.hpp").parent, _source("replk/replk.h").parent.parent])
     return [
         *compiler, "-std=c++20", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-DOV_THREAD=OV_THREAD_TBB_ADAPTIVE",
-        *(f"-I{d}" for d in directories), "-isystem", os.fspath(package / "include"),
-        os.fspath(_source("extension.cpp")), os.fspath(_source("layer.cpp")), os.fspath(library), *libraries,
+        f"-I{_source('replk/replk.h').parent.parent}", "-isystem", os.fspath(package / "include"),
+        os.fspath(_source("openvino/extension.cpp")), os.fspath(_source("layer/layer.cpp")), os.fspath(library), *libraries,
         f"-Wl,-rpath,{library.parent}:{package / 'libs'}", "-o", os.fspath(output),
     ]  # fmt: skip
 
