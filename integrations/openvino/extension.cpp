@@ -1,6 +1,5 @@
 // com.replk.Depthwise and DepthwiseAdd for OpenVINO's C++ API, whose ABI changes with every release: so this
-// is compiled where it is used, against the installed package (python/replk/openvino/_build.py, or the
-// CMakeLists.txt beside it).
+// is compiled where it is used, against the installed package (python/replk/openvino/_build.py).
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 

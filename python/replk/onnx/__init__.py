@@ -69,7 +69,8 @@ def rewrite(src, dst, min_kernel=5, check=True, inputs=None):
     min_kernel: the longest side of a kernel from which a layer is swapped; 1 to 127. What a layer takes in besides: batch norms
     and factors behind it, branches that are summed, an activation, a residual, transposes around it. check: whether the result is
     compared with ``src`` on random data (``inputs``: {name: array}, or on these), in ONNX Runtime, where that is installed;
-    Error, and no file, where it differs by more than 1e-4 of the largest value (3e-2 in bfloat16 or float16). Weights outside
+    Error, and no file, where it differs by more than 1e-4 of the largest value (3e-2 in bfloat16 or float16) and by more than four
+    times what ``src``'s own results move with the runtime's optimisations. Weights outside
     of ``src`` are copied to ``dst``.data. NotFound, BadFile: what is wrong with ``src``. ``dst`` may be ``src``.
     """
     try:

@@ -17,10 +17,12 @@ class Unchecked(Exception):
     """Why there was no comparison."""
 
 
-def _session(path, library=None):
+def _session(path, library=None, plain=False):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if plain:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     if library is not None:
         options.register_custom_ops_library(str(library))
@@ -90,11 +92,19 @@ def compare(before, after, library, narrow, inputs=None):
     except Exception as error:
         raise Error(f"the rewritten model does not run: {str(error).splitlines()[0]}") from error
     limit = 3e-2 if narrow else 1e-4
-    outputs = {}
-    for name, a, b in zip(names, expected, found):
-        outputs[name] = difference(a, b) if isinstance(a, np.ndarray) else 0.0
-        if not outputs[name] <= limit:
-            raise Error(
-                f"output '{name}' of the rewritten model differs by {outputs[name]:.2g} of its largest value; allowed: {limit}"
-            )
+    outputs = dict(zip(names, _differences(expected, found)))
+    if not max(outputs.values(), default=0.0) <= limit:
+        # Some models amplify roundings: their own results move as much when the runtime optimises nothing.
+        own = dict(zip(names, _differences(expected, _session(before, plain=True).run(None, feeds))))
+        for name, found_difference in outputs.items():
+            allowed = max(limit, 4 * own[name] if own[name] < 0.25 else 0.0)
+            if not found_difference <= allowed:
+                raise Error(
+                    f"output '{name}' of the rewritten model differs by {found_difference:.2g} of its largest value; "
+                    f"allowed: {allowed:.2g}"
+                )
     return {"outputs": outputs, "limit": limit}
+
+
+def _differences(expected, found):
+    return [difference(a, b) if isinstance(a, np.ndarray) else 0.0 for a, b in zip(expected, found)]
