@@ -106,6 +106,14 @@ class Patterns(Case):
                 self.rewritten(b.model(getattr(b, name)(b.conv("x", 7))))
                 self.assertGreater(len(self.operators()), 1)
 
+    def test_a_constant_that_adds_a_dimension(self):
+        b = Builder()
+        half = b.array(np.full((1, 1, 1, 1, 1), 0.5))
+        x = b.conv("x", 7)
+        erf = b.op("Add", b.op("Erf", b.op("Mul", x, b.constant(0.5**0.5))), b.constant(1.0))
+        self.rewritten(b.model(b.op("Mul", b.op("Mul", x, half), erf)))
+        self.assertEqual(len(self.operators()), 6)
+
     def test_branches(self):
         self.one(lambda b: b.op("Add", b.norm(b.conv("x", 13)), b.norm(b.conv("x", 5))))
         self.one(lambda b: b.relu(b.op("Add", b.op("Add", b.conv("x", (11, 5)), b.conv("x", (5, 11))), b.conv("x", 5))))

@@ -61,7 +61,7 @@ def _operation(node):
     return None
 
 
-def _inputs(graph, node, values):
+def _inputs(graph, node, values, rank):
     """A node's inputs at the points: computed ones, or constants of one value; None where there is another."""
     found = []
     for name in node.input:
@@ -72,7 +72,7 @@ def _inputs(graph, node, values):
             found.append(None)
             continue
         constant = graph.floats(name)
-        if constant is None or constant.size != 1 or constant.ndim > 4:
+        if constant is None or constant.size != 1 or constant.ndim > rank:
             return None
         found.append(float(constant.reshape(())))
     return found
@@ -90,7 +90,7 @@ def _name(result, element):
     return None
 
 
-def activation(graph, tensor, element):
+def activation(graph, tensor, element, rank):
     """(name, result, nodes) of the activation that a tensor goes through and nobody else reads, or None.
 
     Exporters write GELU and the like in many ways. So the nodes behind the tensor are computed at points all over the line, and
@@ -105,7 +105,7 @@ def activation(graph, tensor, element):
             node = queue.pop()
             if id(node) in nodes or len(node.output) != 1 or _operation(node) is None:
                 continue
-            inputs = _inputs(graph, node, values)
+            inputs = _inputs(graph, node, values, rank)
             if inputs is None or not any(name in values for name in node.input):
                 continue
             result = _operation(node)(node, attributes(node), inputs)
@@ -159,7 +159,7 @@ def to_channels_first(rank):
 def absorb(graph, linear, free):
     """The epilogue of a layer. ``free(node)``: whether no other layer has taken a node."""
     found = Epilogue(linear.output)
-    act = activation(graph, linear.output, linear.element)
+    act = activation(graph, linear.output, linear.element, linear.rank)
     if act and all(free(node) for node in act[2]):
         found.activation, found.output = act[0], act[1]
         found.nodes += act[2]

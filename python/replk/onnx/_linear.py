@@ -44,11 +44,6 @@ class Linear:
         """The longest side of a kernel."""
         return max(max(b.weight.shape[2:]) for b in self.branches)
 
-    def keeps_size(self):
-        return self.strides == (1, 1) and all(
-            self.pads[a] == self.pads[a + 2] == (self.span(a) - 1) // 2 and self.span(a) % 2 for a in (0, 1)
-        )
-
     def text(self):
         """Its kernels, as a shape spells them."""
         words = []
@@ -248,8 +243,8 @@ def merged(a, b, node):
 
 
 def pointwise(like, factor, shift, nodes):
-    """A factor a channel of what ``like`` reads, as a 1x1 branch; None where their results have not the same size."""
-    if like.multiplier != 1 or not like.keeps_size() or factor.shape != (like.channels,):
+    """A factor a channel of what ``like`` reads, as a 1x1 branch; None where it has other channels."""
+    if like.multiplier != 1 or factor.shape != (like.channels,):
         return None
     weight = np.array(factor)[:, None, None, None]
     return Linear(like.source, "", like.channels, 1, like.rank, like.element, (1, 1), (0, 0, 0, 0), [Branch(weight, (1, 1))],

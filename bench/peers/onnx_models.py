@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What replk.onnx's rewriting does to whole networks in ONNX Runtime and OpenVINO: time before over time after.
 
-    python bench/peers/onnx.py prepare DIR NETWORK[@SIZE]...     # needs torch; timm for names that are not ours
-    python bench/peers/onnx.py measure DIR [--runtime R] [--runs N] [--threads N] NETWORK[@SIZE]...
+    python bench/peers/onnx_models.py prepare DIR NETWORK[@SIZE]...     # needs torch; timm for names that are not ours
+    python bench/peers/onnx_models.py measure DIR [--runtime R] [--runs N] [--threads N] NETWORK[@SIZE]...
 
 prepare exports each network in the form it was trained in, with random weights, rewrites it and checks it. measure runs the two by
 turns in one process, at least 5 times each, and prints medians; a line of JSON for each. REPLK_LIBRARY and
@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -123,12 +122,6 @@ def measure(directory, networks, runtime, runs, threads):
 
 
 def main():
-    # This file's name is the package's: what lies beside it must not be found in its place.
-    here = Path(__file__).resolve().parent
-    sys.path = [p for p in sys.path if Path(p or ".").resolve() != here]
-    import onnx  # noqa: F401
-
-    sys.path.append(str(here))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("prepare", "measure"))
     parser.add_argument("directory", type=Path)
