@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""replk.openvino: rewritten models in OpenVINO, by the op in Python and by the compiled one, against ONNX Runtime."""
+"""replk.openvino: rewritten models in OpenVINO, by the op in Python and by the compiled one, against ONNX Runtime. And the
+examples of both runtimes."""
 import os
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
 
-from needs import needs
+from needs import needs, needs_onnxruntime_library
 
 for package in ("onnx", "onnxruntime", "openvino"):
     needs(package, "pip install onnx==1.23.2 onnxruntime==1.32.0 openvino==2026.4.0; REPLK_TEST_FRAMEWORKS=1 makes an environment")
+needs_onnxruntime_library()
 
 import numpy as np  # noqa: E402
 import onnx  # noqa: E402
@@ -22,6 +26,7 @@ from onnx import TensorProto  # noqa: E402
 from onnx_graphs import Builder  # noqa: E402
 from replk.onnx._check import difference  # noqa: E402
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CASES = {
     "batch norm, relu": lambda b: b.relu(b.norm(b.conv("x", 7))),
     "branches, scale, residual": lambda b: b.op(
@@ -123,6 +128,26 @@ class OpenVino(unittest.TestCase):
         with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, CXX="g++ --no-such-option", REPLK_CACHE_DIR=cache):
             with self.assertRaisesRegex(replk.NotFound, "could not be compiled: .*no-such-option"):
                 replk.openvino.build()
+
+
+class Examples(unittest.TestCase):
+    def run_one(self, name):
+        with tempfile.TemporaryDirectory() as directory:
+            src = Path(directory) / "in.onnx"
+            b = Builder()
+            b.input("x", (1, 6, 13, 13))
+            onnx.save(b.model(b.relu(b.norm(b.conv("x", 13)))), src)
+            command = [sys.executable, EXAMPLES / name, src, Path(directory) / "out.onnx"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("1 of 1 convolutions swapped", done.stdout)
+            return done.stdout
+
+    def test_onnx_runtime(self):
+        self.assertEqual(self.run_one("onnx_runtime.py").count(" ms\n"), 2)
+
+    def test_openvino(self):
+        self.assertIn("result: (1, 6, 13, 13)", self.run_one("openvino_runtime.py"))
 
 
 if __name__ == "__main__":
