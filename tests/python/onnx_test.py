@@ -1,80 +1,21 @@
 #!/usr/bin/env python3
-"""replk.onnx: rewritten models against the ones they come from, in ONNX Runtime; hostile ones; the op by itself."""
-import json
+"""replk.onnx: rewritten models against the ones they come from, in ONNX Runtime; what stays; random graphs."""
 import os
-import subprocess
-import sys
-import tempfile
-import threading
 import unittest
-from pathlib import Path
 
-from needs import needs, needs_onnxruntime_library
+from onnx_case import Case, session  # first: it skips where something is missing
 
-for package in ("onnx", "onnxruntime"):
-    needs(package, "pip install onnx==1.23.2 onnxruntime==1.32.0; ./run test with REPLK_TEST_FRAMEWORKS=1 makes an environment")
-
-needs_onnxruntime_library()
-
-import numpy as np  # noqa: E402
-import onnx  # noqa: E402
-import onnxruntime as ort  # noqa: E402
-import onnx.reference  # noqa: E402
-import replk  # noqa: E402
-import replk.onnx  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from onnx_graphs import Builder, random_model  # noqa: E402
-from replk.onnx._check import difference  # noqa: E402
+import numpy as np
+import onnx
+import onnx.reference
+import onnxruntime as ort
+import replk
+import replk.onnx
+from onnx import TensorProto, helper
+from onnx_graphs import Builder, random_model
+from replk.onnx._check import difference
 
 FUZZED = 400 if os.environ.get("REPLK_SWEEP") == "long" else 60
-
-
-def session(path, threads=1, level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL):
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    options.graph_optimization_level = level
-    options.register_custom_ops_library(replk.onnx.library_path())
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = Path(directory.name)
-        self.src, self.dst = self.directory / "in.onnx", self.directory / "out.onnx"
-
-    def rewritten(self, model, bound=5e-6, feeds=None, **options):
-        """The report of a model that is saved, rewritten and compared, the check's own comparison aside."""
-        onnx.save(model, self.src)
-        report = replk.onnx.rewrite(self.src, self.dst, check=False, **options)
-        feeds = feeds or self.feeds(model)
-        expected = session(self.src).run(None, feeds)
-        found = session(self.dst).run(None, feeds)
-        for a, b in zip(expected, found):
-            self.assertLessEqual(difference(a, b), bound)
-        result = onnx.load(self.dst, load_external_data=False)
-        self.assertEqual(result.ir_version, model.ir_version)
-        self.assertEqual(result.opset_import[0], model.opset_import[0])
-        return report
-
-    @staticmethod
-    def feeds(model, batch=2, side=13):
-        random = np.random.default_rng(1)
-        feeds = {}
-        initial = {t.name for t in model.graph.initializer}
-        for value in model.graph.input:
-            if value.name in initial:
-                continue
-            dims = value.type.tensor_type.shape.dim
-            sizes = [d.dim_value or (batch if i == 0 else side) for i, d in enumerate(dims)]
-            kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-            feeds[value.name] = random.standard_normal(sizes).astype(kind)
-        return feeds
-
-    def operators(self):
-        return [node.op_type for node in onnx.load(self.dst).graph.node]
 
 
 class Patterns(Case):
@@ -286,168 +227,6 @@ class Fuzz(Case):
                 replk.onnx.rewrite(self.src, self.dst, check=False)
             except replk.Error:
                 pass
-
-
-class Files(Case):
-    def external(self):
-        b = Builder()
-        onnx.save(b.model(b.conv(b.grouped(b.conv("x", 31), 1, 1), 13)), self.src, save_as_external_data=True, location="in.data",
-                  size_threshold=64)  # fmt: skip
-        return b
-
-    def test_external_data_is_copied(self):
-        self.external()
-        expected = session(self.src).run(None, {"x": np.ones((1, 6, 13, 13), "f")})
-        report = replk.onnx.rewrite(self.src, self.directory / "deeper.onnx")
-        self.assertEqual(len(report.swapped), 2)
-        self.assertIsNotNone(report.check)
-        self.src.unlink()
-        (self.directory / "in.data").unlink()
-        found = session(self.directory / "deeper.onnx").run(None, {"x": np.ones((1, 6, 13, 13), "f")})
-        self.assertLessEqual(difference(expected[0], found[0]), 1e-5)
-        self.assertEqual(sorted(p.name for p in self.directory.iterdir()), ["deeper.onnx", "deeper.onnx.data"])
-
-    def test_truncated_or_elsewhere(self):
-        self.external()
-        data = self.directory / "in.data"
-        whole = data.read_bytes()
-        data.write_bytes(whole[:-100])
-        with self.assertRaisesRegex(replk.BadFile, "ends at byte"):
-            replk.onnx.rewrite(self.src, self.dst)
-        data.unlink()
-        with self.assertRaisesRegex(replk.BadFile, "no file"):
-            replk.onnx.rewrite(self.src, self.dst)
-        with tempfile.NamedTemporaryFile() as other:
-            data.symlink_to(other.name)
-            other.write(whole)
-            with self.assertRaisesRegex(replk.BadFile, "leads elsewhere"):
-                replk.onnx.rewrite(self.src, self.dst)
-        for place in ("../in.data", "/etc/passwd"):
-            model = onnx.load(self.src, load_external_data=False)
-            model.graph.initializer[0].external_data[0].value = place
-            self.src.write_bytes(model.SerializeToString())
-            with self.assertRaisesRegex(replk.BadFile, "beside the model"):
-                replk.onnx.rewrite(self.src, self.dst)
-        self.assertFalse(self.dst.exists())
-
-    def test_no_model(self):
-        with self.assertRaises(replk.NotFound):
-            replk.onnx.rewrite(self.src, self.dst)
-        for content in (b"", b"hello", os.urandom(4096)):
-            self.src.write_bytes(content)
-            with self.assertRaises(replk.BadFile):
-                replk.onnx.rewrite(self.src, self.dst)
-        with self.assertRaises(replk.InvalidArgument):
-            replk.onnx.rewrite(self.src, self.dst, min_kernel=0)
-
-    def test_in_place_and_the_program(self):
-        b = Builder()
-        onnx.save(b.model(b.relu(b.conv("x", 7)), b.conv("x", 3)), self.src)
-        command = [sys.executable, "-m", "replk.onnx", str(self.src), str(self.src), "--json"]
-        report = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        self.assertEqual(report["swapped"], 1)
-        self.assertEqual([n["action"] for n in report["nodes"]], ["swapped", "left"])
-        self.assertLessEqual(max(report["check"]["outputs"].values()), 1e-5)
-        text = str(replk.onnx.rewrite(self.src, self.dst))
-        self.assertIn("0 of 1 convolutions swapped", text)
-        failed = subprocess.run([*command[:4], "none.onnx", "out.onnx"][:3] + ["none.onnx", "out.onnx"], capture_output=True, text=True)
-        self.assertEqual((failed.returncode, failed.stderr), (1, "error: none.onnx: no such file\n"))
-
-    def test_a_wrong_result_is_noticed(self):
-        """The check itself: a library of another function, which a changed weight stands for."""
-        b = Builder()
-        onnx.save(b.model(b.conv("x", 7)), self.src)
-        replk.onnx.rewrite(self.src, self.dst)
-        other = onnx.load(self.dst)
-        weight = numpy_helper.to_array(other.graph.initializer[2]) * np.float32(1.01)
-        other.graph.initializer[2].CopyFrom(numpy_helper.from_array(weight, other.graph.initializer[2].name))
-        onnx.save(other, self.dst)
-        from replk.onnx._check import compare
-
-        with self.assertRaisesRegex(replk.Error, "differs by"):
-            compare(self.src, self.dst, replk.onnx.library_path(), False)
-
-
-class Sessions(Case):
-    """The op in ONNX Runtime: sizes, threads, optimisation levels, sessions beside each other."""
-
-    def prepare(self):
-        b = Builder(channels=20, sides=("h", "w"))
-        y = b.op("Add", "x", b.gelu(b.op("Add", b.conv("x", 13), b.conv("x", 5))))
-        model = b.model(b.relu(b.grouped(b.conv(y, 7, stride=(2, 2)), 1, 1)))
-        onnx.save(model, self.src)
-        self.assertEqual(len(replk.onnx.rewrite(self.src, self.dst).swapped), 2)
-
-    def test_levels_threads_and_sizes(self):
-        self.prepare()
-        random = np.random.default_rng(5)
-        reference = session(self.src)
-        levels = ort.GraphOptimizationLevel
-        for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_EXTENDED, levels.ORT_ENABLE_ALL):
-            for threads in (1, 2):
-                made = session(self.dst, threads, level)
-                for n, h, w in ((1, 14, 14), (3, 9, 30), (2, 57, 56), (1, 1, 1), (1, 14, 14)):
-                    x = random.standard_normal((n, 20, h, w)).astype("f")
-                    a, b = (s.run(None, {"x": x})[0] for s in (reference, made))
-                    self.assertLessEqual(difference(a, b), 5e-6)
-
-    def test_sessions_beside_each_other(self):
-        self.prepare()
-        random = np.random.default_rng(6)
-        made = [session(self.dst, threads) for threads in (1, 2)]
-        cases = []
-        for side in (12, 20, 33):
-            x = random.standard_normal((2, 20, side, side)).astype("f")
-            cases.append((x, session(self.src).run(None, {"x": x})[0]))
-        worst = []
-
-        def work(which):
-            for i in range(20):
-                x, expected = cases[(i + which) % 3]
-                worst.append(difference(expected, made[which % 2].run(None, {"x": x})[0]))
-
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-        self.assertEqual(len(worst), 80)
-        self.assertLessEqual(max(worst), 5e-6)
-
-    def test_the_same_bits_on_any_thread(self):
-        self.prepare()
-        x = np.random.default_rng(7).standard_normal((1, 20, 28, 28)).astype("f")
-        one = session(self.dst, 1)
-        self.assertTrue(np.array_equal(one.run(None, {"x": x})[0], one.run(None, {"x": x})[0]))
-
-    def test_empty_batch_and_wrong_sizes(self):
-        b = Builder(sides=("h", "w"))
-        onnx.save(b.model(b.conv("x", 7, pads=(0, 0, 0, 0))), self.src)
-        replk.onnx.rewrite(self.src, self.dst)
-        made = session(self.dst)
-        self.assertEqual(made.run(None, {"x": np.zeros((0, 6, 9, 9), "f")})[0].shape, (0, 6, 3, 3))
-        with self.assertRaisesRegex(Exception, "smaller than the kernel"):
-            made.run(None, {"x": np.zeros((1, 6, 6, 9), "f")})
-
-    def test_nodes_that_nobody_should_write(self):
-        b = Builder()
-        onnx.save(b.model(b.conv("x", 7)), self.src)
-        replk.onnx.rewrite(self.src, self.dst)
-        good = onnx.load(self.dst)
-        for name, value, message in (
-            ("activation", "tanh", "activation is 'tanh'"), ("pads", [0, 0], "pads has 2 values"), ("strides", [0, 1], "stride is 0"),
-            ("dilations", [1, 65], "dilation is 65"), ("channels", [7, 1], r"weight must be \[7"), ("output_layout", "NWHC", "NWHC"),
-            ("numerics", None, "numerics"),
-        ):  # fmt: skip
-            bad = onnx.ModelProto()
-            bad.CopyFrom(good)
-            node = bad.graph.node[0]
-            kept = [a for a in node.attribute if a.name != name]
-            del node.attribute[:]
-            node.attribute.extend(kept + ([] if value is None else [helper.make_attribute(name, value)]))
-            onnx.save(bad, self.dst)
-            with self.subTest(name), self.assertRaisesRegex(Exception, message):
-                session(self.dst)
 
 
 if __name__ == "__main__":
