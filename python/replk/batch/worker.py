@@ -1,0 +1,87 @@
+"""What a node does: shards of a job through one model, a part for each."""
+from typing import NamedTuple
+
+import replk
+
+from .contents import Tables
+from .part import PartWriter
+from .pipeline import Batch, Pipeline
+from .tuning import node_settings
+
+
+class Done(NamedTuple):
+    """One shard that is finished; its seconds are those of the part's metadata."""
+
+    shard: int
+    rows: int
+    errors: int
+
+
+class Worker:
+    """One model of a job on this node, its weights shared by the runs that are under way at a time.
+
+    cpus: how many this node gives; None for ``replk.default_threads()``. The node's kind is tuned first if no node of its kind was.
+    """
+
+    def __init__(self, job, cpus=None):
+        self.job = job
+        self.settings = node_settings(job, cpus)
+        self.model = load_model(job, self.settings.threads)
+        self.size = job.image_size(self.model)
+        job.wanted.check(self.model)
+        self._pipeline = Pipeline(
+            self.model, job.wanted, self.size, self.settings.batch, self.settings.runs, self.settings.decoders
+        )
+
+    def work(self, shards, advance=lambda inputs, errors: None):
+        """Gives a Done for each shard, in order; calls advance as inputs are finished. Several threads may work at once."""
+        writer = None
+        try:
+            for batch, errors, columns in self._pipeline.results(self._batches(shards)):
+                if writer is None:
+                    writer = PartWriter(self.job.part(batch.shard), self.job.wanted, self._metadata(batch.shard))
+                writer.add(batch.first, [row.name for row in batch.rows], errors, columns)
+                advance(len(errors), len(errors) - errors.count(None))
+                if batch.last:
+                    writer.finish()
+                    done, writer = Done(batch.shard, writer.rows, writer.errors), None
+                    yield done
+        finally:
+            if writer is not None:
+                writer.abandon()
+
+    def close(self):
+        self._pipeline.close()
+
+    def _batches(self, shards):
+        tables = Tables(self.job.manifest["column"])
+        for shard in shards:
+            rows = self.job.rows(shard)
+            for begin in range(0, len(rows), self.settings.batch):
+                piece = rows[begin : begin + self.settings.batch]
+                contents = [self._content(tables, row) if row.in_table else None for row in piece]
+                yield Batch(
+                    shard, shard * self.job.shard_size + begin, piece, contents, begin + self.settings.batch >= len(rows)
+                )
+
+    @staticmethod
+    def _content(tables, row):
+        try:
+            return tables.content(row)
+        except replk.Error as error:
+            return error
+
+    def _metadata(self, shard):
+        shapes = self.job.wanted.shapes(self.model, self.size)
+        return {
+            "replk.job": self.job.id, "replk.shard": str(shard), "replk.kind": self.settings.kind,
+            "replk.tune_cache": self.settings.cache_sha256,
+            **{f"replk.shape.{name}": "x".join(map(str, shape)) for name, shape in shapes.items()}
+        }
+
+
+def load_model(job, threads):
+    m = job.manifest
+    return replk.Model(
+        m["model"], m["weights"], m["precision"], threads, exact=m["exact"], **({} if m["seed"] is None else {"seed": m["seed"]})
+    )
