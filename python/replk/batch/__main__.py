@@ -47,6 +47,7 @@ def parser():
     run = commands.add_parser("run", help="do what is missing of a job")
     job_options(run)
     run.add_argument("--share", type=share, default=(1, 1), metavar="I/N", help="every N-th shard from the I-th on, so that N nodes share the work")
+    run.add_argument("--readers", type=int, metavar="N", help="threads that read and decode (default: the CPUs; more for a store that answers slowly)")
     job_options(commands.add_parser("plan", help="make the job and its settings for this kind of machine, and say what will be used and why"))
     merge = commands.add_parser("merge", help="the parts of a finished job as one Parquet file")
     merge.add_argument("job", metavar="JOB")
@@ -72,7 +73,7 @@ def the_job(arguments):
 def run(arguments):
     from .local import run
 
-    figures = run(the_job(arguments), arguments.cpus, arguments.share)
+    figures = run(the_job(arguments), arguments.cpus, arguments.share, arguments.readers)
     if arguments.json:
         print(json.dumps(figures))
     return 1 if figures["errors"] else 0
@@ -88,7 +89,7 @@ def plan(arguments):
     left = sum(map(job.rows_of, missing))
     figures = {
         "inputs": job.count, "left": left, "shards": job.shards, "shards_left": len(missing), "kind": settings.kind,
-        "batch": settings.batch, "threads": settings.threads, "runs": settings.runs, "decoders": settings.decoders,
+        "batch": settings.batch, "threads": settings.threads, "runs": settings.runs, "readers": settings.readers,
         "models": 1, "node_seconds_left": rate and round(left / rate, 1), "why": settings.why, "measured": settings.measured
     }
     if arguments.json:
@@ -96,7 +97,7 @@ def plan(arguments):
         return 0
     print(f"{job.folder}: {job.count} inputs in {job.shards} shards, {len(missing)} shards left")
     print(f"{settings.kind}: one model a node; batch {settings.batch}, {settings.threads} threads a run, {settings.runs} runs at a time; "
-          f"{settings.decoders} threads decode")
+          f"{settings.readers} threads read and decode")
     for line in settings.why:
         print(f"  {line}")
     return 0

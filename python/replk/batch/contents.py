@@ -54,13 +54,14 @@ class Tables:
 
     def _values(self, file, leaf, groups, skipped):
         with file:
-            for batch in file.iter_batches(batch_size=self.PIECE, row_groups=groups, columns=[leaf], use_threads=False):
-                column = batch.column(0)
-                if pa.types.is_struct(column.type):
-                    column = column.field(0)
-                for value in column[min(skipped, len(column)):]:
-                    yield value.as_py()
-                skipped = max(0, skipped - len(column))
+            for group in groups:  # one at a time: what is wrong with one must not cost the rows of another
+                for batch in file.iter_batches(self.PIECE, row_groups=[group], columns=[leaf], use_threads=False):
+                    column = batch.column(0)
+                    if pa.types.is_struct(column.type):
+                        column = column.field(0)
+                    for value in column[min(skipped, len(column)):]:
+                        yield value.as_py()
+                    skipped = max(0, skipped - len(column))
 
 
 class Reader:

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import threading
 import uuid
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Job:
         self.wanted = Wanted(manifest["want"])
         self.shard_size, self.count = manifest["shard_size"], manifest["inputs"]["count"]
         self.shards = -(-self.count // self.shard_size)
-        self._inputs = None
+        self._inputs, self._reading = None, threading.Lock()
 
     @classmethod
     def open(cls, folder):
@@ -155,9 +156,10 @@ class Job:
 
     def rows(self, shard):
         """The inputs of a shard."""
-        if self._inputs is None:
-            self._inputs = pq.ParquetFile(self.folder / "inputs.parquet")
-        table = self._inputs.read_row_group(shard, use_threads=False)
+        with self._reading:
+            if self._inputs is None:
+                self._inputs = pq.ParquetFile(self.folder / "inputs.parquet")
+            table = self._inputs.read_row_group(shard, use_threads=False)
         return list(map(Row._make, zip(*(column.to_pylist() for column in table.columns))))
 
     def rows_of(self, shard):

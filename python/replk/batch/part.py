@@ -139,7 +139,8 @@ def finished(path, job_id, shard, rows):
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError):
-        os.replace(path, f"{path}.damaged")  # by the disk: what is published was whole
+        folder, name = os.path.split(path)
+        os.replace(path, os.path.join(folder, f".{name}.damaged"))  # by the disk: what is published was whole
         return None
     if found.get("replk.job") != job_id or found.get("replk.shard") != str(shard):
         raise InvalidArgument(f"{path}: it is of job {found.get('replk.job')}, shard {found.get('replk.shard')}; allowed: {job_id}, {shard}")

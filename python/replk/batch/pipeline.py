@@ -34,14 +34,15 @@ class Pipeline:
 
     A batch has `size` slots of pixels whatever it holds, and input i of it is in slot i, so that a result depends neither on the
     inputs beside it nor on how a job was cut off and resumed. `runs` batches are in the network at one time, each on the
-    model's threads; `decoders` threads read and decode what comes next, at most `ahead` batches.
+    model's threads; `readers` threads read and decode what comes next, two batches and more where that many readers need more.
     """
 
-    def __init__(self, model, wanted, image_size, size, runs, decoders, ahead=2):
+    def __init__(self, model, wanted, image_size, size, runs, readers):
         self._model, self._wanted = model, wanted
         self._reader = Reader(model)
-        self._decoders, self._decode = decoders, ThreadPoolExecutor(decoders, "decode")
+        self._readers, self._read_ahead = readers, ThreadPoolExecutor(readers, "read")
         self._run = ThreadPoolExecutor(runs, "run")
+        ahead = max(2, -(-readers // size))
         self._depth = 2 * runs + ahead  # batches that are begun and not taken yet
         self._free = queue.SimpleQueue()
         for _ in range(runs + ahead):
@@ -62,13 +63,13 @@ class Pipeline:
                 future.exception()  # waits, so that nothing of this call is under way any more
 
     def close(self):
-        self._decode.shutdown()
+        self._read_ahead.shutdown()
         self._run.shutdown()
 
     def _begin(self, batch):
         pixels, future = self._free.get(), Future()
         errors = [None] * len(batch.rows)
-        slices = min(self._decoders, len(batch.rows))
+        slices = min(self._readers, len(batch.rows))
         left, lock = [slices], threading.Lock()
 
         def decode(start):
@@ -83,7 +84,7 @@ class Pipeline:
                     self._run.submit(self._finish, batch, pixels, errors, future)
 
         for start in range(slices):
-            self._decode.submit(decode, start)
+            self._read_ahead.submit(decode, start)
         return future
 
     def _read(self, batch, i, out):

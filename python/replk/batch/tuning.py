@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import tempfile
+import weakref
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,13 +23,13 @@ from .part import now, write_whole
 @dataclass(frozen=True)
 class Settings:
     """batch: inputs that go through the network together. threads: of one such run. runs: at a time, all on one copy of the
-    weights. decoders: threads that read and decode."""
+    weights. readers: threads that read and decode."""
 
     kind: str
     batch: int
     threads: int
     runs: int
-    decoders: int
+    readers: int
     cache_sha256: str
     why: list  # lines
     measured: list  # dictionaries
@@ -53,18 +54,20 @@ class ProcessCache:
     """The tune cache of this process, a file of its own: the library looks up the place once, and the content whenever it changes."""
 
     folder = None
-    job = None
+    users = None  # what REPLK_CACHE_DIR was before
+    workers = weakref.WeakSet()  # that have networks whose plans are made by it
 
     @classmethod
     def adopt(cls, content, job):
         """From now on plans of this process are chosen by these records, and by no others of its user."""
+        others = [worker.job.folder for worker in cls.workers if worker.job.id != job.id]
+        if others:
+            raise InvalidArgument(f"{job.folder}: this process runs the job {others[0]}; allowed: one job at a time")
         if cls.folder is None:
+            cls.users = os.environ.get("REPLK_CACHE_DIR")
             cls.folder = tempfile.mkdtemp(prefix="replk-batch-")
             atexit.register(shutil.rmtree, cls.folder, True)
             os.environ["REPLK_CACHE_DIR"] = cls.folder
-        elif cls.job != job.id:
-            raise InvalidArgument(f"{job.folder}: this process runs another job already; allowed: one job a process")
-        cls.job = job.id
         write_whole(cls.path(), content)
 
     @classmethod
@@ -74,7 +77,7 @@ class ProcessCache:
 
 def users_cache():
     """What this machine's user has tuned before."""
-    folder = os.environ.get("REPLK_CACHE_DIR")
+    folder = ProcessCache.users if ProcessCache.folder else os.environ.get("REPLK_CACHE_DIR")
     if not folder:
         xdg = os.environ.get("XDG_CACHE_HOME", "")
         folder = f"{xdg if xdg.startswith('/') else os.path.expanduser('~/.cache')}/libreplk_cpu"
@@ -114,7 +117,7 @@ def _find_out(job, here, kind, settings, cache):
     ProcessCache.adopt(users_cache(), job)
     chosen = choose(job, here["cpus"])
     content = Path(ProcessCache.path()).read_bytes()
-    found = Settings(kind=kind, decoders=max(2, here["cpus"]), cache_sha256=hashlib.sha256(content).hexdigest(), **chosen)
+    found = Settings(kind=kind, readers=max(2, here["cpus"]), cache_sha256=hashlib.sha256(content).hexdigest(), **chosen)
     write_whole(cache, content)
     write_whole(settings, json.dumps(
         {**asdict(found), "machine": here, "host": socket.gethostname(), "finished": now()}, indent=1

@@ -6,7 +6,7 @@ import replk
 from .contents import Tables
 from .part import PartWriter
 from .pipeline import Batch, Pipeline
-from .tuning import node_settings
+from .tuning import ProcessCache, node_settings
 
 
 class Done(NamedTuple):
@@ -20,17 +20,19 @@ class Done(NamedTuple):
 class Worker:
     """One model of a job on this node, its weights shared by the runs that are under way at a time.
 
-    cpus: how many this node gives; None for ``replk.default_threads()``. The node's kind is tuned first if no node of its kind was.
+    cpus: how many this node gives; None for ``replk.default_threads()``. The node's kind is tuned first if no node of its kind
+    was. readers: threads that read and decode; None: one a CPU, at least two; more where a store answers slowly.
     """
 
-    def __init__(self, job, cpus=None):
+    def __init__(self, job, cpus=None, readers=None):
         self.job = job
         self.settings = node_settings(job, cpus)
+        ProcessCache.workers.add(self)
         self.model = load_model(job, self.settings.threads)
         self.size = job.image_size(self.model)
         job.wanted.check(self.model)
         self._pipeline = Pipeline(
-            self.model, job.wanted, self.size, self.settings.batch, self.settings.runs, self.settings.decoders
+            self.model, job.wanted, self.size, self.settings.batch, self.settings.runs, readers or self.settings.readers
         )
 
     def work(self, shards, advance=lambda inputs, errors: None):
@@ -50,8 +52,21 @@ class Worker:
             if writer is not None:
                 writer.abandon()
 
+    def finish(self, shard):
+        """Does one shard unless its part is there; a dictionary about the part."""
+        if self.job.finished(shard) is None:
+            for _ in self.work([shard]):
+                pass
+        found = self.job.finished(shard)
+        return {
+            "shard": shard, "rows": int(found["replk.rows"]), "errors": int(found["replk.errors"]),
+            **{name: found[f"replk.{name}"] for name in ("started", "finished", "host", "kind")}
+        }
+
     def close(self):
+        """Its threads end. Another job may use this process."""
         self._pipeline.close()
+        ProcessCache.workers.discard(self)
 
     def _batches(self, shards):
         tables = Tables(self.job.manifest["column"])
