@@ -43,6 +43,7 @@ class LostNodes(unittest.TestCase):
         self.folder = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder, True)
         os.environ.pop("RAY_ADDRESS", None)
+        os.environ["RAY_worker_niceness"] = "0"  # on a machine that others use, Ray's 15 would make this last for hours
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
         self.addCleanup(self.cluster.shutdown)
         self.other = self.cluster.add_node(num_cpus=2, object_store_memory=100 << 20)

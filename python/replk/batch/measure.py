@@ -29,17 +29,18 @@ def choose(job, cpus):
     batches = [min(m["batch"] or DEFAULT_BATCH, most)]
     first = (batches[0], threads[0], runs[threads[0]])
     why = []
-    rate = None
-    if m["tune"] == "auto" or not (m["batch"] and m["threads"]):
-        rate = trial.rate(*first)
-        why.append(f"{job.count} images take one node some {job.count / rate:.0f} s")
-    if rate is None or (m["tune"] != "now" and job.count / rate < WORTH_MEASURING):
+    given = bool(m["batch"] and m["threads"])
+    seconds = None
+    if m["tune"] == "auto" or not given:
+        seconds = job.count / trial.rate(*first)
+        why.append(f"{job.count} images take one node some {seconds:.0f} s")
+    if m["tune"] == "now" or (m["tune"] == "auto" and seconds >= WORTH_TUNING):
+        why.append("tuning was asked for" if m["tune"] == "now" else "long enough to be worth tuning")
+        trial.tuned = True
+    if not trial.tuned and (given or seconds < WORTH_MEASURING):
         best = first
-        why.append("settings were given" if rate is None else "too short to be worth more measurements")
+        why.append("settings were given" if given else "too short to be worth more measurements")
     else:
-        if m["tune"] == "now" or (m["tune"] == "auto" and job.count / rate >= WORTH_TUNING):
-            why.append("long enough to be worth tuning" if m["tune"] == "auto" else "tuning was asked for")
-            trial.tuned = True
         for t in threads:
             trial.rate(batches[0], t, runs[t])
         split = max(threads, key=lambda t: trial.rates[batches[0], t, runs[t]])
