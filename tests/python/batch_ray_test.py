@@ -64,7 +64,7 @@ class LostNodes(unittest.TestCase):
         images = write_pictures(self.folder / "images", IMAGES, BROKEN)
         job = Job.make(
             self.folder / "job", [images], "replknet-nano", NANO, want="top3,logits", size=96, shard_size=SHARD, batch=8, threads=1,
-            runs=2, tune="now"
+            runs=2, tune="now", tune_budget=0.05
         )
         driver = self.driver(job)
         self.await_parts(job, job.shards // 3, driver)
@@ -88,7 +88,7 @@ class LostNodes(unittest.TestCase):
     def compare(self, job, images):
         one = Job.make(
             self.folder / "one", [images], "replknet-nano", NANO, want="top3,logits", size=96, shard_size=SHARD, batch=8, threads=1,
-            runs=2, tune="now"
+            runs=2, tune="now", tune_budget=0.05
         )
         shutil.copytree(job.folder / "tuning", one.folder / "tuning", ignore=shutil.ignore_patterns("*.lock"))
         (tuned,) = job.folder.glob("tuning/*.jsonl")

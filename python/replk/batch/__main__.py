@@ -38,6 +38,7 @@ def job_options(command):
     command.add_argument("--runs", type=int, metavar="N", help="at a time, on one copy of the weights (default: the CPUs over threads)")
     command.add_argument("--cpus", type=int, metavar="N", help="that this node gives (default: all that the process may use)")
     command.add_argument("--tune", choices=("auto", "now", "off"), default="auto", help="measure the fastest kernels first (default: in long jobs)")
+    command.add_argument("--tune-budget", type=float, default=2.0, metavar="SECONDS", help="for each choice at most (default: 2)")
     command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
@@ -66,7 +67,7 @@ def the_job(arguments):
     a = arguments
     return Job.make(
         a.out, a.inputs, a.model, a.weights, precision=a.precision, want=a.want, size=a.size, shard_size=a.shard_size, column=a.column,
-        exact=a.exact, seed=a.seed, batch=a.batch, threads=a.threads, runs=a.runs, tune=a.tune
+        exact=a.exact, seed=a.seed, batch=a.batch, threads=a.threads, runs=a.runs, tune=a.tune, tune_budget=a.tune_budget
     )
 
 

@@ -57,7 +57,8 @@ class Job:
     @classmethod
     def make(
         cls, folder, inputs, model, weights=None, *, precision=None, want="top5", size=None, shard_size=1024, column=None,
-        exact=False, seed=1, batch=None, threads=None, runs=None, tune="auto"
+        exact=False, seed=1, batch=None, threads=None, runs=None, tune="auto",
+        tune_budget=2.0
     ):
         """The job of this folder. One that is there must be the same in everything that its results depend on.
 
@@ -65,7 +66,7 @@ class Job:
         weights, precision, exact, seed: as of ``replk.Model``. want: see ``Wanted``. size: a side, or (height, width); None:
         the model's. shard_size: inputs of a part. column: of Parquet files, the one with the pictures. batch (of the
         network), threads (of a run), runs (at a time): None for what the first node of a kind finds to be best. tune:
-        ``now``, ``off``, or ``auto``: where the job is long enough to be worth it.
+        ``now``, ``off``, or ``auto``: where the job is long enough to be worth it; tune_budget: seconds for each choice at most.
         """
         folder = Path(folder)
         if not SHARD_SIZES[0] <= shard_size <= SHARD_SIZES[1]:
@@ -75,6 +76,8 @@ class Job:
                 raise InvalidArgument(f"{name} is {value}; allowed: 1 to {most}")
         if tune not in ("auto", "now", "off"):
             raise InvalidArgument(f"tune is {tune!r}; allowed: auto, now, off")
+        if not 0 < tune_budget <= 3600:
+            raise InvalidArgument(f"tune_budget is {tune_budget}; allowed: above 0, at most 3600 seconds")
         if not inputs:
             raise InvalidArgument("inputs is empty; allowed: at least one folder, list, table, archive or image")
         Wanted(want)
@@ -94,6 +97,7 @@ class Job:
             "threads": threads,
             "runs": runs,
             "tune": tune,
+            "tune_budget": tune_budget,
         }
         (folder / "parts").mkdir(parents=True, exist_ok=True)
         temporary = folder / f"inputs.parquet.{uuid.uuid4().hex}.tmp"

@@ -89,7 +89,7 @@ class Trial:
         self.rates = {}  # {(batch, threads, runs): images a second}
 
     def rate(self, batch, threads, runs):
-        replk.set_tuning("now" if self.tuned else "cached")
+        replk.set_tuning("now" if self.tuned else "cached", self._job.manifest["tune_budget"])
         try:
             if self._loaded[0] != (threads, self.tuned):
                 self._loaded = None, None  # one at a time in memory
