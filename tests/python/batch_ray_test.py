@@ -2,7 +2,8 @@
 """replk.batch.ray on a cluster of two nodes: a node is killed at a third, the driver at two thirds, then it is run again.
 
 Ray has 600 MB with what it needs, so that no environment of ./run test has it:
-    python3 -m venv V; V/bin/pip install 'ray[data]==2.60.0'; PYTHONPATH=python REPLK_LIBRARY=build/libreplk_cpu.so V/bin/python tests/python/batch_ray_test.py
+    python3 -m venv V; V/bin/pip install 'ray[data]==2.60.0'
+    PYTHONPATH=python REPLK_LIBRARY=$PWD/build/libreplk_cpu.so V/bin/python tests/python/batch_ray_test.py
 """
 import os
 import pathlib
@@ -52,6 +53,12 @@ class LostNodes(unittest.TestCase):
     def driver(self, job):
         return subprocess.Popen([sys.executable, "-c", DRIVER, self.cluster.address, job.folder], start_new_session=True)
 
+    def job(self, name, images):
+        return Job.make(
+            self.folder / name, [images], "replknet-nano", NANO, want="top3,logits", size=96, shard_size=SHARD, batch=8,
+            threads=1, runs=2, tune="now", tune_budget=0.05
+        )
+
     def parts(self, job):
         return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (job.folder / "parts").glob("*.parquet")}
 
@@ -62,10 +69,7 @@ class LostNodes(unittest.TestCase):
 
     def test_a_node_and_the_driver_are_killed(self):
         images = write_pictures(self.folder / "images", IMAGES, BROKEN)
-        job = Job.make(
-            self.folder / "job", [images], "replknet-nano", NANO, want="top3,logits", size=96, shard_size=SHARD, batch=8, threads=1,
-            runs=2, tune="now", tune_budget=0.05
-        )
+        job = self.job("job", images)
         driver = self.driver(job)
         self.await_parts(job, job.shards // 3, driver)
         killed_at = len(self.parts(job))
@@ -86,15 +90,13 @@ class LostNodes(unittest.TestCase):
         self.compare(job, images)
 
     def compare(self, job, images):
-        one = Job.make(
-            self.folder / "one", [images], "replknet-nano", NANO, want="top3,logits", size=96, shard_size=SHARD, batch=8, threads=1,
-            runs=2, tune="now", tune_budget=0.05
-        )
+        one = self.job("one", images)
         shutil.copytree(job.folder / "tuning", one.folder / "tuning", ignore=shutil.ignore_patterns("*.lock"))
         (tuned,) = job.folder.glob("tuning/*.jsonl")
         self.assertGreater(len(tuned.read_bytes().splitlines()), 5, "no record travelled with the job")
         subprocess.run(
-            [sys.executable, "-m", "replk.batch", "run", "--out", one.folder, "--cpus", "2"], check=False, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "replk.batch", "run", "--out", one.folder, "--cpus", "2"],
+            stderr=subprocess.DEVNULL
         )
         found, expected = (
             pq.read_table(j.folder / "parts").sort_by("index") for j in (job, one)

@@ -2,8 +2,10 @@
 """replk.batch.spark in a local session: the rows are the core's, and what is finished is not done again.
 
 pyspark has 450 MB and needs Java 17, so that no environment of ./run test has it:
-    python3 -m venv V; V/bin/pip install pyspark==4.3.0 numpy pandas pyarrow; PYTHONPATH=python REPLK_LIBRARY=build/libreplk_cpu.so V/bin/python tests/python/batch_spark_test.py
+    python3 -m venv V; V/bin/pip install pyspark==4.3.0 numpy pandas pyarrow
+    PYTHONPATH=python REPLK_LIBRARY=$PWD/build/libreplk_cpu.so V/bin/python tests/python/batch_spark_test.py
 """
+import os
 import pathlib
 import shutil
 import subprocess
@@ -31,12 +33,14 @@ class Local(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder, True)
+        os.environ["PYSPARK_PYTHON"] = sys.executable  # else workers take the first python3 of the path
         self.session = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
         self.addCleanup(self.session.stop)
 
     def job(self, name, images):
         return Job.make(
-            self.folder / name, [images], "replknet-nano", NANO, want="top3,logits", shard_size=16, batch=4, threads=1, runs=1, tune="off"
+            self.folder / name, [images], "replknet-nano", NANO, want="top3,logits", shard_size=16, batch=4, threads=1,
+            runs=1, tune="off"
         )
 
     def test_rows_are_the_core_s(self):
@@ -45,7 +49,8 @@ class Local(unittest.TestCase):
         figures = replk.batch.spark.run(job, self.session)
         self.assertEqual(figures, {"done": 200, "total": 200, "errors": 2})
         shutil.copytree(job.folder / "tuning", one.folder / "tuning")
-        subprocess.run([sys.executable, "-m", "replk.batch", "run", "--out", one.folder, "--cpus", "1"], stderr=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", "replk.batch", "run", "--out", one.folder, "--cpus", "1"],
+                       stderr=subprocess.DEVNULL)
         found, expected = (pq.read_table(j.folder / "parts").sort_by("index") for j in (job, one))
         self.assertTrue(found.equals(expected))
         self.assertEqual(found["index"].to_pylist(), list(range(200)))

@@ -1,86 +1,26 @@
 #!/usr/bin/env python3
-"""replk.batch without an engine: results against replk.Model's, all kinds of inputs, processes that are killed, memory."""
+"""replk.batch without an engine: results against replk.Model's, all kinds of inputs, processes that are killed."""
 import collections
-import contextlib
-import io
 import json
 import os
 import pathlib
 import random
-import resource
+import re
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
-import tempfile
 import time
 import unittest
 
-from needs import needs
+from batch_case import LONG, NANO, QUICK, ROOT, InAFolder, command, of_nano, run, stamps
+from pictures import picture, png, write_pictures
 
-needs("numpy", "apt-get install python3-numpy")
-needs("pyarrow", "pip install pyarrow, or ./run test with REPLK_TEST_FRAMEWORKS=1")
-
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
-
-from pictures import picture, png, write_pictures  # noqa: E402
-import replk  # noqa: E402
-from replk.batch import Job  # noqa: E402
-from replk.batch.__main__ import main  # noqa: E402
-from replk.batch.listing import rows  # noqa: E402
-from replk.batch.measure import pick, splits  # noqa: E402
-from replk.batch.sorting import in_order  # noqa: E402
-from replk.batch.tuning import kind_of, machine  # noqa: E402
-from replk.batch.wanted import Wanted  # noqa: E402
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-NANO = ROOT / "models" / "replknet-nano.safetensors"
-LONG = os.environ.get("REPLK_SWEEP") == "long"
-QUICK = ["--batch", "4", "--threads", "1", "--runs", "2", "--tune", "off"]
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "replk.batch", *map(str, arguments)]
-
-
-def run(*arguments):
-    """The command in this process, which is quicker."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(list(map(str, arguments)))
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
-
-
-def of_nano(*arguments):
-    return [*arguments, "--model", "replknet-nano", "--weights", NANO]
-
-
-def stamps(job):
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (job / "parts").glob("*.parquet")}
-
-
-class InAFolder(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.folder, True)
-
-    def job(self, name, *arguments, code=0):
-        """Runs a job of nano; its rows."""
-        out = self.folder / name
-        done = run("run", *of_nano(*arguments), "--out", out, *QUICK)
-        self.assertEqual(done.returncode, code, done.stderr)
-        return pq.read_table(out / "parts").sort_by("index")
-
-    def refused(self, words, *arguments):
-        done = run(*arguments)
-        self.assertEqual(done.returncode, 2, done.stderr)
-        lines = done.stderr.strip().splitlines()
-        self.assertEqual(len(lines), 1, done.stderr)
-        for word in words:
-            self.assertIn(word, lines[0])
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import replk
+from replk.batch import Job
 
 
 class Results(InAFolder):
@@ -120,9 +60,10 @@ class Results(InAFolder):
             write_pictures(self.folder / "images" / f"class{c}", 10)
         found = self.job("job", self.folder / "images", "--want", "top1")
         predictions = self.folder / "predictions.csv"
-        subprocess.run([program, "eval", "--model", "replknet-nano", "--weights", NANO, "--images", self.folder / "images", "--batch", "4",
-                        "--threads", "1", "--out", predictions], check=True, capture_output=True,
-                       env={**os.environ, "REPLK_TUNING": "cached"})
+        subprocess.run(
+            [program, "eval", *of_nano("--images", self.folder / "images"), "--batch", "4", "--threads", "1", "--out", predictions],
+            check=True, capture_output=True, env={**os.environ, "REPLK_TUNING": "cached"}
+        )
         said = [line.split(",") for line in predictions.read_text().splitlines() if line and line[0].isdigit()]
         self.assertEqual(len(said), 20)
         self.assertEqual([int(line[3]) for line in said], [row[0] for row in found["classes"].to_pylist()])
@@ -132,7 +73,8 @@ class Results(InAFolder):
         paths = sorted(images.rglob("*.png"))
         (self.folder / "list.txt").write_text("".join(f"{path.relative_to(self.folder)}\n" for path in paths))
         contents = [path.read_bytes() for path in paths]
-        pq.write_table(pa.table({"id": range(13), "jpg": pa.array(contents, pa.binary())}), self.folder / "plain.parquet", row_group_size=5)
+        plain = pa.table({"id": range(13), "jpg": pa.array(contents, pa.binary())})
+        pq.write_table(plain, self.folder / "plain.parquet", row_group_size=5)
         structs = pa.array([{"bytes": content, "path": str(i)} for i, content in enumerate(contents)])
         pq.write_table(pa.table({"image": structs}), self.folder / "struct.parquet", row_group_size=5)
         pq.write_table(pa.table({"path": [str(path) for path in paths]}), self.folder / "paths.parquet")
@@ -180,7 +122,8 @@ class Results(InAFolder):
         (self.folder / "list.txt").write_bytes(b"images/0.png\r\n\n/nowhere/at/all.jpg\nimages/\0.png\n")
         given = [self.folder / name for name in ("cut.tar", "noise.tar", "noise.parquet", "nulls.parquet", "list.txt")]
         found = self.job("damaged", *given, code=1).to_pylist()
-        bad = collections.Counter(pathlib.Path(row["input"].split("#")[0].split(".tar/")[0]).name for row in found if row["error"])
+        failed = [re.split("#|[.]tar/", row["input"])[0] for row in found if row["error"]]
+        bad = collections.Counter(pathlib.Path(name).name for name in failed)
         self.assertEqual([bad[name] for name in ("noise.tar", "noise.parquet", "nulls.parquet", "all.jpg")], [1, 1, 2, 1])
         self.assertGreaterEqual(sum("cut" in row["input"] and row["error"] is not None for row in found), 1)
         for row in found:
@@ -190,7 +133,8 @@ class Results(InAFolder):
         """Pages of one row group are overwritten: its rows are errors, those of the others are not."""
         contents = [png(picture(i)) for i in range(12)]
         path = self.folder / "t.parquet"
-        pq.write_table(pa.table({"jpg": pa.array(contents, pa.binary())}), path, row_group_size=4, compression="none", use_dictionary=False)
+        table = pa.table({"jpg": pa.array(contents, pa.binary())})
+        pq.write_table(table, path, row_group_size=4, compression="none", use_dictionary=False)
         group = pq.ParquetFile(path).metadata.row_group(1).column(0)
         with open(path, "r+b") as file:
             file.seek(group.data_page_offset)
@@ -211,7 +155,8 @@ class Jobs(InAFolder):
         self.assertEqual(json.loads(again.stdout)["done"], 30)
         self.assertEqual(run("run", "--out", out).returncode, 0)
         self.assertEqual(stamps(out), before)
-        for option, value in (("--want", "logits"), ("--precision", "int8"), ("--shard-size", "9"), ("--size", "56"), ("--batch", "2")):
+        others = ("--want", "logits"), ("--precision", "int8"), ("--shard-size", "9"), ("--size", "56"), ("--batch", "2")
+        for option, value in others:
             self.refused([str(out), "another folder"], "run", *arguments, option, value)
         other = self.folder / "other.safetensors"
         shutil.copy(NANO, other)
@@ -238,7 +183,8 @@ class Jobs(InAFolder):
             (["replknet-99"], ["run", images, "--model", "replknet-99", "--out", self.folder / "b"]),
             (["/nowhere"], ["run", images, "--model", "replknet-nano", "--weights", "/nowhere.safetensors", "--out", out]),
             (["shard_size", "0"], ["run", *of_nano(images), "--out", out, "--shard-size", "0"]),
-            (["threads", "3 x 2", "2"], ["run", *of_nano(images), "--out", self.folder / "c", "--threads", "3", "--runs", "2", "--cpus", "2"]),
+            (["threads", "3 x 2", "2"],
+             ["run", *of_nano(images), "--out", self.folder / "c", "--threads", "3", "--runs", "2", "--cpus", "2"]),
             (["share", "3/2"], ["run", *of_nano(images), "--out", self.folder / "d", "--share", "3/2"]),
         ):
             self.refused(words, *arguments)
@@ -252,7 +198,8 @@ class Jobs(InAFolder):
             file.truncate(job.part(1).stat().st_size // 2)
         self.assertEqual(job.missing(), [1])
         self.assertTrue(self.job("job", images, "--shard-size", "8").equals(found))
-        self.assertEqual({n: s for n, s in stamps(job.folder).items() if "1" not in n}, {n: s for n, s in before.items() if "1" not in n})
+        now = stamps(job.folder)
+        self.assertEqual([name for name in before if now[name] != before[name]], [job.part(1).name])
         shutil.copy(job.part(1), job.part(2))
         self.refused(["part-000002", "shard 1"], "run", "--out", job.folder)
         self.refused(["part-000002"], "merge", job.folder, "--out", self.folder / "all.parquet")
@@ -286,7 +233,10 @@ class Jobs(InAFolder):
                 try:
                     # From the start of the interpreter on, the listing included; mostly in the middle of the work.
                     if done < kills:
-                        process.wait(chance.uniform(0, 0.3) if chance.random() < 0.2 else self.first_part(job, before) + chance.uniform(0, 0.2))
+                        early = chance.random() < 0.2
+                        if not early:
+                            self.await_part(job, before)
+                        process.wait(chance.uniform(0, 0.3 if early else 0.2))
                     finished = process.wait(None if done >= kills else 0) == 1
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
@@ -299,12 +249,11 @@ class Jobs(InAFolder):
             shutil.rmtree(job)
         print(f"killed {done} times", flush=True)
 
-    def first_part(self, job, before):
-        """Waits until the run has added a part; 0."""
+    def await_part(self, job, before):
+        """Until the run has added a part."""
         end = time.monotonic() + 20
         while time.monotonic() < end and (not job.exists() or len(stamps(job)) == len(before)) and len(before) < 50:
             time.sleep(0.002)
-        return 0
 
     def whole_parts(self, folder, before):
         """Nothing that has a part's name is torn, and what was finished is untouched."""
@@ -319,128 +268,5 @@ class Jobs(InAFolder):
             self.assertIsNotNone(job.finished(shard))
 
 
-class Machines(InAFolder):
-    def test_a_kind_is_tuned_once_and_no_other_starts_with_it(self):
-        images = write_pictures(self.folder / "images", 8)
-        out = self.folder / "job"
-        arguments = [*of_nano(images), "--out", out, "--shard-size", "4", "--batch", "4", "--threads", "1", "--runs", "1"]
-        environment = {**os.environ, "REPLK_CACHE_DIR": str(self.folder / "users"), "REPLK_MAX_ISA": "avx2"}
-
-        def plan(**other):
-            done = subprocess.run(command("plan", *arguments, "--tune", "now", "--tune-budget", "0.01", "--json"), capture_output=True, text=True,
-                                  env={**environment, **other})
-            self.assertEqual(done.returncode, 0, done.stderr)
-            return json.loads(done.stdout)["kind"]
-
-        first = plan()
-        tuned = out / "tuning" / f"{first}.jsonl"
-        records = tuned.read_text().splitlines()
-        self.assertGreater(len(records), 3)
-        before = tuned.stat().st_mtime_ns
-        start = time.monotonic()
-        self.assertEqual(plan(), first)
-        self.assertEqual(tuned.stat().st_mtime_ns, before)
-        self.assertFalse((self.folder / "users").exists(), "the job's records were put into the user's cache")
-        other = plan(REPLK_MAX_ISA="portable")
-        self.assertNotEqual(other, first)
-        self.assertEqual(tuned.stat().st_mtime_ns, before)
-        for line in (out / "tuning" / f"{other}.jsonl").read_text().splitlines():
-            self.assertNotIn('"isa":"avx2"', line)
-        settings = json.loads((out / "tuning" / f"{first}.json").read_text())
-        self.assertEqual(settings["machine"]["isa"], "avx2")
-        with open(tuned, "a") as file:
-            file.write("\n")
-        done = subprocess.run(command("run", "--out", out), capture_output=True, text=True, env=environment)
-        self.assertEqual(done.returncode, 2)
-        self.assertIn(first, done.stderr)
-        print(f"{len(records)} records, second start {time.monotonic() - start:.1f} s")
-
-    def test_kinds_differ_by_what_records_depend_on(self):
-        here = machine(2)
-        self.assertEqual(kind_of(here), kind_of(machine(2)))
-        for name, value in (("model", 1), ("cpus", 3), ("l2", 1), ("features", []), ("version", "9"), ("isa", "portable")):
-            self.assertNotEqual(kind_of({**here, name: value}), kind_of(here), name)
-
-    def test_the_plan_is_measured(self):
-        images = write_pictures(self.folder / "images", 40)
-        arguments = [*of_nano(images), "--out", self.folder / "job", "--cpus", "2"]
-        figures = json.loads(run("plan", *arguments, "--json").stdout)
-        self.assertEqual((figures["inputs"], figures["models"]), (40, 1))
-        self.assertGreater(figures["measured"][0]["images_per_second"], 0)
-        self.assertLessEqual(figures["threads"] * figures["runs"], 2)
-        text = run("plan", *arguments).stdout
-        for word in (figures["kind"], "one model a node", f"batch {figures['batch']}", *figures["why"]):
-            self.assertIn(word, text)
-
-    def test_the_choice_goes_by_rates(self):
-        self.assertEqual(splits(1), [1])
-        self.assertEqual(splits(2), [1, 2])
-        self.assertEqual(splits(64), [1, 4, 16, 64])
-        self.assertEqual(pick({(8, 1, 2): 100.0, (16, 1, 2): 102.0, (32, 1, 2): 90.0}), (8, 1, 2))
-        self.assertEqual(pick({(8, 1, 2): 100.0, (16, 1, 2): 110.0, (8, 2, 1): 100.0}), (16, 1, 2))
-
-
-class Small(InAFolder):
-    def test_sorting_in_pieces(self):
-        chance = random.Random(1)
-        strings = [bytes(chance.randrange(256) for _ in range(chance.randrange(12))) for _ in range(1000)]
-        for run_length in (1000, 999, 7):
-            self.assertEqual(list(in_order(strings, run_length)), sorted(strings))
-
-    def test_wanted(self):
-        for text in ("", "top", "top0", "stage5", "logits,logits", "top1,top2", "labels"):
-            with self.assertRaisesRegex(replk.InvalidArgument, "want"):
-                Wanted(text)
-        self.assertEqual([f.name for f in Wanted("stage4,top2,embedding").fields()], ["classes", "probabilities", "stage4", "embedding"])
-
-    def test_progress_on_a_terminal_and_elsewhere(self):
-        images = write_pictures(self.folder / "images", 9, {2})
-        arguments = command("run", *of_nano(images), "--out", self.folder / "job", *QUICK)
-        done = subprocess.run(arguments, capture_output=True, text=True)
-        last = json.loads(done.stderr.splitlines()[-1])
-        self.assertEqual((last["done"], last["total"], last["errors"], last["seconds_left"]), (9, 9, 1, 0.0))
-        self.assertGreater(last["images_per_second"], 0)
-        shutil.rmtree(self.folder / "job")
-        ours, theirs = os.openpty()
-        process = subprocess.Popen(arguments, stderr=theirs)
-        os.close(theirs)
-        text = b""
-        try:
-            while piece := os.read(ours, 4096):
-                text += piece
-        except OSError:  # what Linux says at the end of a terminal
-            pass
-        os.close(ours)
-        self.assertEqual(process.wait(), 1)
-        self.assertRegex(text.decode(), r"9 of 9 images, [\d.]+ a second, 0:00:00 left, 1 errors")
-
-    def test_memory_does_not_grow_with_the_listing(self):
-        """Mostly paths that lead nowhere, so that the listing is long and the test is not."""
-        few, many = (10_000, 1_000_000) if LONG else (2_000, 60_000)
-        images = write_pictures(self.folder / "images", 4)
-        names = sorted(str(path.relative_to(self.folder)) for path in images.rglob("*.png"))
-        peaks = []
-        for count in (few, many):
-            with open(self.folder / f"{count}.txt", "w") as file:
-                file.writelines(f"{names[i % 4] if i % 100 == 0 else f'nowhere/in/a/folder/of/photographs/{i:09}.jpg'}\n" for i in range(count))
-            process = subprocess.Popen(
-                command("run", *of_nano(self.folder / f"{count}.txt"), "--out", self.folder / f"job{count}", *QUICK),
-                stderr=subprocess.DEVNULL
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            self.assertEqual(process.returncode, 1)
-            self.assertEqual(sum(Job.open(self.folder / f"job{count}").rows_of(s) for s in range(Job.open(self.folder / f"job{count}").shards)), count)
-            peaks.append(usage.ru_maxrss / 1024)
-        print(f"peak memory, MiB: {peaks[0]:.0f} with {few} inputs, {peaks[1]:.0f} with {many}", flush=True)
-        self.assertLess(peaks[1], 300)
-        self.assertLess(peaks[1] - peaks[0], 40)
-
-    def test_a_listing_is_a_stream(self):
-        listed = rows([str(write_pictures(self.folder / "images", 3))])
-        self.assertEqual(next(iter(listed)).name, str(self.folder / "images" / "000" / "00000.png"))
-
-
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     unittest.main()

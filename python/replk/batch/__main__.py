@@ -22,22 +22,26 @@ def share(text):
 
 
 def job_options(command):
-    command.add_argument("inputs", nargs="*", help="folders, lists of paths (.txt), .parquet, .tar or image files; none: those of the job that is there")
+    command.add_argument("inputs", nargs="*",
+                         help="folders, lists of paths (.txt), .parquet, .tar or image files; none: the job that is there")
     command.add_argument("--out", required=True, metavar="JOB", help="the job's folder; what is finished there is not done again")
     command.add_argument("--model", metavar="NAME", help="the network, such as replknet-31b")
     command.add_argument("--weights", metavar="FILE.safetensors", help="its weights (default: random ones)")
     command.add_argument("--seed", type=int, default=1, help="of random weights")
     command.add_argument("--precision", metavar="P", help="fp32, bf16, bf16x3 or int8 (default: as the weights are)")
     command.add_argument("--exact", action="store_true", help="the same bits on every machine, slower")
-    command.add_argument("--want", default="top5", metavar="W,...", help="topK, logits, stage1 to stage4, embedding (default: top5)")
+    command.add_argument("--want", default="top5", metavar="W,...",
+                         help="topK, logits, stage1 to stage4, embedding (default: top5)")
     command.add_argument("--size", type=size, metavar="HxW", help="of the network's input (default: the model's)")
     command.add_argument("--shard-size", type=int, default=1024, metavar="N", help="inputs of a part (default: 1024)")
     command.add_argument("--column", metavar="NAME", help="of Parquet files: pictures or paths (default: the first that fits)")
     command.add_argument("--batch", type=int, metavar="N", help="inputs that go through the network together (default: measured)")
     command.add_argument("--threads", type=int, metavar="N", help="of one run (default: measured)")
-    command.add_argument("--runs", type=int, metavar="N", help="at a time, on one copy of the weights (default: the CPUs over threads)")
+    command.add_argument("--runs", type=int, metavar="N",
+                         help="at a time, on one copy of the weights (default: the CPUs over threads)")
     command.add_argument("--cpus", type=int, metavar="N", help="that this node gives (default: all that the process may use)")
-    command.add_argument("--tune", choices=("auto", "now", "off"), default="auto", help="measure the fastest kernels first (default: in long jobs)")
+    command.add_argument("--tune", choices=("auto", "now", "off"), default="auto",
+                         help="measure the fastest kernels first (default: in long jobs)")
     command.add_argument("--tune-budget", type=float, default=2.0, metavar="SECONDS", help="for each choice at most (default: 2)")
     command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
@@ -47,9 +51,11 @@ def parser():
     commands = program.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="do what is missing of a job")
     job_options(run)
-    run.add_argument("--share", type=share, default=(1, 1), metavar="I/N", help="every N-th shard from the I-th on, so that N nodes share the work")
-    run.add_argument("--readers", type=int, metavar="N", help="threads that read and decode (default: the CPUs; more for a store that answers slowly)")
-    job_options(commands.add_parser("plan", help="make the job and its settings for this kind of machine, and say what will be used and why"))
+    run.add_argument("--share", type=share, default=(1, 1), metavar="I/N",
+                     help="every N-th shard from the I-th on, so that N nodes share the work")
+    run.add_argument("--readers", type=int, metavar="N",
+                     help="threads that read and decode (default: the CPUs; more for a store that answers slowly)")
+    job_options(commands.add_parser("plan", help="make the job and the settings of this kind of machine, and say why these"))
     merge = commands.add_parser("merge", help="the parts of a finished job as one Parquet file")
     merge.add_argument("job", metavar="JOB")
     merge.add_argument("--out", required=True, metavar="FILE.parquet")
@@ -66,8 +72,9 @@ def the_job(arguments):
         raise InvalidArgument("--model is missing; allowed: a network's name")
     a = arguments
     return Job.make(
-        a.out, a.inputs, a.model, a.weights, precision=a.precision, want=a.want, size=a.size, shard_size=a.shard_size, column=a.column,
-        exact=a.exact, seed=a.seed, batch=a.batch, threads=a.threads, runs=a.runs, tune=a.tune, tune_budget=a.tune_budget
+        a.out, a.inputs, a.model, a.weights, precision=a.precision, want=a.want, size=a.size, shard_size=a.shard_size,
+        column=a.column, exact=a.exact, seed=a.seed, batch=a.batch, threads=a.threads, runs=a.runs, tune=a.tune,
+        tune_budget=a.tune_budget
     )
 
 
@@ -97,8 +104,8 @@ def plan(arguments):
         print(json.dumps(figures))
         return 0
     print(f"{job.folder}: {job.count} inputs in {job.shards} shards, {len(missing)} shards left")
-    print(f"{settings.kind}: one model a node; batch {settings.batch}, {settings.threads} threads a run, {settings.runs} runs at a time; "
-          f"{settings.readers} threads read and decode")
+    print(f"{settings.kind}: one model a node; batch {settings.batch}, {settings.threads} threads a run, {settings.runs} runs "
+          f"at a time; {settings.readers} threads read and decode")
     for line in settings.why:
         print(f"  {line}")
     return 0

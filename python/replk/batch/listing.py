@@ -1,4 +1,5 @@
-"""What a job reads, as a stream of rows: folders, lists of paths, Parquet files, WebDataset tars. Memory is independent of their number."""
+"""What a job reads, as a stream of rows: folders, lists of paths, Parquet files, WebDataset tars. Memory does not depend on
+their number."""
 import os
 import tarfile
 from typing import NamedTuple
@@ -13,7 +14,8 @@ ENDINGS = b".jpg", b".jpeg", b".png"
 
 
 class Row(NamedTuple):
-    """One input: a file (offset -1), a member of a tar (offset and size in bytes), or a row of a Parquet file (its number, size -1)."""
+    """One input: a file (offset -1), a member of a tar (offset and size in bytes), or a row of a Parquet file (its number,
+    size -1)."""
 
     name: str  # as the user knows it
     path: bytes  # absolute
@@ -57,7 +59,8 @@ def rows(inputs, column=None, passed=None):
             yield from _list(given)
         else:
             raise InvalidArgument(
-                f"{_shown(given)}: not a kind of input; allowed: a folder, .jpg, .jpeg, .png, .txt or .list (a path a line), .parquet, .tar"
+                f"{_shown(given)}: not a kind of input; allowed: a folder, .jpg, .jpeg, .png, .txt or .list (a path a line), "
+                ".parquet, .tar"
             )
 
 

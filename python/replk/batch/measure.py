@@ -18,11 +18,14 @@ ALIKE = 0.97  # of the best rate: then the setting that needs least memory is ta
 
 
 def choose(job, cpus):
-    """The batch, threads and runs of a job on this machine, why, and what was measured. Tunes where that is worth it, or asked for."""
+    """The batch, threads and runs of a job on this machine, why, and what was measured. Tunes where that is worth it,
+    or asked for."""
     m = job.manifest
     most = min(job.shard_size, job.count)
     if m["threads"] and m["threads"] * (m["runs"] or 1) > cpus:
-        raise InvalidArgument(f"threads x runs is {m['threads']} x {m['runs'] or 1}; allowed: at most {cpus}, the CPUs of this node")
+        raise InvalidArgument(
+            f"threads x runs is {m['threads']} x {m['runs'] or 1}; allowed: at most {cpus}, the CPUs of this node"
+        )
     trial = Trial(job)
     threads = [m["threads"]] if m["threads"] else splits(cpus)
     runs = {t: m["runs"] or max(1, cpus // t) for t in threads}

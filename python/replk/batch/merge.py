@@ -9,7 +9,8 @@ from .part import schema
 
 
 def merge(job, out):
-    """Writes all rows in the order of the inputs, piece by piece; returns their number. A job that is not finished is an error."""
+    """Writes all rows in the order of the inputs, piece by piece; returns their number. Raises InvalidArgument for a job
+    that is not finished."""
     missing = job.missing()
     if missing:
         raise InvalidArgument(
@@ -19,8 +20,8 @@ def merge(job, out):
     temporary, count = f"{out}.{uuid.uuid4().hex}.tmp", 0
     try:
         with pq.ParquetWriter(temporary, schema(job.wanted), use_dictionary=False, write_statistics=["index"]) as writer:
-            kept = job.finished(0)
-            writer.add_key_value_metadata({key: value for key, value in kept.items() if key.startswith(("replk.shape.", "replk.job"))})
+            kept = ("replk.shape.", "replk.job")
+            writer.add_key_value_metadata({key: value for key, value in job.finished(0).items() if key.startswith(kept)})
             for shard in range(job.shards):
                 with pq.ParquetFile(job.part(shard), pre_buffer=False) as part:
                     for group in range(part.num_row_groups):

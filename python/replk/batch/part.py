@@ -38,7 +38,8 @@ def write_whole(path, content):
 
 def schema(wanted):
     return pa.schema([
-        pa.field("index", pa.int64(), False), pa.field("input", pa.string(), False), pa.field("error", pa.string()), *wanted.fields()
+        pa.field("index", pa.int64(), False), pa.field("input", pa.string(), False), pa.field("error", pa.string()),
+        *wanted.fields()
     ])
 
 
@@ -63,7 +64,8 @@ class PartWriter:
         good = np.array([error is None for error in errors])
         offsets = np.concatenate([[0], np.cumsum(good)])
         arrays = [
-            pa.array(np.arange(first_index, first_index + len(names))), pa.array(names, pa.string()), pa.array(errors, pa.string())
+            pa.array(np.arange(first_index, first_index + len(names))), pa.array(names, pa.string()),
+            pa.array(errors, pa.string())
         ]
         for field in self._schema:
             if field.name not in ("index", "input", "error"):
@@ -143,7 +145,9 @@ def finished(path, job_id, shard, rows):
         os.replace(path, os.path.join(folder, f".{name}.damaged"))  # by the disk: what is published was whole
         return None
     if found.get("replk.job") != job_id or found.get("replk.shard") != str(shard):
-        raise InvalidArgument(f"{path}: it is of job {found.get('replk.job')}, shard {found.get('replk.shard')}; allowed: {job_id}, {shard}")
+        raise InvalidArgument(
+            f"{path}: it is of job {found.get('replk.job')}, shard {found.get('replk.shard')}; allowed: {job_id}, {shard}"
+        )
     if count != rows:
         raise BadFile(f"{path}: {count} rows; allowed: {rows}")
     return found

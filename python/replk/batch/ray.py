@@ -1,4 +1,5 @@
-"""A job on a Ray cluster, by Ray Data: an actor a node, a model an actor. Nodes and workers may be lost; the driver may be run again.
+"""A job on a Ray cluster, by Ray Data: an actor a node, a model an actor. Nodes and workers may be lost; the driver
+may be run again.
 
     ray.init("auto")
     replk.batch.ray.run(replk.batch.Job.make("/shared/job", ["/shared/photos"], "replknet-31b", "/shared/31b.safetensors"))

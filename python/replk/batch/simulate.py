@@ -3,8 +3,8 @@
     python -m replk.batch.simulate --rate 28 --bytes 110000 --bandwidth 5e9
 
 Each node reads ahead into a bounded buffer with a number of readers, each of which waits for the store's first byte and then
-for its turn on the node's link, which has the node's share of the store's bandwidth at most. The node computes at the rate that was measured for it
-(`python -m replk.batch plan`). Decoding is part of the rate. Time runs in steps, in each of which every stream moves on.
+for its turn on the node's link, which has the node's share of the store's bandwidth at most. It computes at the rate that
+was measured for it (`python -m replk.batch plan`).
 """
 import argparse
 import json

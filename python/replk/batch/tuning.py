@@ -51,7 +51,8 @@ def kind_of(machine):
 
 
 class ProcessCache:
-    """The tune cache of this process, a file of its own: the library looks up the place once, and the content whenever it changes."""
+    """The tune cache of this process, a file of its own: the library looks up the place once, and the content whenever it
+    changes."""
 
     folder = None
     users = None  # what REPLK_CACHE_DIR was before
