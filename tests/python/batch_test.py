@@ -48,8 +48,10 @@ class Results(InAFolder):
             np.testing.assert_allclose(row["stage2"], maps[1].ravel(), atol=2e-5 * np.abs(maps[1]).max())
             mean = maps[3][0].mean(axis=(1, 2), dtype=np.float64)
             np.testing.assert_allclose(row["embedding"], mean, atol=2e-5 * np.abs(maps[3]).max())
+        # The names of the classes travel with the numbers.
         metadata = pq.read_metadata(self.folder / "job" / "parts" / "part-000000.parquet").metadata
         self.assertEqual(metadata[b"replk.shape.stage2"].decode(), "x".join(map(str, maps[1].shape[1:])))
+        self.assertEqual(json.loads(metadata[b"replk.labels"])[9], "ankle boot")
 
     def test_the_program_says_the_same(self):
         """Same pixels, same batch, same plans: the classes that `replk eval` keeps."""

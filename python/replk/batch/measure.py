@@ -106,13 +106,13 @@ class Trial:
 
     def _measured(self, model, batch, runs):
         pixels = np.zeros((batch, *self._job.image_size(model), 3), np.float32)
-        self._job.wanted.columns(model, pixels)  # plans
+        self._job.wanted.run(model, pixels)  # plans
         counts, errors, start = [0] * runs, [], time.perf_counter()
 
         def run(number):
             try:
                 while counts[number] < 1 or time.perf_counter() - start < SECONDS:
-                    self._job.wanted.columns(model, pixels)
+                    self._job.wanted.run(model, pixels)
                     counts[number] += 1
             except Exception as error:
                 errors.append(error)

@@ -20,7 +20,7 @@ def merge(job, out):
     temporary, count = f"{out}.{uuid.uuid4().hex}.tmp", 0
     try:
         with pq.ParquetWriter(temporary, schema(job.wanted), use_dictionary=False, write_statistics=["index"]) as writer:
-            kept = ("replk.shape.", "replk.job")
+            kept = ("replk.shape.", "replk.labels", "replk.job")
             writer.add_key_value_metadata({key: value for key, value in job.finished(0).items() if key.startswith(kept)})
             for shard in range(job.shards):
                 with pq.ParquetFile(job.part(shard), pre_buffer=False) as part:

@@ -44,10 +44,11 @@ def schema(wanted):
 
 
 class PartWriter:
-    """Collects the rows of one shard, in order. Until finish() nothing has the part's name."""
+    """Collects the rows of one shard, in order, of which the first is the job's input `first`. Until finish() nothing has the
+    part's name."""
 
-    def __init__(self, path, wanted, metadata):
-        self.path = os.fspath(path)
+    def __init__(self, path, first, wanted, metadata):
+        self.path, self._first = os.fspath(path), first
         self.rows = self.errors = 0
         self._schema = schema(wanted)
         self._metadata = {**metadata, "replk.started": now(), "replk.host": socket.gethostname()}
@@ -57,43 +58,51 @@ class PartWriter:
         self._temporary = os.path.join(self._unfinished, f"{self._name}.{uuid.uuid4().hex}")
         self._file = open(self._temporary, "wb")
         self._writer = pq.ParquetWriter(self._file, self._schema, use_dictionary=False, write_statistics=["index"])
-        self._held, self._held_bytes = [], 0
+        self._wanted = wanted
+        self._names, self._errors, self._results, self._held_bytes = [], [], [], 0
 
-    def add(self, first_index, names, errors, columns):
-        """errors: a message or None for each name; columns: {name: [at least len(names), values]}, or None where all failed."""
-        good = np.array([error is None for error in errors])
-        offsets = np.concatenate([[0], np.cumsum(good)])
-        arrays = [
-            pa.array(np.arange(first_index, first_index + len(names))), pa.array(names, pa.string()),
-            pa.array(errors, pa.string())
-        ]
-        for field in self._schema:
-            if field.name not in ("index", "input", "error"):
-                arrays.append(self._lists(field, good, offsets, columns))
-        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-        self._held.append(batch)
-        self._held_bytes += batch.nbytes
-        self.rows += len(names)
-        self.errors += len(names) - int(good.sum())
+    def add(self, names, errors, results):
+        """The next rows. errors: a message or None for each; results: of Wanted.run, where not all failed."""
+        self._names += names
+        self._errors += errors
+        failed = len(errors) - errors.count(None)
+        self.errors += failed
+        if failed < len(errors):
+            good = slice(len(names)) if not failed else [i for i, error in enumerate(errors) if error is None]
+            self._results.append({name: values[good] for name, values in results.items()})
+            self._held_bytes += sum(values.nbytes for values in self._results[-1].values())
         if self._held_bytes >= GROUP_BYTES:
             self._flush()
 
+    def _flush(self):
+        """Writes what is held, a row group: arrays for many batches at once cost little a row."""
+        if not self._names:
+            return
+        good = np.array([error is None for error in self._errors])
+        offsets = np.concatenate([[0], np.cumsum(good)])
+        columns = {}
+        if self._results:
+            columns = self._wanted.columns({
+                name: np.concatenate([results[name] for results in self._results]) for name in self._results[0]
+            })
+        arrays = [
+            pa.array(np.arange(self._first + self.rows, self._first + self.rows + len(good))),
+            pa.array(self._names, pa.string()), pa.array(self._errors, pa.string())
+        ]
+        arrays += [self._lists(field, good, offsets, columns) for field in list(self._schema)[3:]]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        self.rows += len(good)
+        self._names, self._errors, self._results, self._held_bytes = [], [], [], 0
+
     @staticmethod
     def _lists(field, good, offsets, columns):
-        if columns is None:
+        if not columns:
             return pa.nulls(len(good), field.type)
-        values = columns[field.name][: len(good)]
-        width = values.shape[1]
-        chosen = values if good.all() else values[good]
+        values = columns[field.name]
         return pa.ListArray.from_arrays(
-            pa.array((offsets * width).astype(np.int32)), pa.array(np.ascontiguousarray(chosen).reshape(-1)), type=field.type,
-            mask=pa.array(~good)
+            pa.array((offsets * values.shape[1]).astype(np.int32)), pa.array(np.ascontiguousarray(values).reshape(-1)),
+            type=field.type, mask=pa.array(~good)
         )
-
-    def _flush(self):
-        if self._held:
-            self._writer.write_table(pa.Table.from_batches(self._held))
-            self._held, self._held_bytes = [], 0
 
     def finish(self):
         """Publishes the part. Where another process was faster its part stays."""
@@ -115,6 +124,7 @@ class PartWriter:
         self._sweep()
 
     def abandon(self):
+        self._writer.close()
         self._file.close()
         _unlink(self._temporary)
 

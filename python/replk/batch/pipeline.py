@@ -15,18 +15,17 @@ class Batch(NamedTuple):
     """Inputs that go through the network together: up to the batch size of them, of one shard."""
 
     shard: int
-    first: int  # the number of its first input in the job
     rows: list
     contents: list  # for each row None, or what a table had: bytes, or an error
     last: bool  # of its shard
 
 
 class Result(NamedTuple):
-    """batch; for each row None or a message; {column: [batch size, values]} of the rows without one, None where all have."""
+    """batch; for each row None or a message; what Wanted.run gave for all slots, None where all rows have a message."""
 
     batch: Batch
     errors: list
-    columns: dict
+    results: dict
 
 
 class Pipeline:
@@ -106,11 +105,11 @@ class Pipeline:
             for error in errors:
                 if isinstance(error, BaseException):
                     raise error
-            columns = None
+            results = None
             if not all(errors):
                 pixels[len(batch.rows):] = 0
-                columns = self._wanted.columns(self._model, pixels)
-            result = Result(batch, errors, columns)
+                results = self._wanted.run(self._model, pixels)
+            result = Result(batch, errors, results)
         except BaseException as error:
             self._free.put(pixels)
             future.set_exception(error)

@@ -1,4 +1,5 @@
 """What a job keeps of each input: the columns of its parts."""
+import json
 import re
 
 import numpy as np
@@ -50,27 +51,33 @@ class Wanted:
             fields.append(pa.field("embedding", numbers))
         return fields
 
-    def shapes(self, model, size):
-        """{column: shape of one row} of the maps."""
-        return {f"stage{stage + 1}": model.feature_shape(stage, size) for stage in self.stages}
+    def meanings(self, model, size):
+        """What a reader needs besides the columns, as metadata of a part: shapes of maps, names of classes as a JSON array."""
+        found = {f"replk.shape.stage{s + 1}": "x".join(map(str, model.feature_shape(s, size))) for s in self.stages}
+        if self.top:
+            found["replk.labels"] = json.dumps([model.label(i) for i in range(model.classes)])
+        return found
 
-    def columns(self, model, pixels):
-        """One run of the network: {column: [batch, values of a row]}."""
+    def run(self, model, pixels):
+        """One run of the network: what the columns are made of, {name: float32 [batch, values of a row]}."""
         stages = sorted({*self.stages, *([3] if self.embedding else [])})
         logits, *maps = model.outputs(pixels, bool(self.top or self.logits), stages)
-        maps = dict(zip(stages, maps))
-        columns = {}
+        maps = {stage: m.reshape(*m.shape[:2], -1) for stage, m in zip(stages, maps)}
+        results = {} if logits is None else {"logits": logits}
+        for stage in self.stages:
+            results[f"stage{stage + 1}"] = maps[stage].reshape(len(pixels), -1)
+        if self.embedding:
+            results["embedding"] = maps[3].mean(axis=2, dtype=np.float64).astype(np.float32)
+        return results
+
+    def columns(self, results):
+        """{column: [rows, values of a row]} of such results, of as many rows as there are: a row does not depend on others."""
+        columns = dict(results)
         if self.top:
+            logits = columns["logits"]
             best = np.argsort(-logits, axis=1, kind="stable")[:, : self.top]
             weights = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
             weights /= weights.sum(axis=1, keepdims=True)
             columns["classes"] = best.astype(np.int32)
             columns["probabilities"] = np.take_along_axis(weights, best, axis=1).astype(np.float32)
-        if self.logits:
-            columns["logits"] = logits
-        for stage in self.stages:
-            columns[f"stage{stage + 1}"] = maps[stage].reshape(len(pixels), -1)
-        if self.embedding:
-            last = maps[3].reshape(*maps[3].shape[:2], -1)
-            columns["embedding"] = last.mean(axis=2, dtype=np.float64).astype(np.float32)
         return columns

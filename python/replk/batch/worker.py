@@ -31,6 +31,7 @@ class Worker:
         self.model = load_model(job, self.settings.threads)
         self.size = job.image_size(self.model)
         job.wanted.check(self.model)
+        self._meanings = job.wanted.meanings(self.model, self.size)
         self._pipeline = Pipeline(
             self.model, job.wanted, self.size, self.settings.batch, self.settings.runs, readers or self.settings.readers
         )
@@ -39,10 +40,11 @@ class Worker:
         """Gives a Done for each shard, in order; calls advance as inputs are finished. Several threads may work at once."""
         writer = None
         try:
-            for batch, errors, columns in self._pipeline.results(self._batches(shards)):
+            for batch, errors, results in self._pipeline.results(self._batches(shards)):
                 if writer is None:
-                    writer = PartWriter(self.job.part(batch.shard), self.job.wanted, self._metadata(batch.shard))
-                writer.add(batch.first, [row.name for row in batch.rows], errors, columns)
+                    first = batch.shard * self.job.shard_size
+                    writer = PartWriter(self.job.part(batch.shard), first, self.job.wanted, self._metadata(batch.shard))
+                writer.add([row.name for row in batch.rows], errors, results)
                 advance(len(errors), len(errors) - errors.count(None))
                 if batch.last:
                     writer.finish()
@@ -75,9 +77,7 @@ class Worker:
             for begin in range(0, len(rows), self.settings.batch):
                 piece = rows[begin : begin + self.settings.batch]
                 contents = [self._content(tables, row) if row.in_table else None for row in piece]
-                yield Batch(
-                    shard, shard * self.job.shard_size + begin, piece, contents, begin + self.settings.batch >= len(rows)
-                )
+                yield Batch(shard, piece, contents, begin + self.settings.batch >= len(rows))
 
     @staticmethod
     def _content(tables, row):
@@ -87,11 +87,9 @@ class Worker:
             return error
 
     def _metadata(self, shard):
-        shapes = self.job.wanted.shapes(self.model, self.size)
         return {
             "replk.job": self.job.id, "replk.shard": str(shard), "replk.kind": self.settings.kind,
-            "replk.tune_cache": self.settings.cache_sha256,
-            **{f"replk.shape.{name}": "x".join(map(str, shape)) for name, shape in shapes.items()}
+            "replk.tune_cache": self.settings.cache_sha256, **self._meanings
         }
 
 
