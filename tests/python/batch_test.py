@@ -190,6 +190,9 @@ class Jobs(InAFolder):
             (["share", "3/2"], ["run", *of_nano(images), "--out", self.folder / "d", "--share", "3/2"]),
         ):
             self.refused(words, *arguments)
+        # Nothing was done with the wrong option, so that the folder is free.
+        self.refused(["int7"], "run", *of_nano(images), "--out", self.folder / "f", "--precision", "int7", *QUICK)
+        self.assertEqual(run("run", *of_nano(images), "--out", self.folder / "f", *QUICK).returncode, 0)
 
     def test_damaged_parts(self):
         images = write_pictures(self.folder / "images", 30)

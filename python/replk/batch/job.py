@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import shutil
 import threading
 import uuid
 from pathlib import Path
@@ -57,8 +58,7 @@ class Job:
     @classmethod
     def make(
         cls, folder, inputs, model, weights=None, *, precision=None, want="top5", size=None, shard_size=1024, column=None,
-        exact=False, seed=1, batch=None, threads=None, runs=None, tune="auto",
-        tune_budget=2.0
+        exact=False, seed=1, batch=None, threads=None, runs=None, tune="auto", tune_budget=2.0
     ):
         """The job of this folder. One that is there must be the same in everything that its results depend on.
 
@@ -105,8 +105,10 @@ class Job:
             manifest["inputs"] = cls._list(temporary, inputs, column, shard_size)
             if (folder / "manifest.json").exists():
                 job = cls.open(folder)
-                job._must_be(manifest)
-                return job
+                if job.manifest == manifest or job._begun():
+                    job._must_be(manifest)
+                    return job
+                shutil.rmtree(folder / "tuning", True)
             os.replace(temporary, folder / "inputs.parquet")
             sync_folder(folder)
             write_whole(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
@@ -147,6 +149,10 @@ class Job:
             raise InvalidArgument(f"{', '.join(map(str, inputs))}: no .jpg, .jpeg or .png files there")
         return {"given": [os.path.abspath(i) for i in map(os.fspath, inputs)], "count": count, "passed_over": passed.count,
                 "sha256": digest.hexdigest()}
+
+    def _begun(self):
+        """Whether there are results already; else a wrong option may still be put right."""
+        return any(self.folder.glob("parts/*.parquet"))
 
     def _must_be(self, manifest):
         for name, value in manifest.items():
