@@ -44,8 +44,7 @@ class LostNodes(unittest.TestCase):
         self.folder = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder, True)
         os.environ.pop("RAY_ADDRESS", None)
-        # For a machine that others use: Ray's niceness of 15 would make this last for hours, its 30 s for a node to start fail.
-        os.environ.update(RAY_worker_niceness="0", RAY_raylet_start_wait_time_s="300")
+        os.environ["RAY_worker_niceness"] = "0"  # on a machine that others use, Ray's 15 would make this last for hours
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
         self.addCleanup(self.cluster.shutdown)
         self.other = self.cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
