@@ -248,6 +248,26 @@ class ModelTest(unittest.TestCase):
         with self.assertRaisesRegex(replk.InvalidArgument, "float32"):
             network.read(picture.astype(np.float32))
 
+    def test_contents_are_files_and_outputs_are_chosen(self):
+        network = replk.Model("replknet-nano", NANO)
+        pixels = np.empty((2, 28, 28, 3), np.float32)
+        self.assertIs(network.read(CLOTHES, out=pixels[0]).base, pixels)
+        network.decode(CLOTHES.read_bytes(), "boot", out=pixels[1])
+        np.testing.assert_array_equal(pixels[0], pixels[1])
+        logits, third, first = network.outputs(pixels, logits=True, stages=[2, 0])
+        np.testing.assert_array_equal(logits, network.logits(pixels))
+        maps = network.features(pixels)
+        np.testing.assert_array_equal(third, maps[2])
+        np.testing.assert_array_equal(first, maps[0])
+        self.assertEqual(network.feature_shape(2), third.shape[1:])
+        for wrong in (lambda: network.read(CLOTHES, out=pixels[:, 0]), lambda: network.decode(b"", "boot", out=pixels[0, ::2])):
+            with self.assertRaisesRegex(replk.InvalidArgument, "out"):
+                wrong()
+        with self.assertRaisesRegex(replk.BadFile, "boot: "):
+            network.decode(CLOTHES.read_bytes()[:99], "boot")
+        with self.assertRaises(replk.InvalidArgument):
+            network.outputs(pixels, stages=[4])
+
     def test_errors_keep_their_kind(self):
         with self.assertRaises(replk.NotFound):
             replk.Model("replknet-99")
