@@ -337,6 +337,7 @@ class MobileNetV2 : Builder {
   }
 
  private:
+  static constexpr int thin = 96;
   static ConvTensors sequential(const std::string& conv, const std::string& bn, Shape shape) {
     return {conv + ".weight", conv + ".bias", bn, std::move(shape)};
   }
@@ -348,6 +349,8 @@ class MobileNetV2 : Builder {
     if (expansion != 1) {
       y = linear(prefix + ".0", y, sequential(prefix + ".0.0", prefix + ".0.1", {hidden, c, 1, 1}),
                  Activation::relu);
+      // What leaves a bottleneck is summed over few channels, whose rounding errors do not average.
+      std::get<Linear>(graph.layers.back().operation).wide = c <= thin;
       clamp(prefix + ".0.clamp", y);
       at = 1;
     }

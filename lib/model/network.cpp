@@ -217,8 +217,8 @@ Network::Network(const Architecture& architecture, const WeightSource& weights, 
   state.graph = build_graph(state.architecture, state.architecture.classes);
   state.options = {core::effective_threads(options.threads), options.numerics};
   state.precision = network_precision(options.precision, weights);
-  state.options.fixed_order =
-      state.precision == Precision::int8 && options.numerics == depthwise::Numerics::exact;
+  state.options.fixed_order = options.fixed_order || (state.precision == Precision::int8 &&
+                                                      options.numerics == depthwise::Numerics::exact);
   if (state.precision == Precision::int8 && !holds_int8(weights)) {
     constexpr double quantising = 0.9;  // of the time
     QuantiseOptions quantise{state.options.threads, {}, {}};

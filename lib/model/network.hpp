@@ -33,6 +33,9 @@ struct NetworkOptions {
   /// Features pass through their stage's norm (RepLKNet's norm_intermediate_features; norm0 to norm3 of
   /// SLaK's, ConvNeXt's and UniRepLKNet's backbones); the file must hold it.
   bool norm_intermediate_features = false;
+  /// fp32 dense layers sum in one order on every CPU, slowly (6 times); with exact numerics the network has
+  /// the same bits everywhere. An int8 network of class exact does so unasked.
+  bool fixed_order = false;
   /// Called while loading with the fraction done, from the loading thread; returning false cancels: the
   /// constructor throws Status::cancelled.
   std::function<bool(double fraction)> progress;

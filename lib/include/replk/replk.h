@@ -449,6 +449,11 @@ REPLK_API replk_status replk_model_prepare(replk_model* model, int64_t batch, in
  * read_image: a JPEG or PNG file, at most 64 MiB. */
 REPLK_API replk_status replk_model_read_image(const replk_model* model, const char* path, int32_t height,
                                               int32_t width, float* pixels);
+/* The same of a file's content that is in memory (a member of an archive, a column of a table): size bytes,
+ * at most 64 MiB. name stands for the file in messages. */
+REPLK_API replk_status replk_model_read_encoded(const replk_model* model, const void* bytes, size_t size,
+                                                const char* name, int32_t height, int32_t width,
+                                                float* pixels);
 /* rgb: 8-bit red, green and blue, [rows][columns][3]; sides 1 to 16384, at most 2^26 pixels. */
 REPLK_API replk_status replk_model_read_rgb(const replk_model* model, const uint8_t* rgb, int32_t rows,
                                             int32_t columns, int32_t height, int32_t width, float* pixels);
