@@ -331,7 +331,7 @@ ChangedSource merged_depthwise(const Architecture& architecture, const WeightSou
 TEST(Int8, CalibrationKnowsWhatTheNormsDoNot) {
   Architecture nano = find_architecture("replknet-nano");
   const auto trained = open_safetensors(REPLK_MODELS "/replknet-nano.safetensors");
-  nano.classes = classes_of(nano, *trained);
+  nano = as_stored(nano, *trained);
   const QuantisedNetwork unknown = quantise_network(nano, merged_depthwise(nano, *trained));
   EXPECT_EQ(unknown.tensors.metadata("calibration"), "batch and layer norms");
   int wide = 0;
@@ -364,8 +364,7 @@ TEST(Int8, CalibrationKnowsWhatTheNormsDoNot) {
 // not.
 TEST(Int8, NormsOfAnotherNetworkAreNotBelieved) {
   const auto ranges = [](const std::string& name, const WeightSource& source) {
-    Architecture architecture = find_architecture(name);
-    architecture.classes = classes_of(architecture, source);
+    const Architecture architecture = as_stored(find_architecture(name), source);
     return quantise_network(architecture, source).tensors.metadata("calibration");
   };
   EXPECT_EQ(ranges("replknet-nano", *open_safetensors(REPLK_MODELS "/replknet-nano.safetensors")),
