@@ -54,6 +54,10 @@ foreach(package libgomp1 libfmt-dev libjpeg62-turbo libpng16-16 libpng16-16t64 l
     install(FILES /usr/share/doc/${package}/copyright DESTINATION ${wheel}/licences RENAME ${package} COMPONENT wheel)
   endif()
 endforeach()
+if(TARGET replk_onnxruntime AND EXISTS ${REPLK_ONNXRUNTIME_HEADERS}/../share/doc/libonnxruntime-dev/copyright)
+  install(FILES ${REPLK_ONNXRUNTIME_HEADERS}/../share/doc/libonnxruntime-dev/copyright DESTINATION ${wheel}/licences
+    RENAME libonnxruntime-dev COMPONENT wheel)
+endif()
 if(EXISTS /usr/share/common-licenses/GPL-3)  # libgomp's, with the GCC runtime library exception
   install(FILES /usr/share/common-licenses/GPL-3 DESTINATION ${wheel}/licences COMPONENT wheel)
 endif()

@@ -1,5 +1,6 @@
 // The ops com.replk.Depthwise and DepthwiseAdd for ONNX Runtime, over its C API and the C API of the library
 // alone. Registered by SessionOptions.register_custom_ops_library, which calls RegisterCustomOps.
+#include <atomic>
 #include <climits>
 
 #include "kernel.hpp"
@@ -19,7 +20,7 @@ const Op& self(const OrtCustomOp* op) {
   return *static_cast<const Op*>(op);
 }
 
-const OrtApi* api = nullptr;  // of the runtime that loaded this library: one a process
+std::atomic<const OrtApi*> api = nullptr;  // of the runtime that loaded this library: one a process
 
 ONNXTensorElementDataType input_type(const OrtCustomOp* op, std::size_t index) {
   return index < Inputs(self(op).kind).bias ? self(op).element : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
@@ -39,7 +40,8 @@ OrtStatus* compute(void* kernel, OrtKernelContext* context) {
 }
 
 OrtStatus* infer(const OrtCustomOp* op, OrtShapeInferContext* context) {
-  return guarded(*api, [&] { infer_shape(*api, self(op).kind, context); });
+  const OrtApi& a = *api.load();
+  return guarded(a, [&] { infer_shape(a, self(op).kind, context); });
 }
 
 Op make(Kind kind, ONNXTensorElementDataType element, replk_type type) {
@@ -80,9 +82,10 @@ OrtCustomOpDomain* domain() {
                      make(add, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, REPLK_F16),
                      make(add, ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, REPLK_BF16)};
   static OrtCustomOpDomain* const made = [] {
+    const OrtApi& a = *api.load();
     OrtCustomOpDomain* d = nullptr;
-    check(*api, api->CreateCustomOpDomain("com.replk", &d));
-    for (Op& op : ops) check(*api, api->CustomOpDomain_Add(d, &op));
+    check(a, a.CreateCustomOpDomain("com.replk", &d));
+    for (Op& op : ops) check(a, a.CustomOpDomain_Add(d, &op));
     return d;
   }();
   return made;

@@ -118,7 +118,8 @@ class Graph:
         values = attributes(node)
         if isinstance(values.get("value"), onnx.TensorProto):
             return self.read(values["value"])
-        for key, kind in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
+        kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+        for key, kind in kinds.items():
             if values.get(key) is not None:
                 return np.asarray(values[key], kind)
         return None

@@ -73,7 +73,9 @@ def build():
         return path
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     if shutil.which(compiler[0]) is None:
-        raise NotFound(f"replk.openvino: there is no C++ compiler '{compiler[0]}' (CXX names another); the op in Python needs none")
+        raise NotFound(
+            f"replk.openvino: there is no C++ compiler '{compiler[0]}' (CXX names another); the op in Python needs none"
+        )
     if not (package / "include").is_dir():
         raise NotFound(f"replk.openvino: {package} has no headers; the op in Python needs none")
     try:
@@ -82,8 +84,9 @@ def build():
             made = Path(directory) / path.name
             done = subprocess.run(_command(compiler, package, made), capture_output=True, text=True)
             if done.returncode:
-                errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no message"]
-                raise NotFound(f"replk.openvino: the extension could not be compiled: {errors[0]}")
+                lines = done.stderr.splitlines() or ["no message"]
+                first = next((line for line in lines if "error" in line), lines[0])
+                raise NotFound(f"replk.openvino: the extension could not be compiled: {first}")
             os.replace(made, path)
     except OSError as error:
         raise NotFound(f"replk.openvino: {path} cannot be written: {error.strerror}") from error

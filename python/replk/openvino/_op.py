@@ -78,7 +78,7 @@ class _Op(openvino.Op):
     """Inputs: map, of DepthwiseAdd the residual, then bias, scale and weights."""
 
     def __init__(self, inputs=None, settings=None, add=False):
-        super().__init__(self, inputs if inputs is None else None)
+        super().__init__(self)
         self._settings, self._add, self._layer, self._lock = settings, add, None, threading.Lock()
         if inputs is not None:
             self.set_arguments(inputs)
@@ -124,7 +124,8 @@ class _Op(openvino.Op):
             x = x[:, None] if s["input_layout"] == "NHWC" else x[:, :, None]
         height, width = x.shape[1:3] if s["input_layout"] == "NHWC" else x.shape[2:]
         residual = _bits(inputs[1]) if self._add else None
-        plan = layer.plan(height, width, _STORAGE[inputs[0].element_type.get_type_name()], residual is not None and layer.scale is None)
+        storage = _STORAGE[inputs[0].element_type.get_type_name()]
+        plan = layer.plan(height, width, storage, residual is not None and layer.scale is None)
         shape = plan._problem.result(x.shape[0], *plan._out_sides)
         outputs[0].shape = [n for i, n in enumerate(shape) if not flat or i != (1 if s["output_layout"] == "NHWC" else 2)]
         out = _bits(outputs[0]).reshape(shape)
