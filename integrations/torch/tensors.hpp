@@ -26,7 +26,7 @@ using torch::stable::Tensor;
 template <class... Words>
 void require(bool holds, const Words&... words) {
   if (holds) return;
-  std::string line = "replk: ";  // no stream: it would bring the wheel a third of a megabyte
+  std::string line = "replk: ";
   const auto add = [&](const auto& word) {
     if constexpr (std::is_arithmetic_v<std::decay_t<decltype(word)>>)
       line += std::to_string(word);
