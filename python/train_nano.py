@@ -23,7 +23,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convert import save
+import convert  # noqa: F401  (makes replk_source)
+from replk_source.convert import storage
+from replk_source.convert.tensors import of_torch
 
 LABELS = ('T-shirt/top', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
 MEAN, STD = 0.2860, 0.3530  # of the training set's pixels in 0..1
@@ -288,7 +290,7 @@ def main():
     top1 = accuracy(model, *read_set(options.data, 't10k'))
     log(f'{name_of(kernels)}, seed {options.seed}: {100 * top1:.2f} % of the 10,000 test images')
     if options.out:
-        save(options.out, model.state_dict(), {
+        storage.save(options.out, {name: of_torch(name, tensor) for name, tensor in model.state_dict().items()}, {
             'format': 'pt', 'model': name_of(kernels), 'labels': '\n'.join(LABELS), 'data': 'Fashion-MNIST (MIT)',
             'seed': str(options.seed), 'epochs': ' + '.join(str(cycle[0]) for cycle in CYCLES), 'top1': f'{top1:.4f}'})
 

@@ -219,6 +219,24 @@ class ModelTest(unittest.TestCase):
             network = replk.Model("replknet-nano", path)
         self.assertEqual([network.label(i) for i in range(10)], names)
 
+    def test_converters_name_the_library_s_networks(self):
+        from replk.convert.models import MODELS
+        with self.assertRaises(replk.NotFound) as caught:
+            replk.Model("nothing")
+        known = str(caught.exception).partition("there are ")[2].split(", ")
+        self.assertEqual({*MODELS, "replknet-test"}, set(known))
+
+    def test_a_converted_file_is_loaded(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "nano.safetensors")
+            made = replk.convert(NANO, path)
+            self.assertEqual((made.model, made.left_out), ("replknet-nano", []))
+            network, copy = replk.Model("replknet-nano", NANO), replk.Model("replknet-nano", path)
+            np.testing.assert_array_equal(network.logits(network.read(CLOTHES)[None]), copy.logits(copy.read(CLOTHES)[None]))
+            self.assertEqual(copy.label(0), network.label(0))
+            with self.assertRaises(replk.BadFile):
+                replk.convert(__file__, path)
+
     def test_pictures_in_memory_are_files(self):
         network = replk.Model("replknet-nano", NANO)
         picture = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
@@ -229,6 +247,26 @@ class ModelTest(unittest.TestCase):
         self.assertEqual(network.logits(np.stack([pixels, pixels])).shape, (2, 10))
         with self.assertRaisesRegex(replk.InvalidArgument, "float32"):
             network.read(picture.astype(np.float32))
+
+    def test_contents_are_files_and_outputs_are_chosen(self):
+        network = replk.Model("replknet-nano", NANO)
+        pixels = np.empty((2, 28, 28, 3), np.float32)
+        self.assertIs(network.read(CLOTHES, out=pixels[0]).base, pixels)
+        network.decode(CLOTHES.read_bytes(), "boot", out=pixels[1])
+        np.testing.assert_array_equal(pixels[0], pixels[1])
+        logits, third, first = network.outputs(pixels, logits=True, stages=[2, 0])
+        np.testing.assert_array_equal(logits, network.logits(pixels))
+        maps = network.features(pixels)
+        np.testing.assert_array_equal(third, maps[2])
+        np.testing.assert_array_equal(first, maps[0])
+        self.assertEqual(network.feature_shape(2), third.shape[1:])
+        for wrong in (lambda: network.read(CLOTHES, out=pixels[:, 0]), lambda: network.decode(b"", "boot", out=pixels[0, ::2])):
+            with self.assertRaisesRegex(replk.InvalidArgument, "out"):
+                wrong()
+        with self.assertRaisesRegex(replk.BadFile, "boot: "):
+            network.decode(CLOTHES.read_bytes()[:99], "boot")
+        with self.assertRaises(replk.InvalidArgument):
+            network.outputs(pixels, stages=[4])
 
     def test_errors_keep_their_kind(self):
         with self.assertRaises(replk.NotFound):

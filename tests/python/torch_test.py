@@ -63,6 +63,10 @@ class Forward(unittest.TestCase):
             for view in (whole[:, 8:16], whole[:, 8:16, 3:17, 2:15], whole[:, ::3], whole[:, 8:16].transpose(2, 3)):
                 self.close(depthwise_conv2d(view, weight, padding=2), exact(view, weight, None, 1, 2, 1))
 
+    def test_rows_that_overlap(self):
+        x, weight = torch.randn(2000).as_strided((2, 8, 12, 12), (600, 1, 40, 8)), torch.randn(8, 1, 5, 5)
+        self.close(depthwise_conv2d(x, weight, padding=2), exact(x, weight, None, 1, 2, 1))
+
     def test_same_and_valid_padding(self):
         x, weight = torch.randn(1, 4, 9, 9), torch.randn(4, 1, 4, 5)
         for padding in ("same", "valid"):
@@ -248,9 +252,9 @@ class Gradient(unittest.TestCase):
 class Stale(unittest.TestCase):
     """A plan must not outlive the values it was made from."""
 
-    def check(self, change):
-        layer = DepthwiseConv2d(48, 13, padding=6)
-        x = torch.randn(1, 48, 20, 20)
+    def check(self, change, channels=48):
+        layer = DepthwiseConv2d(channels, 13, padding=6)
+        x = torch.randn(1, channels, 20, 20)
         with torch.no_grad():
             layer(x)
             change(layer)
@@ -274,6 +278,14 @@ class Stale(unittest.TestCase):
 
     def test_bias(self):
         self.check(lambda layer: layer.bias.data.add_(1))
+
+    def test_of_large_weights_one_value(self):
+        """Too large to be compared whole: PyTorch counts this change."""
+        self.check(lambda layer: layer.weight[101, 0, 5, 7].add_(50), channels=128)
+
+    def test_of_large_weights_the_last_channels(self):
+        """PyTorch does not count this one: samples lie over all of them."""
+        self.check(lambda layer: layer.weight.data[-8:].zero_(), channels=128)
 
     def test_reparameterised(self):
         """As UniRepLKNet merges branches: the parameter stays, its tensor is another, and the old one's memory is free."""

@@ -2,6 +2,7 @@
 
     from replk.torch import depthwise_conv2d, DepthwiseConv2d
     y = depthwise_conv2d(x, weight, bias, padding=15)      # as torch.nn.functional.conv2d with groups = channels
+    print(replk.torch.optimize(network))                   # or all of a network's, in place (swap.py)
 
 Works under autograd, autocast, ``torch.compile`` and ``torch.export``; NCHW and channels-last tensors are read where they
 lie. docs/python.md says what is kept between calls.
@@ -11,7 +12,9 @@ from __future__ import annotations
 import torch
 
 from . import _op
+from .implicit_gemm import install_drop_in
 from .module import DepthwiseConv2d
+from .swap import Report, optimize, restore
 
 _ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "silu": 3, "hardswish": 4}
 
@@ -77,4 +80,4 @@ def clear_plans() -> None:
     _op.clear()
 
 
-__all__ = ["DepthwiseConv2d", "clear_plans", "depthwise_conv2d"]
+__all__ = ["DepthwiseConv2d", "Report", "clear_plans", "depthwise_conv2d", "install_drop_in", "optimize", "restore"]
