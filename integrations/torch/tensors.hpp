@@ -10,8 +10,9 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <sstream>
 #include <stdexcept>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "plans.hpp"
@@ -25,10 +26,15 @@ using torch::stable::Tensor;
 template <class... Words>
 void require(bool holds, const Words&... words) {
   if (holds) return;
-  std::ostringstream line;
-  line << "replk: ";
-  (line << ... << words);
-  throw std::runtime_error(line.str());
+  std::string line = "replk: ";
+  const auto add = [&](const auto& word) {
+    if constexpr (std::is_arithmetic_v<std::decay_t<decltype(word)>>)
+      line += std::to_string(word);
+    else
+      line += word;
+  };
+  (add(words), ...);
+  throw std::runtime_error(line);
 }
 
 /// Throws the library's message.

@@ -4,7 +4,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,10 @@ def _precision(name):
     if name not in _PRECISIONS:
         raise InvalidArgument(f"precision is {name!r}; allowed: {', '.join(map(repr, _PRECISIONS))}")
     return _PRECISIONS.index(name)
+
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Guess(NamedTuple):
@@ -80,7 +84,10 @@ class Model:
         self.size = info.size  # of the default input, a square
 
     @classmethod
-    def from_torch(cls, module, precision=None, threads=None, *, exact=False, norm_features=None, verify=True):
+    def from_torch(
+        cls, module: torch.nn.Module, precision: str | None = None, threads: int | None = None, *, exact: bool = False,
+        norm_features: bool | None = None, verify: bool = True,
+    ) -> Model:
         """The network that a ``torch.nn.Module`` is, with its weights as they are now, read from memory.
 
         ``module``: RepLKNet, SLaK, ConvNeXt, ConvNeXt V2 or UniRepLKNet of the authors, ConvNeXt or MobileNetV2 of timm,
@@ -152,7 +159,7 @@ class Model:
         """What the four stages give for such pixels: four float32 [batch, channels, height, width]."""
         return self.outputs(pixels, stages=range(4))[1:]
 
-    def outputs(self, pixels, logits=False, stages=()):
+    def outputs(self, pixels: ArrayLike, logits: bool = False, stages: Iterable[int] = ()) -> list[np.ndarray | None]:
         """One run: [logits or None, the map of each stage (0 to 3) that is named, in this order]."""
         pixels = self._pixels(pixels)
         if logits and self.classes == 0:
@@ -165,7 +172,7 @@ class Model:
         self._run(pixels, scores.ctypes.data if logits else None, pointers if maps else None)
         return [scores, *maps]
 
-    def feature_shape(self, stage, size=None):
+    def feature_shape(self, stage: int, size: int | tuple[int, int] | None = None) -> tuple[int, int, int]:
         """(channels, height, width) of what a stage, 0 to 3, gives for an input of this size."""
         sides = [ctypes.c_int32() for _ in range(3)]
         _c.lib.replk_model_feature_shape(

@@ -40,8 +40,9 @@ class ProgramTest(unittest.TestCase):
         self.assertTrue(done.stderr.startswith("replk: "), done.stderr)
         for name in names:
             self.assertIn(str(name), done.stderr)
-        error = self.json(*arguments, code=code)["error"]
-        self.assertEqual(f"replk: {error}\n", done.stderr)
+        answer = self.json(*arguments, code=code)
+        self.assertEqual(f"replk: {answer['error']}\n", done.stderr)
+        self.assertIn(answer["status"], range(1, 7), "of replk_status; 7 would be a fault of ours")
         return done.stderr
 
 

@@ -20,7 +20,7 @@ def examples(page):
 
 
 def arrays():
-    """What the examples take as given."""
+    """What the examples take as given (y: of those that give none)."""
     random = np.random.default_rng(1)
     return {
         "weights": random.standard_normal((128, 31, 31), np.float32),
@@ -32,7 +32,11 @@ def arrays():
 def tensors():
     import torch
 
-    return {"weight": torch.randn(128, 1, 31, 31), "bias": torch.randn(128), "x": torch.randn(1, 128, 56, 56)}
+    network = torch.nn.Sequential(torch.nn.Conv2d(128, 128, 7, padding=3, groups=128))
+    return {
+        "weight": torch.randn(128, 1, 31, 31), "bias": torch.randn(128), "x": torch.randn(1, 128, 56, 56), "network": network,
+        "y": network(torch.randn(1, 128, 56, 56)),
+    }
 
 
 class Examples(unittest.TestCase):
@@ -49,7 +53,7 @@ class Examples(unittest.TestCase):
             self.assertEqual(tuple(names["y"].shape), (1, 128, 56, 56) if of_torch else (1, 56, 56, 128))
 
     def test_readme(self):
-        self.of("README.md", 1)
+        self.of("README.md", 2)
 
     def test_readme_of_the_wheel(self):
         self.of("python/README.md", 1)

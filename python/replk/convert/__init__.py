@@ -12,6 +12,8 @@ out and said. Needs NumPy, and torch where IN is not a .safetensors file.
 
 Exit codes: 0 done, 2 wrong use or input. In Python: replk.convert(IN, OUT, ...), which raises replk.BadFile.
 """
+from __future__ import annotations
+
 import os
 import re
 import sys
@@ -89,7 +91,10 @@ def numbers_of(source, found, net, dtype=None, epsilons=None):
     return network, metadata
 
 
-def convert(source, target, *, ema=False, part=None, dtype=None, labels=None, model=None):
+def convert(
+    source: str | os.PathLike, target: str | os.PathLike, *, ema: bool = False, part: str | None = None,
+    dtype: str | None = None, labels: str | os.PathLike | None = None, model: str | None = None,
+) -> Converted:
     """Reads a checkpoint and writes the .safetensors file that ``replk.Model`` and ``--weights`` take.
 
     source: a file of torch.save or .safetensors, in the names that docs/models.md lists. target: the file to write.
