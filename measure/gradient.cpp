@@ -108,8 +108,9 @@ GradientRow measure_gradient(const Problem& p, const GradientOptions& options) {
   depthwise::PlanOptions plan_options;
   plan_options.threads = row.threads;
   depthwise::Plan forward(p, weights, step.data.bias_span(), plan_options);
-  depthwise::InputGradient input(p, weights, plan_options);
   const depthwise::WeightGradient weight(p, plan_options);
+  plan_options.layer = &forward;
+  depthwise::InputGradient input(p, weights, plan_options);
   row.forward_tiling = forward.tiling().to_string();
   row.weight_gradient_tiling = weight.tiling().to_string();
   for (const auto& plan : input.plans()) row.input_gradient_tilings.push_back(plan->tiling().to_string());

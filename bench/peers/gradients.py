@@ -95,7 +95,7 @@ class Ours:
         self.w, self.dw_pointers = (
             (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays)) for arrays in (self.weights, self.dw)
         )
-        options = _c.sized(_c.GradientOptions, threads=threads)
+        options = _c.sized(_c.GradientOptions, threads=threads, layer=self.forward_plan._handle.pointer)
         _c.lib.replk_depthwise_gradient_create_from_shape(
             layer.shape.encode(), self.w, ctypes.byref(options), ctypes.byref(self.plan.pointer)
         )

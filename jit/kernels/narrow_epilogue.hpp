@@ -1,5 +1,6 @@
 // What becomes of the sums of narrow products: shared by every kernel that makes them.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>

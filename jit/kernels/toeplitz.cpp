@@ -163,9 +163,7 @@ class ToeplitzKernel : public CodeletKernel {
       case ToeplitzPrograms::second_plane:
         return ptr[in_ + spec_.plane_stride + row];
       case ToeplitzPrograms::weights:
-        if (spec_.weight_planes && in_pair_)
-          return ptr[weights_ + o.index % 2 * spec_.plane_stride + o.index / 2 * vector_bytes()];
-        return ptr[weights_ + row];
+        return ptr[weights_ + weight_at(o.index)];
       case ToeplitzPrograms::derived:
         return ptr[derived_ + row];
       case ToeplitzPrograms::output_plane:
@@ -175,6 +173,13 @@ class ToeplitzKernel : public CodeletKernel {
       default:
         return ptr[initial_ + row];
     }
+  }
+
+  std::int64_t weight_at(int index) const {
+    const int parts = in_pair_ ? 2 : 1, part = index % parts;
+    const int tap = spec_.backwards ? taps() - 1 - index / parts : index / parts;
+    if (spec_.weight_planes) return part * spec_.plane_stride + std::int64_t{tap} * vector_bytes();
+    return (std::int64_t{tap} * parts + part) * vector_bytes();
   }
 
   int taps() const { return static_cast<int>(spec_.taps.size()); }
@@ -199,9 +204,9 @@ std::string ToeplitzSpec::text() const {
   std::string list;
   for (int t : taps) list += fmt::format("{}{}", list.empty() ? "" : ",", t);
   return fmt::format(
-      "toeplitz {} outputs={} inputs={}+{} step={} taps={} karatsuba={} tile={} gauss={:d} stride={}{}{}",
+      "toeplitz {} outputs={} inputs={}+{} step={} taps={} karatsuba={} tile={} gauss={:d} stride={}{}{}{}",
       name(isa), outputs, first, inputs, step, list, karatsuba, tile, gauss, plane_stride,
-      weight_planes ? " planes" : "", accumulate ? " accumulate" : "");
+      weight_planes ? " planes" : "", backwards ? " backwards" : "", accumulate ? " accumulate" : "");
 }
 
 std::vector<ToeplitzSpec> ToeplitzSpec::samples(Features features) {
@@ -222,6 +227,10 @@ std::vector<ToeplitzSpec> ToeplitzSpec::samples(Features features) {
   add(7, 7, 1, false);
   add(29, 28, 0, true);  // by calls
   add(29, 28, 1, true);
+  spec.backwards = true;  // of an input gradient that reads the layer's weights
+  add(7, 7, 0, true);
+  add(29, 28, 1, true);
+  spec.backwards = false;
   spec.weight_planes = spec.accumulate = true;  // of a weight gradient
   add(7, 7, 1, true);
   add(29, 28, 1, true);

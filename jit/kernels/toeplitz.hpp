@@ -25,6 +25,7 @@ struct ToeplitzSpec {
   bool gauss = true;  // a complex product as three real ones (else four)
   /// Weights lie in planes as inputs do, a row a tap, and change with each call: those of a weight gradient.
   bool weight_planes = false;
+  bool backwards = false;   // the last tap's weights lie first
   bool accumulate = false;  // adds to what the output planes hold
   /// Bytes between planes: in, out, and weights where these are planes.
   std::int64_t plane_stride = 0;

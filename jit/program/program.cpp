@@ -1,6 +1,7 @@
 #include "jit/program/program.hpp"
 
 #include <cmath>
+#include <functional>
 #include <utility>
 
 namespace replk::jit {

@@ -1,5 +1,6 @@
 #include "jit/x64/assembler.hpp"
 
+#include <algorithm>
 #include <bit>
 
 #include "core/error.hpp"

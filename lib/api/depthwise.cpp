@@ -1,4 +1,6 @@
 // Depthwise convolution behind the C API.
+#include "api/depthwise.hpp"
+
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -7,7 +9,6 @@
 #include "api/guard.hpp"
 #include "api/pool.hpp"
 #include "api/problem.hpp"
-#include "depthwise/plan.hpp"
 
 using namespace replk;
 using api::check_workspace;
@@ -18,11 +19,6 @@ using api::read_problem;
 
 // What the first header had: what is behind came later, and not into its padding.
 static_assert(offsetof(replk_depthwise_options, scale) == 32);
-
-struct replk_depthwise {
-  depthwise::Plan plan;
-  std::string shape, tiling;
-};
 
 namespace {
 

@@ -1,9 +1,11 @@
 // The gradients of a depthwise convolution behind the C API.
 #include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <span>
 
+#include "api/depthwise.hpp"
 #include "api/guard.hpp"
 #include "api/pool.hpp"
 #include "api/problem.hpp"
@@ -15,6 +17,8 @@ using api::guarded;
 using api::not_null;
 using core::fail;
 using core::Status;
+
+static_assert(offsetof(replk_depthwise_gradient_options, layer) == 16);  // what the first header had
 
 struct replk_depthwise_gradient {
   depthwise::Problem problem;
@@ -34,13 +38,14 @@ std::unique_ptr<replk_depthwise_gradient> create(const depthwise::Problem& probl
                                                  const float* const* weights,
                                                  const replk_depthwise_gradient_options* given) {
   replk_depthwise_gradient_options o = replk_depthwise_gradient_options_default();
-  if (given) o = api::read(given, o, sizeof(replk_depthwise_gradient_options), "options");
+  if (given) o = api::read(given, o, offsetof(replk_depthwise_gradient_options, layer), "options");
   if (o.wanted < 0 || o.wanted > both)
     fail(Status::invalid_argument,
          "wanted is {}; allowed: 1 (of the input), 2 (of the weights), 3, or 0 for both", o.wanted);
   const int wanted = o.wanted == 0 ? both : o.wanted;
   depthwise::PlanOptions options;
   options.threads = o.threads;
+  options.layer = o.layer ? &o.layer->plan : nullptr;
   auto plan = std::make_unique<replk_depthwise_gradient>();
   plan->problem = problem;
   if (wanted & REPLK_GRADIENT_INPUT)

@@ -88,6 +88,9 @@ class Variant {
   virtual double predict(const Machine& machine) const = 0;
   /// Gets code and memory: the slow part. It has no weights yet.
   virtual std::unique_ptr<Executor> prepare() const = 0;
+  /// The same, with the weights that the executor of a layer has and keeps: this variant's kernel is the
+  /// layer's, turned by 180 degrees (kernel.hpp). Null where the two would not be packed alike.
+  virtual std::unique_ptr<Executor> prepare_turned(const Executor& /*layer*/) const { return nullptr; }
 };
 
 struct Candidate {

@@ -23,21 +23,41 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
                "scale is absent; allowed: one value a channel, since {} has one", to_string(problem));
   scale_.assign(options.scale.begin(), options.scale.end());
   (void)Weights(problem, weights, bias, scale_);  // wrong sizes are said before candidates are measured
-  Choice choice = choose(request, options);
-  executor_ = choice.variant->prepare();
-  tiling_ = choice.spelled(threads_);
-  threads_ = choice.threads;
-  source_ = std::move(choice.source);
+  const bool free = !options.tiling && !options.algorithm;
+  shares_weights_ = turned_ && options.layer && free && share(request, *options.layer);
+  if (!shares_weights_) {
+    Choice choice = choose(request, options);
+    executor_ = choice.variant->prepare();
+    tiling_ = choice.spelled(threads_);
+    threads_ = choice.threads;
+    source_ = std::move(choice.source);
+    if (problem.numerics == Numerics::fast)
+      rescue_ = std::make_shared<Rescue>(problem, request.kernel, executor_, turned_);
+  }
   workspace_bytes_ = executor_->workspace_bytes(threads_);
-  if (problem.numerics == Numerics::fast)
-    rescue_ = std::make_unique<Rescue>(problem, request.kernel, *executor_, turned_);
   if (rescue_ && problem.epilogue.residual) {
     residual_offset_ = core::round_up(workspace_bytes_, core::alignment);
     Problem one = problem;
     one.batch = 1;
     workspace_bytes_ = residual_offset_ + static_cast<std::size_t>(one.output_elements()) * size_of(one.type);
   }
-  set_weights(weights, bias);
+  if (!shares_weights_) set_weights(weights, bias);
+}
+
+/// Takes the layer's tiling and packed weights, if they serve.
+bool Plan::share(const Request& request, const Plan& layer) {
+  if (layer.turned_ || !turned(request.kernel, merged_geometry(layer.problem_))) return false;
+  if (problem_.epilogue.residual || !layer.rescue_) return false;
+  const std::optional<Choice> choice = read_choice(layer.tiling_.to_string(), request);
+  if (choice) executor_ = choice->variant->prepare_turned(*layer.executor_);
+  if (!executor_) return false;
+  tiling_ = choice->spelled(threads_);
+  threads_ = choice->threads;
+  source_ = "layer";
+  rescue_ = std::make_shared<Rescue>(problem_, request.kernel, layer.rescue_);
+  times_set_ = layer.times_set_;
+  times_seen_ = *times_set_;
+  return true;
 }
 
 std::size_t Plan::prepared_bytes() const {
@@ -46,7 +66,16 @@ std::size_t Plan::prepared_bytes() const {
 
 void Plan::set_weights(std::span<const std::span<const float>> weights, std::span<const float> bias) {
   const Weights checked(problem_, weights, bias, scale_);
+  if (shares_weights_) {
+    if (times_seen_ == *times_set_)
+      core::fail(core::Status::invalid_argument,
+                 "weights are shared with the layer, where none have been set since; allowed: those of the "
+                 "layer first");
+    times_seen_ = *times_set_;
+    return;
+  }
   const core::OverflowWatch watch;
+  times_seen_ = ++*times_set_;
   executor_->set_weights(turned_ ? checked.turned() : checked, threads_);
   if (rescue_) rescue_->set_weights(weights, bias, scale_, watch.seen());
 }
@@ -57,6 +86,9 @@ void Plan::run(const Tensors& tensors, const PlanRun& options) const {
   if (problem_.epilogue.residual && !tensors.residual)
     core::fail(core::Status::invalid_argument, "residual is null; allowed: a tensor, since {} adds one",
                to_string(problem_));
+  if (times_seen_ != *times_set_)
+    core::fail(core::Status::invalid_argument,
+               "weights of the layer have been set since those of its gradient; allowed: a run after both");
   const std::int64_t batch = options.batch != 0 ? options.batch : problem_.batch;
   if (batch != problem_.batch) validate_batch(problem_, batch);
   void* workspace = options.workspace;

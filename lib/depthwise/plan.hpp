@@ -1,6 +1,7 @@
 // A problem, prepared: the front of the depthwise box.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,6 +19,9 @@ struct PlanOptions {
   std::optional<Isa> isa;                // lower than the machine's, for tests
   std::span<const float> scale;          // [channels], of an epilogue that has one; copied
   bool turned = false;                   // take each kernel that is given turned by 180 degrees
+  /// With `turned`, where neither tiling nor algorithm is asked for: a plan of the same weights, not turned.
+  /// What it has packed serves this one too where that is possible, as shares_weights() says.
+  const class Plan* layer = nullptr;
 };
 
 /// How Plan::run is done; what is absent is as planned.
@@ -35,15 +39,20 @@ class Plan {
 
   const Problem& problem() const { return problem_; }
   const Tiling& tiling() const { return tiling_; }
-  /// Where the choice came from: analytic, forced, cache, measured, near(...).
+  /// Where the choice came from: analytic, forced, cache, measured, near(...), or layer, where weights are
+  /// shared.
   const std::string& source() const { return source_; }
   int threads() const { return threads_; }
   const Executor& executor() const { return *executor_; }
 
   /// Other weights and bias (sizes as at first), packed as those at first were: the plan is then as one that
   /// was made with them. Allocates nothing, and needs the plan to itself. Throws invalid_argument where a
-  /// size is wrong, and the old ones stay.
+  /// size is wrong, and the old ones stay. Where weights are shared, the layer's are set first, and this
+  /// takes them; a run in between, or a second call, throws invalid_argument.
   void set_weights(std::span<const std::span<const float>> weights, std::span<const float> bias);
+
+  /// Whether it reads the packed weights of options.layer, which it keeps alive.
+  bool shares_weights() const { return shares_weights_; }
 
   /// Bytes that this plan holds: packed weights, generated code, and what a rescue would need.
   std::size_t prepared_bytes() const;
@@ -54,6 +63,7 @@ class Plan {
   void run(const Tensors& tensors, void* workspace) const { run(tensors, {.workspace = workspace}); }
 
  private:
+  bool share(const Request& request, const Plan& layer);
   void run_rescued(const Tensors& tensors, const Run& run) const;
   Tensors image(const Tensors& tensors, std::int64_t index) const;
   void keep_residual(const Tensors& tensors, void* copy) const;
@@ -65,8 +75,12 @@ class Plan {
   std::string source_;
   int threads_ = 1;
   std::size_t workspace_bytes_ = 0, residual_offset_ = 0;
-  std::unique_ptr<Executor> executor_;
-  std::unique_ptr<Rescue> rescue_;  // of class fast
+  std::shared_ptr<Executor> executor_;
+  std::shared_ptr<Rescue> rescue_;  // of class fast
+  bool shares_weights_ = false;
+  /// How often the packed weights have been set, counted by the layer, and at this plan's last set_weights().
+  std::shared_ptr<std::uint64_t> times_set_ = std::make_shared<std::uint64_t>(0);
+  std::uint64_t times_seen_ = 0;
 };
 
 }  // namespace replk::depthwise

@@ -5,6 +5,8 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <utility>
 
 #include "core/half.hpp"
 #include "core/memory.hpp"
@@ -47,8 +49,9 @@ bool any_from(const T* row, int count, float limit) {
 
 }  // namespace
 
-Rescue::Rescue(const Problem& problem, const Kernel& kernel, const Executor& executor, bool turned)
-    : problem_(problem), kernel_(kernel), executor_(executor), turned_(turned) {
+Rescue::Rescue(const Problem& problem, const Kernel& kernel, std::shared_ptr<const Executor> executor,
+               bool turned)
+    : problem_(problem), kernel_(kernel), executor_(std::move(executor)), turned_(turned) {
   std::size_t count = 0;
   for (const Branch& branch : problem.branches)
     count += static_cast<std::size_t>(problem.channels) * static_cast<std::size_t>(branch.taps());
@@ -58,10 +61,16 @@ Rescue::Rescue(const Problem& problem, const Kernel& kernel, const Executor& exe
   scale_.resize(problem.epilogue.scale ? static_cast<std::size_t>(problem.channels) : 0);
 }
 
+Rescue::Rescue(const Problem& problem, const Kernel& kernel, std::shared_ptr<const Rescue> layer)
+    : problem_(problem),
+      kernel_(kernel),
+      layer_(std::move(layer)),
+      bias_(static_cast<std::size_t>(problem.channels)) {}
+
 void Rescue::set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
                          std::span<const float> scale, bool packing_overflowed) {
   // For most layers the copy would take as long as packing, and nobody ever reads it.
-  copied_ = packing_overflowed || !executor_.unpacks() || problem_.epilogue.residual;
+  copied_ = packing_overflowed || !executor_->unpacks() || problem_.epilogue.residual;
   float* to = weights_.data();
   if (copied_)
     for (const std::span<const float> branch : branches) to = std::copy(branch.begin(), branch.end(), to);
@@ -86,7 +95,11 @@ float Rescue::safe_limit() const {
 
 /// Row `row` of a channel's merged kernel.
 void Rescue::line(int channel, int row, double* to) const {
-  if (!copied_) return executor_.unpack(channel, row, to);
+  if (layer_) {
+    layer_->line(channel, kernel_.height - 1 - row, to);
+    return std::reverse(to, to + kernel_.width);
+  }
+  if (!copied_) return executor_->unpack(channel, row, to);
   std::fill_n(to, kernel_.width, 0.0);
   const float* branch = weights_.data();
   for (const Branch& b : problem_.branches) {

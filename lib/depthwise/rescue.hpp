@@ -2,6 +2,7 @@
 // does not: such channels are computed anew.
 #pragma once
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -13,15 +14,17 @@ namespace replk::depthwise {
 /// Thread-safe but for set_weights.
 class Rescue {
  public:
-  /// The executor outlives this. turned: it has each kernel turned by 180 degrees.
-  Rescue(const Problem& problem, const Kernel& kernel, const Executor& executor, bool turned);
+  /// turned: the executor has each kernel turned by 180 degrees.
+  Rescue(const Problem& problem, const Kernel& kernel, std::shared_ptr<const Executor> executor, bool turned);
+  /// Of a plan without a residual that has the weights of a layer's, turned: they are set by the layer's.
+  Rescue(const Problem& problem, const Kernel& kernel, std::shared_ptr<const Rescue> layer);
 
   /// To be called when the executor has packed them. Copies what it could not give back; allocates nothing.
   /// packing_overflowed: whether what it derives from them overflowed: then no run says that it has, and each
   /// must be taken for one.
   void set_weights(std::span<const std::span<const float>> branches, std::span<const float> bias,
                    std::span<const float> scale, bool packing_overflowed);
-  bool always() const { return always_; }
+  bool always() const { return layer_ ? layer_->always() : always_; }
   /// Whether an image (its first value is src) has a number so large that sums of some channel may overflow.
   /// Reads all of it, along memory. Only of a problem with a residual.
   bool may_be_needed(const void* src, int threads) const;
@@ -43,8 +46,9 @@ class Rescue {
 
   Problem problem_;
   Kernel kernel_;
-  const Executor& executor_;
-  bool turned_;
+  std::shared_ptr<const Executor> executor_;
+  std::shared_ptr<const Rescue> layer_;
+  bool turned_ = false;
   core::Buffer<float> weights_;  // as they came, branch after branch: [channels][kernel_h][kernel_w]
   bool copied_ = false;          // whether they lie there, or are the executor's to unpack
   std::vector<float> bias_, scale_;

@@ -6,6 +6,7 @@
 // the process.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>

@@ -1,6 +1,7 @@
 // Weights from a seed: train-form tensors whose every element is a function of seed, name and index alone, in
 // integer arithmetic with one rounding, so that any machine and any order of reading gives the same bits.
 #include <cmath>
+#include <functional>
 #include <map>
 
 #include "core/error.hpp"

@@ -1,6 +1,7 @@
 // Tensors of any type in memory, as a file would hold them: what `replk quantize` writes, and what int8
 // weights that are made while loading are read from, so that both are the same.
 #pragma once
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>

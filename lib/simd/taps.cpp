@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
+
 #include "simd/rows.hpp"
 
 // AVX-512's transpose of 16 x 16 writes whole vectors: gradients are more than an L1 holds, and each piece of

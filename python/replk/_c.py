@@ -58,7 +58,12 @@ class DepthwiseOptions(ctypes.Structure):
 
 
 class GradientOptions(ctypes.Structure):
-    _fields_ = [("struct_size", ctypes.c_size_t), ("threads", ctypes.c_int32), ("wanted", ctypes.c_int32)]
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("threads", ctypes.c_int32),
+        ("wanted", ctypes.c_int32),
+        ("layer", ctypes.c_void_p),
+    ]
 
 
 GRADIENT_INPUT, GRADIENT_WEIGHTS = 1, 2

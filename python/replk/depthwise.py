@@ -70,8 +70,8 @@ class _Packed:
 class _Gradients:
     """The plans of a layer's gradients, each made when it is first asked for."""
 
-    def __init__(self, problem, shape, packed, threads):
-        self._shape, self._threads = shape.encode(), threads
+    def __init__(self, problem, shape, packed, threads, layer):
+        self._shape, self._threads, self._layer = shape.encode(), threads, layer
         self._lock, self._input, self._weights = threading.Lock(), None, None
         self._plain = problem.plain
         self._keep(packed)
@@ -83,7 +83,7 @@ class _Gradients:
 
     def _create(self, wanted):
         handle = _c.Handle(_c.lib.replk_depthwise_gradient_destroy)
-        options = _c.sized(_c.GradientOptions, threads=self._threads, wanted=wanted)
+        options = _c.sized(_c.GradientOptions, threads=self._threads, wanted=wanted, layer=self._layer.pointer)
         _c.lib.replk_depthwise_gradient_create_from_shape(
             self._shape, self._pointers, ctypes.byref(options), ctypes.byref(handle.pointer)
         )
@@ -144,7 +144,7 @@ class Depthwise:
         height, width = ctypes.c_int32(), ctypes.c_int32()
         _c.lib.replk_depthwise_output_size(self._handle.pointer, ctypes.byref(height), ctypes.byref(width))
         self._out_sides = height.value, width.value
-        self._gradients = _Gradients(problem, self.shape, packed, threads or 0)
+        self._gradients = _Gradients(problem, self.shape, packed, threads or 0, self._handle)
 
     @classmethod
     def zeros(cls, shape, **options):

@@ -1,6 +1,7 @@
 // Both gradients through the C API and its C++ wrapper, as a framework uses them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <climits>
 #include <cmath>
@@ -110,6 +111,16 @@ TEST(Gradient, OfEveryDoor) {
   for (int n = 0; n < Layer::batch; n++)
     given.input(layer.dy.data() + n * image, b.data() + n * image, {.batch = 1});
   EXPECT_EQ(std::memcmp(a.data(), b.data(), a.size() * sizeof(float)), 0);
+  // With the layer's packed weights, where these serve: in class fast, row-spectral's.
+  replk::DepthwiseOptions one_thread;
+  one_thread.threads = 1;
+  replk::Depthwise forward(layer.shape(), {others.data()}, nullptr, one_thread);
+  replk::DepthwiseGradient shared(layer.shape(), {others.data()}, {.threads = 1, .layer = forward.get()});
+  forward.set_weights({layer.weights.data()});
+  shared.set_weights({layer.weights.data()});
+  std::vector<float> c(layer.src.size(), NAN);
+  shared.input(layer.dy.data(), c.data());
+  for (std::size_t i = 0; i < c.size(); i++) ASSERT_NEAR(c[i], a[i], 1e-4f) << i;
   // A part of one gradient only.
   const replk::DepthwiseGradient weights(p, {}, {.threads = 1, .wanted = REPLK_GRADIENT_WEIGHTS});
   std::vector<float> dw(layer.weights.size()), same(dw.size());
@@ -216,6 +227,8 @@ TEST(Gradient, APlanThatCannotBeIsRefusedByName) {
   refused(made(layer.shape(), weights, [](Options& o) { o.threads = -1; }), "threads");
   refused(made(layer.shape(), weights, [](Options& o) { o.threads = INT32_MAX; }), "threads");
   refused(made(layer.shape(), weights, [](Options& o) { o.struct_size = 3; }), "struct_size");
+  const replk::Depthwise other("n1c3h9w9k3", {layer.weights.data()});
+  refused(made(layer.shape(), weights, [&](Options& o) { o.layer = other.get(); }), "layer");
   refused(made("n1c1h1w1k64", weights, nothing), "kernel height");
   refused(made("n0c1h1w1k1", weights, nothing), "batch");
   refused(made("n1048576c1048576h65536w65536k3", weights, nothing), "elements");

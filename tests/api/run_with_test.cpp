@@ -1,6 +1,7 @@
 // A plan as a framework uses it: on its own pool, with batches and weights that change, on views of tensors.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>

@@ -5,8 +5,10 @@
 // REPLK_SWEEP: quick (the default) or long.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 
 #include "core/cpu.hpp"

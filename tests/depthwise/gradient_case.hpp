@@ -1,5 +1,7 @@
 // A problem with seeded tensors for its weight gradient, and where that goes.
 #pragma once
+#include <cmath>
+#include <cstring>
 #include <numeric>
 #include <optional>
 #include <vector>

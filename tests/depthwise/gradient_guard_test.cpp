@@ -5,7 +5,9 @@
 // REPLK_SWEEP: quick (the default) or long.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>

@@ -111,6 +111,32 @@ TEST(Kernel, MayBeReadTurned) {
   }
 }
 
+/// Those of one branch are packed in one piece, whatever is cropped above and below.
+TEST(Kernel, GivesSeveralRowsAsOneByOne) {
+  std::vector<Problem> problems;
+  for (const char* shape : {"n1c20h7w7k13", "n1c37h9w9k3", "n1c5h3w40k31x7", "n1c16h3w3k13", "n1c24h8w8k2x1"})
+    problems.push_back(parse(shape));
+  for (std::uint64_t seed = 0; seed < 200; seed++)
+    problems.push_back(random_problem_with(static_cast<unsigned>(seed % 8), seed));
+  for (std::size_t i = 0; i < problems.size(); i++) {
+    const Problem& p = problems[i];
+    const Case c(p, i);
+    const Kernel k = merged_geometry(p);
+    const Weights given(p, c.weights, c.bias), turned = given.turned();
+    for (const Weights* weights : {&given, &turned})
+      for (const int lanes : {8, 16}) {
+        if (lanes == 16 && core::cpu().isa < Isa::avx512) continue;
+        const int first = static_cast<int>(i) % k.height, count = k.height - first, row = k.width * lanes;
+        for (int channel = 0; channel < p.channels + lanes; channel += lanes) {
+          std::vector<float> together(static_cast<std::size_t>(count) * row, -1.0f), apart = together;
+          weights->rows(k, first, count, channel, lanes, together.data());
+          for (int a = 0; a < count; a++) weights->row(k, first + a, channel, lanes, apart.data() + a * row);
+          EXPECT_EQ(together, apart) << to_string(p);
+        }
+      }
+  }
+}
+
 TEST(Kernel, SumsInDoubleAndRoundsOnce) {
   const Problem p = parse("n1c1h3w3k1,1,1");
   const std::vector<float> a{1}, b{0x1p-30f}, c{-1};

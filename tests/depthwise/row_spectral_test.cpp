@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/cpu.hpp"
 #include "tests/depthwise/case.hpp"
 

@@ -2,6 +2,8 @@
 // type.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/cpu.hpp"
 #include "jit/x64/code.hpp"
 #include "tests/depthwise/case.hpp"

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include "tests/depthwise/gradient_case.hpp"
 
 namespace replk::depthwise {

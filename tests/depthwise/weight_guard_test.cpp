@@ -2,6 +2,9 @@
 // lie between inaccessible pages at every alignment, with NaNs around them and in all registers.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "core/memory.hpp"
 #include "tests/depthwise/gradient_case.hpp"
 #include "tests/guarded.hpp"

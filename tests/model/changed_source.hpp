@@ -1,6 +1,7 @@
 // Tensors in memory that a test may change before a network is made of them.
 #pragma once
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>

@@ -1,6 +1,7 @@
 // Networks against PyTorch in float64.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "goldens.hpp"

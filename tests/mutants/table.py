@@ -161,7 +161,14 @@ MUTANTS = [
      "taps of a remainder lie as far apart as those of the branch"),
     ("lib/depthwise/gradient/assemble.cpp", "holes_ = pixels < std::int64_t{p.height} * p.width;", "holes_ = false;",
      "pixels that no tap reaches are what was in memory"),
-    ("lib/depthwise/gradient/input_gradient.cpp", "plans_[i]->set_weights(turned_[i].spans, {});", "{}", "the old weights stay"),
+    ("lib/depthwise/gradient/input_gradient.cpp", "plans_[i]->set_weights(part_weights(i, weights), {});", "{}",
+     "the old weights stay"),
+    ("lib/depthwise/rescue.cpp", "return std::reverse(to, to + kernel_.width);", "return;",
+     "a gradient is rescued with the layer's own kernel"),
+    ("jit/kernels/toeplitz.cpp", "spec_.backwards ? taps() - 1 - index / parts : index / parts", "index / parts",
+     "shared weights are read forwards"),
+    ("lib/depthwise/row_spectral/executor.cpp", "signs[plane] = -signs[plane];", "{}", "shared spectra are not conjugate"),
+    ("lib/depthwise/plan.cpp", "times_seen_ != *times_set_", "false", "a gradient runs with weights that its layer has lost"),
 
     # Threads, caches and quotas, and what judges the speed
     ("core/threads.cpp", "count * thread / used", "count * thread / used + (thread > 0)", "a share begins an index late"),

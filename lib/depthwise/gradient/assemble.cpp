@@ -1,6 +1,7 @@
 #include "depthwise/gradient/assemble.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include "core/half.hpp"
 #include "core/threads.hpp"

@@ -44,6 +44,23 @@ Problem placed(const Problem& p, const Part& part, const Assembly& assembly) {
   return q;
 }
 
+/// Sizes are compared, and not what a layer adds to its sums, nor how its tensors lie.
+void check_layer(const Problem& p, const Plan* layer) {
+  if (!layer) return;
+  const auto bare = [](Problem q) {
+    q.batch = 1;
+    q.epilogue = {};
+    q.layout = Layout::nhwc;
+    q.out_layout.reset();
+    q.src_strides = q.dst_strides = std::nullopt;
+    q.type = DataType::f32;
+    return to_string(q);
+  };
+  if (bare(p) != bare(layer->problem()))
+    core::fail(core::Status::invalid_argument, "layer is {}; allowed: a plan of {}",
+               to_string(layer->problem()), to_string(p));
+}
+
 }  // namespace
 
 std::vector<Problem> input_gradient_problems(const Problem& problem) {
@@ -64,6 +81,7 @@ InputGradient::InputGradient(const Problem& problem, std::span<const std::span<c
       staged_(needs_stage(problem, assembly_)),
       wide_(needs_width(problem, assembly_)),
       threads_(options.threads > 0 ? options.threads : core::default_threads()) {
+  check_layer(problem, options.layer);
   (void)Weights(problem, weights, {});  // wrong sizes are said before anything is planned
   PlanOptions plan_options = options;
   plan_options.scale = {};

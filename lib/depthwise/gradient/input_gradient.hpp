@@ -22,7 +22,8 @@ std::vector<Problem> input_gradient_problems(const Problem& problem);
 class InputGradient {
  public:
   /// weights as Plan's; copied. A problem's bias is without effect. options.tiling and algorithm force every
-  /// convolution that this needs (stride 1: one).
+  /// convolution that this needs (stride 1: one). options.layer: a plan of the layer, with these weights;
+  /// where what it has packed serves here too, it is shared.
   InputGradient(const Problem& problem, std::span<const std::span<const float>> weights,
                 const PlanOptions& options = {});
 
@@ -31,7 +32,8 @@ class InputGradient {
   std::span<const std::unique_ptr<Plan>> plans() const { return plans_; }
   int threads() const { return threads_; }
 
-  /// As Plan's: other weights of the same sizes. Allocates nothing, and needs this to itself.
+  /// As Plan's, after options.layer's: other weights of the same sizes. Allocates nothing, and needs this to
+  /// itself.
   void set_weights(std::span<const std::span<const float>> weights);
 
   /// Bytes that this holds: packed and turned weights, and generated code.

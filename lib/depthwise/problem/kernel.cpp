@@ -57,6 +57,12 @@ Kernel merged_geometry(const Problem& problem) {
   return k;
 }
 
+bool turned(const Kernel& a, const Kernel& b) {
+  return a.height == b.height && a.width == b.width && a.offset_h + b.offset_h == 1 - a.height &&
+         a.offset_w + b.offset_w == 1 - a.width &&
+         std::equal(a.support.begin(), a.support.end(), b.support.rbegin());
+}
+
 Axis vertical(const Problem& p, const Kernel& geometry) {
   return {p.height, p.out_height(), p.stride_h, 1, geometry.offset_h, geometry.height};
 }

@@ -25,6 +25,10 @@ struct Kernel {
 /// Validates the problem.
 Kernel merged_geometry(const Problem& problem);
 
+/// Whether `a` has the taps of `b`, turned by 180 degrees, and meets an output's gradient where `b` met the
+/// input (strides 1).
+bool turned(const Kernel& a, const Kernel& b);
+
 /// The two sides of a merged kernel (dilation 1: holes are in its support).
 Axis vertical(const Problem& problem, const Kernel& kernel);
 Axis horizontal(const Problem& problem, const Kernel& kernel);

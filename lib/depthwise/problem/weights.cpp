@@ -116,6 +116,27 @@ void Weights::row(const Kernel& k, int a, int channel, int lanes, float* to) con
   merge(lines, k.offset_w, k.width, channel, lanes, to, [&](int b) { return k.has(a, b); });
 }
 
+const float* Weights::in_one_piece(const Kernel& k, int first, int count) const {
+  const auto& [values, direction, vertical, horizontal] = branches_[0];
+  if (count_ > 1 || horizontal.offset != k.offset_w || horizontal.taps != k.width) return nullptr;
+  if (vertical.dilation != 1 || horizontal.dilation != 1) return nullptr;
+  const int tap = vertical.tap_at(k.offset_h + first);
+  if (tap < 0 || tap + count > vertical.taps) return nullptr;
+  return values + std::int64_t{direction} * tap * k.width;
+}
+
+void Weights::rows(const Kernel& k, int first, int count, int channel, int lanes, float* to) const {
+  const int valid = std::clamp(channels_ - channel, 0, lanes);
+  const float* const values = valid > 0 ? in_one_piece(k, first, count) : nullptr;
+  if (values && count * k.width > 1 && core::cpu().isa >= Isa::avx2) {
+    const Placed& branch = branches_[0];
+    const std::int64_t next_channel = std::int64_t{branch.vertical.taps} * k.width;
+    return simd::pack_row({DataType::f32, 0, 0, branch.direction, next_channel, count * k.width}, values,
+                          channel * next_channel, valid, lanes, to, 0);
+  }
+  for (int i = 0; i < count; i++) row(k, first + i, channel, lanes, to + i * k.width * lanes);
+}
+
 void Weights::column(const Kernel& k, int b, int channel, int lanes, float* to) const {
   Lines lines;
   for (int i = 0; i < count_; i++) {

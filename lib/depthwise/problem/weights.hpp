@@ -21,6 +21,8 @@ class Weights {
   /// channels channel .. channel + lanes - 1: [kernel.width][lanes]. Branches are summed in double and
   /// rounded once. Zeros where the kernel has no tap or there is no channel. lanes: 8 or 16.
   void row(const Kernel& kernel, int a, int channel, int lanes, float* to) const;
+  /// Rows first .. first + count - 1, one after the other.
+  void rows(const Kernel& kernel, int first, int count, int channel, int lanes, float* to) const;
   /// The same of column b: [kernel.height][lanes].
   void column(const Kernel& kernel, int b, int channel, int lanes, float* to) const;
   /// Copies values of channels channel .. channel + lanes - 1: the bias (zeros where there is none) and the
@@ -52,6 +54,8 @@ class Weights {
     std::array<Line, 16> all;
     int count = 0;
   };
+  /// The values of the first of some rows, where one branch alone has them all, in one piece; else null.
+  const float* in_one_piece(const Kernel& kernel, int first, int count) const;
   static void copy(const Line& line, int offset, int taps, int channel, int valid, int lanes, float* to);
   template <class Has>
   void merge(const Lines& lines, int offset, int taps, int channel, int lanes, float* to, Has has) const;

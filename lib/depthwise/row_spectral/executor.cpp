@@ -34,15 +34,36 @@ Function RowSpectralExecutor::code(const std::string& spec,
 }
 
 RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel)
+    : RowSpectralExecutor(geometry, std::make_shared<Spectra>(geometry, kernel, signs_of(geometry)),
+                          signs_of(geometry)) {}
+
+/// A turned row has the conjugate of the row's spectrum. What is multiplied here is conjugate as well, on
+/// both sides: of each pair of planes the second one is negated.
+std::unique_ptr<RowSpectralExecutor> RowSpectralExecutor::turned(RowSpectralGeometry geometry,
+                                                                 const RowSpectralExecutor& layer) {
+  if (!layer.geometry_.turned_signs.empty() || !geometry.shares_weights(layer.geometry_)) return nullptr;
+  std::vector<int> signs = signs_of(layer.geometry_);
+  for (int plane = geometry.parameters.transform.reals() + 1; plane < geometry.parameters.transform.planes();
+       plane += 2)
+    signs[plane] = -signs[plane];
+  geometry.turned_signs = signs;
+  return std::unique_ptr<RowSpectralExecutor>(new RowSpectralExecutor(geometry, layer.spectra_, signs));
+}
+
+RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry,
+                                         std::shared_ptr<Spectra> spectra, const std::vector<int>& signs)
     : geometry_(geometry),
       window_in_(geometry.window(false)),
       window_out_(geometry.window(true)),
       input_(input_rows(geometry.problem)),
       output_(output_rows(geometry.problem)),
-      spectra_(geometry, kernel, signs_of(geometry)) {
+      spectra_(std::move(spectra)),
+      no_bias_(geometry.turned_signs.empty()
+                   ? 0
+                   : static_cast<std::size_t>(geometry.all_blocks()) * geometry.lanes,
+               true) {
   const RowSpectralGeometry& g = geometry_;
   const bool direct = !g.buffered() && g.whole_blocks() > 0, buffered = g.buffered() || g.tail_channels() > 0;
-  const std::vector<int> signs = signs_of(g);
   const auto forward = [&](const Segment& s, bool buffer) {
     const jit::RowForwardSpec spec = g.forward(s, buffer);
     return code<jit::RowForward>(spec.text(), [&] { return jit::generate(spec); });
@@ -159,7 +180,7 @@ void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end,
                                    char* scratch) const {
   const RowSpectralGeometry& g = geometry_;
   const int reals = begin == 0 ? g.parameters.transform.reals() : 0;
-  const float* weights = spectra_.block(group(t.group).block + block);
+  const float* weights = spectra_->block(group(t.group).block + block);
   in += block * g.block_stride;
   out += block * g.block_stride;
   if (begin > 0) {
@@ -183,7 +204,8 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
   const Segment along = g.along_segments[t.along], across = g.across_segments[t.across];
   const RowCode& row_code = rows_[g.along_segments.run_of(t.along)];
   const Group group = this->group(t.group);
-  const float* bias = spectra_.bias() + std::int64_t{group.block} * g.lanes;
+  const float* bias =
+      (g.turned_signs.empty() ? spectra_->bias() : no_bias_.data()) + std::int64_t{group.block} * g.lanes;
   const auto* residual = g.problem.epilogue.residual ? static_cast<const char*>(tensors.residual) : nullptr;
   if (begin >= end) return;
   if (!group.buffered) {
@@ -224,7 +246,7 @@ void RowSpectralExecutor::finish_rows(int block, int blocks, int height, int wid
     for (int r = 0; r < height; r++) {
       const std::int64_t row = b * window_out_.block_stride + r * window_out_.row_stride;
       simd::finish(g.problem.epilogue.activation,
-                   spectra_.scale() ? spectra_.scale() + std::int64_t{block + b} * g.lanes : nullptr,
+                   spectra_->scale() ? spectra_->scale() + std::int64_t{block + b} * g.lanes : nullptr,
                    residual ? residual + row : nullptr, g.lanes, out + row, std::int64_t{width} * g.lanes);
     }
 }
@@ -343,7 +365,7 @@ Work RowSpectralExecutor::work() const {
     count(jit::count(g.inverse(s, false, signs)), times * outs);
   }
   work.bytes_read = static_cast<double>(g.problem.input_values(g.problem.batch)) * size_of(g.problem.type) +
-                    4.0 * static_cast<double>(spectra_.weights().size());
+                    4.0 * static_cast<double>(spectra_->weights().size());
   if (g.problem.epilogue.residual)
     work.bytes_read +=
         static_cast<double>(g.problem.output_values(g.problem.batch)) * size_of(g.problem.type);
@@ -353,7 +375,7 @@ Work RowSpectralExecutor::work() const {
 }
 
 std::size_t RowSpectralExecutor::prepared_bytes() const {
-  std::size_t bytes = spectra_.bytes();
+  std::size_t bytes = geometry_.turned_signs.empty() ? spectra_->bytes() : 0;  // those of others' memory
   for (const auto& code : code_) bytes += code->bytes().size();
   return bytes;
 }

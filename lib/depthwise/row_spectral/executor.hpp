@@ -22,10 +22,14 @@ namespace replk::depthwise {
 class RowSpectralExecutor final : public Executor {
  public:
   RowSpectralExecutor(const RowSpectralGeometry& geometry, const Kernel& kernel);
+  /// With the weights of this layer's, of a problem whose kernel is its kernel turned; null where they do not
+  /// serve.
+  static std::unique_ptr<RowSpectralExecutor> turned(RowSpectralGeometry geometry,
+                                                     const RowSpectralExecutor& layer);
 
-  void set_weights(const Weights& weights, int threads) override { spectra_.set(weights, threads); }
-  bool unpacks() const override { return spectra_.unpacks(); }
-  void unpack(int channel, int row, double* to) const override { spectra_.unpack(channel, row, to); }
+  void set_weights(const Weights& weights, int threads) override { spectra_->set(weights, threads); }
+  bool unpacks() const override { return spectra_->unpacks(); }
+  void unpack(int channel, int row, double* to) const override { spectra_->unpack(channel, row, to); }
   std::size_t workspace_bytes(int threads) const override;
   void run(const Tensors& tensors, const Run& run) const override;
   ChannelTasks channel_tasks(std::int64_t batch, int threads) const override;
@@ -33,7 +37,9 @@ class RowSpectralExecutor final : public Executor {
   std::vector<Phase> phases(int threads) const override;
   Work work() const override;
   std::size_t prepared_bytes() const override;
-  core::Prefetch prefetch() const override { return core::Prefetch(std::as_bytes(spectra_.weights())); }
+  core::Prefetch prefetch() const override {
+    return core::Prefetch(std::as_bytes(std::as_const(*spectra_).weights()));
+  }
 
  private:
   struct RowCode {
@@ -49,6 +55,9 @@ class RowSpectralExecutor final : public Executor {
     int channel = 0, channels = 0, blocks = 0, block = 0;
     bool buffered = false;
   };
+
+  RowSpectralExecutor(const RowSpectralGeometry& geometry, std::shared_ptr<Spectra> spectra,
+                      const std::vector<int>& signs);
 
   template <class Function>
   Function code(const std::string& spec, const std::function<std::vector<std::uint8_t>()>& generate);
@@ -81,7 +90,8 @@ class RowSpectralExecutor final : public Executor {
   const RowSpectralGeometry geometry_;
   const RowSpectralGeometry::Window window_in_, window_out_;
   const simd::RowLayout input_, output_;
-  Spectra spectra_;
+  const std::shared_ptr<Spectra> spectra_;
+  const core::Buffer<float> no_bias_;       // of one that is turned
   std::vector<RowCode> rows_;               // for each run of segments of the transformed axis
   std::vector<jit::Toeplitz> columns_;      // for each run of the other one's
   std::vector<jit::ColumnFft> transforms_;  // the same, where the second axis is transformed too

@@ -133,7 +133,8 @@ jit::RowForwardSpec RowSpectralGeometry::forward(const Segment& segment, bool fr
   spec.first = segment.first - shift;
   spec.count = segment.ins;
   spec.strides = strides(false, from_buffer);
-  spec.free_signs = along_segments.size() == 1;
+  spec.free_signs = along_segments.size() == 1 && turned_signs.empty();
+  spec.signs = turned_signs;
   return spec;
 }
 
@@ -171,6 +172,7 @@ jit::ToeplitzSpec RowSpectralGeometry::toeplitz(const Segment& segment) const {
   spec.tile = parameters.rows;
   spec.gauss = parameters.gauss;
   spec.plane_stride = plane_stride;
+  spec.backwards = !turned_signs.empty();
   return spec;
 }
 
@@ -209,6 +211,14 @@ jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const
   spec.chunk = spec.n < 56 ? 1 : 8;
   spec.plane_stride = plane_stride;
   return spec;
+}
+
+bool RowSpectralGeometry::shares_weights(const RowSpectralGeometry& other) const {
+  const int n = parameters.transform.n;
+  return isa == other.isa && problem.channels == other.problem.channels &&
+         parameters.along_h == other.parameters.along_h && n == other.parameters.transform.n &&
+         !parameters.two_dimensional() && !other.parameters.two_dimensional() &&
+         along.taps == other.along.taps && (shift + other.shift - (along.taps - 1)) % n == 0;
 }
 
 bool RowSpectralGeometry::feasible() const {

@@ -45,8 +45,11 @@ struct RowSpectralGeometry {
   Segments along_segments, across_segments;
   std::vector<int> across_taps;  // taps of the second axis that have support
   bool sees_every_input = true;  // of the transformed axis: strides and holes pass none over
-  int shift = 0;                 // local input i is input i - shift of the transform
-  int column_shift = 0;          // the same along the other axis
+  /// Of a kernel that is the turn of one whose packed weights it reads: how planes are signed for it. Else
+  /// empty, and they are signed as is cheapest.
+  std::vector<int> turned_signs;
+  int shift = 0;         // local input i is input i - shift of the transform
+  int column_shift = 0;  // the same along the other axis
   int lanes = 8, vector_bytes = 32;
   std::int64_t plane_stride = 0, block_stride = 0;  // bytes, of the scratch
 
@@ -76,6 +79,8 @@ struct RowSpectralGeometry {
   jit::RowWeightsSpec row_weights(const std::vector<int>& signs) const;
   jit::ColumnWeightsSpec column_weights() const;  // two_dimensional() only
 
+  /// Whether the weights that another one packs, of a kernel that this one's is the turn of, serve here too.
+  bool shares_weights(const RowSpectralGeometry& other) const;
   /// Whether code can be generated for it within its limits.
   bool feasible() const;
   std::size_t planes_bytes() const;  // the scratch of one group

@@ -36,6 +36,10 @@ class RowSpectralVariant final : public Variant {
   std::unique_ptr<Executor> prepare() const override {
     return std::make_unique<RowSpectralExecutor>(geometry_, kernel_);
   }
+  std::unique_ptr<Executor> prepare_turned(const Executor& layer) const override {
+    const auto* const spectral = dynamic_cast<const RowSpectralExecutor*>(&layer);
+    return spectral ? RowSpectralExecutor::turned(geometry_, *spectral) : nullptr;
+  }
 
  private:
   RowSpectralGeometry geometry_;

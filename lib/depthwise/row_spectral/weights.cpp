@@ -60,10 +60,13 @@ void Spectra::transform_rows(const Weights& weights, int block, float* to) {
   const int together = std::max(1, most_taps * most_lanes / line);
   for (int begin = 0; begin < count; begin += together) {
     const int end = std::min(count, begin + together);
-    for (int i = begin; i < end; i++)
-      if (along_h_)
+    if (along_h_)
+      for (int i = begin; i < end; i++)
         weights.column(kernel_, across_taps_[i], channel, lanes_, lines + (i - begin) * line);
-      else
+    else if (across_taps_[end - 1] - across_taps_[begin] == end - 1 - begin)
+      weights.rows(kernel_, across_taps_[begin], end - begin, channel, lanes_, lines);
+    else
+      for (int i = begin; i < end; i++)
         weights.row(kernel_, across_taps_[i], channel, lanes_, lines + (i - begin) * line);
     transform(lines, to + begin * lanes_, to + real_planes_floats_ + 2 * begin * lanes_, end - begin);
   }

@@ -320,10 +320,15 @@ typedef struct replk_depthwise_gradient_options {
   size_t struct_size;
   int32_t threads; /* 0: all */
   int32_t wanted;  /* the gradients that the plan is made for; 0: both */
+  /* NULL, or a forward plan of the same sizes, with the same weights: where what it has packed serves the
+   * gradient of the input too, it is shared, and kept as long as either lives. New weights are then set in
+   * the layer first and in its gradient next, with no run of either meanwhile: any other order is an error.
+   */
+  const replk_depthwise* layer;
 } replk_depthwise_gradient_options;
 
 static inline replk_depthwise_gradient_options replk_depthwise_gradient_options_default(void) {
-  replk_depthwise_gradient_options o = {sizeof(replk_depthwise_gradient_options), 0, 0};
+  replk_depthwise_gradient_options o = {sizeof(replk_depthwise_gradient_options), 0, 0, NULL};
   return o;
 }
 

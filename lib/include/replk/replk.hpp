@@ -173,6 +173,7 @@ class Depthwise {
 struct GradientOptions {
   int threads = 0;  // 0: all
   int wanted = REPLK_GRADIENT_INPUT | REPLK_GRADIENT_WEIGHTS;
+  const replk_depthwise* layer = nullptr;  // Depthwise::get() of the layer, whose weights are shared
 };
 
 /// The gradients of a depthwise convolution, prepared. Movable; input() and weights() may be called from many
@@ -227,6 +228,7 @@ class DepthwiseGradient {
     replk_depthwise_gradient_options c = replk_depthwise_gradient_options_default();
     c.threads = options.threads;
     c.wanted = options.wanted;
+    c.layer = options.layer;
     return c;
   }
   struct Destroy {
