@@ -3,6 +3,7 @@
 // the same bits twice.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
