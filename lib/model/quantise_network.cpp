@@ -45,12 +45,13 @@ class Quantiser {
       add(i);
     }
     check_leftovers(architecture_, reader_);
-    for (const Stage& stage : graph_.stages) copy_norm(stage.norm_batch_norm);
+    for (const Stage& stage : graph_.stages) copy_norm(stage);
     made_.tensors.set_metadata("precision", "int8");
     made_.tensors.set_metadata("model", architecture_.name);
     made_.tensors.set_metadata("calibration", ranges);
-    if (const std::string labels = source_.metadata("labels"); !labels.empty())
-      made_.tensors.set_metadata("labels", labels);
+    for (const char* kept : {"labels", head_norm_epsilon_key})
+      if (const std::string text = source_.metadata(kept); !text.empty())
+        made_.tensors.set_metadata(kept, text);
     if (options_.progress) options_.progress(1);
     return std::move(made_);
   }
@@ -141,10 +142,9 @@ class Quantiser {
     // A norm's bias is of the weight's shape, a layer's has an element an output; both are the first side.
     if (!tensors.bias.empty()) copy(tensors.bias, {tensors.shape[0]});
   }
-  void copy_norm(const std::string& prefix) {
-    if (!reader_.has(prefix + ".weight")) return;
-    for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
-      copy(prefix + field, *source_.shape(prefix + ".weight"));
+  void copy_norm(const Stage& stage) {
+    if (!reader_.has(stage.norm + ".weight")) return;
+    for (const std::string& name : stage.norm_tensors()) copy(name, *source_.shape(stage.norm + ".weight"));
   }
 
   Architecture architecture_;
