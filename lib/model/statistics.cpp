@@ -152,12 +152,12 @@ ChannelStatistics StatisticsWalk::of(const Layer& layer, const Linear& linear, c
     values_[layer.src] = normal_channels({mean.begin(), mean.end()}, std::move(deviation));
   }
   ChannelStatistics result = behind_own(linear.tensors, layer.outputs, reader_);
-  if (folded && linear.output_scale.empty()) judge(result, through(*folded, input(layer)));
   if (!result.known()) return folded ? through(*folded, input(layer)) : result;
   if (!linear.output_scale.empty() && reader_.has(linear.output_scale)) {
     const core::Buffer<float> scale = reader_.read(linear.output_scale, {layer.outputs});
     for (int o = 0; o < layer.outputs; ++o) scale_channel(result, static_cast<std::size_t>(o), scale[o]);
   }
+  if (folded) judge(result, through(*folded, input(layer)));
   return result;
 }
 

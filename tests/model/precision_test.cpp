@@ -371,6 +371,9 @@ TEST(Int8, NormsOfAnotherNetworkAreNotBelieved) {
             "batch and layer norms");
   const Architecture nano = find_architecture("replknet-nano");
   for (const int seed : {1, 2, 3}) EXPECT_EQ(ranges("replknet-nano", *seeded_weights(nano, seed)), "noise");
+  const Architecture unireplknet = shallow("unireplknet-a");
+  EXPECT_EQ(quantise_network(unireplknet, *seeded_weights(unireplknet, 1)).tensors.metadata("calibration"),
+            "noise");
   const Architecture slak = shallow("slak-t");  // layer norms have their statistics from their input
   EXPECT_EQ(quantise_network(slak, *seeded_weights(slak, 1)).tensors.metadata("calibration"),
             "batch and layer norms");
