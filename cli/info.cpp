@@ -12,7 +12,7 @@
 #include "cli/info_weights.hpp"
 #include "core/cpu.hpp"
 #include "core/features.hpp"
-#include "dense/onednn_version.hpp"
+#include "dense/onednn/version.hpp"
 #include "jit/x64/code.hpp"
 #include "tuner/cache.hpp"
 

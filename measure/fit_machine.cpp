@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <limits>
@@ -20,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/error.hpp"
 #include "depthwise/choose/choice.hpp"
 #include "depthwise/choose/trial.hpp"
 
@@ -101,7 +103,7 @@ void measure(const std::vector<std::string>& shapes, std::size_t each) {
 
 struct Timed {
   std::string shape;
-  std::unique_ptr<depthwise::Variant> variant;
+  std::shared_ptr<const depthwise::Variant> variant;
   double seconds, weight;
 };
 
@@ -114,11 +116,10 @@ std::vector<Timed> read_times(const std::string& path) {
        std::getline(file, shape, '\t') && std::getline(file, tiling, '\t') && std::getline(file, seconds);) {
     auto& request = requests[shape];
     if (!request) request = std::make_unique<depthwise::Request>(request_of(shape));
-    const auto choice = depthwise::Tiling::parse(tiling);
-    const depthwise::Algorithm* algorithm = depthwise::find_algorithm(choice.algorithm);
-    auto variant = algorithm ? algorithm->read(*request, choice) : nullptr;
-    if (!variant) continue;  // of another version or instruction set
-    all.push_back({shape, std::move(variant), std::stod(seconds), 1});
+    const auto choice = depthwise::read_choice(tiling, *request);
+    const double time = std::strtod(seconds.c_str(), nullptr);
+    if (!choice || !(time > 0)) continue;  // of another version or instruction set, or no time
+    all.push_back({shape, choice->variant, time, 1});
     double& least = best.try_emplace(shape, all.back().seconds).first->second;
     least = std::min(least, all.back().seconds);
   }
@@ -202,7 +203,7 @@ void fit(const std::string& path) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   CLI::App app("Fits the constants of the depthwise cost model to this CPU");
   app.require_subcommand(1);
   std::vector<std::string> shapes;
@@ -222,4 +223,7 @@ int main(int argc, char** argv) {
   shapes.erase(shapes.begin(), shapes.begin() + static_cast<std::ptrdiff_t>(std::min(first, shapes.size())));
   shapes.resize(std::min(count, shapes.size()));
   measure(shapes, each);
+} catch (const core::Error& error) {
+  std::cerr << "replk_fit_machine: " << error.what() << "\n";
+  return 1;
 }

@@ -129,7 +129,10 @@ GradientRow measure_gradient(const Problem& p, const GradientOptions& options) {
       [&] { forward.set_weights(weights, step.data.bias_span()), input.set_weights(weights); }};
   weight.run({tensors.src, tensors.dy, tensors.dweights, step.dbias.data()}, false, run);
   runs[1]();
-  if (options.spoil) step.dweights[0][0] += 1;
+  if (options.spoil)
+    options.spoil({{reinterpret_cast<float*>(step.dx.data()), static_cast<std::size_t>(p.input_elements())},
+                   {step.dweights[0].begin(), step.dweights[0].end()},
+                   {step.dbias.begin(), step.dbias.end()}});
   check(p, step, options, row);
 
   row.peak_gflops = fma_peak_gflops(row.threads);

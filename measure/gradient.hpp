@@ -2,6 +2,8 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,11 +28,16 @@ struct GradientRow {
   std::size_t workspace_bytes = 0, prepared_bytes = 0;  // of both gradients
 };
 
+/// What a step of fp32 tensors has made, before it is checked: dweights of the first branch.
+struct Gradients {
+  std::span<float> dx, dweights, dbias;
+};
+
 struct GradientOptions {
   int threads = 0;  // 0: all
   RaceOptions race;
   std::uint64_t seed = 1;
-  bool spoil = false;  // for tests of the check: a result that is wrong
+  std::function<void(const Gradients&)> spoil;  // for tests of the check: what makes a result wrong
 };
 
 /// Plans, checks both gradients of some channels against the double references, and only then times. Throws

@@ -7,7 +7,7 @@
 #include <iterator>
 
 #include "jit/kernels/gelu.hpp"
-#include "jit/x64/assembler.hpp"
+#include "jit/kernels/product_tile.hpp"
 
 namespace replk::jit {
 namespace {
@@ -15,26 +15,11 @@ namespace {
 using Xbyak::Reg64;
 using Xbyak::Xmm;
 
-class Gemm : public Assembler {
+class Gemm final : public ProductTile {
  public:
-  explicit Gemm(const GemmSpec& spec)
-      : Assembler(spec.isa), spec_(spec), vectors_((spec.columns + lanes() - 1) / lanes()) {}
+  explicit Gemm(const GemmSpec& spec) : ProductTile(spec.isa, spec.rows, spec.columns), spec_(spec) {}
 
  private:
-  static constexpr int vectors_of_panel = 2, unroll = gemm_unroll, rows_of_base = 3;
-
-  const Reg64 arguments_ = rdi, panel_ = rsi, b_ = rdx, depth_ = rcx, a_stride_ = r8, c_stride_ = r9;
-  const Reg64 bases_[4] = {r10, r11, r12, r13};  // of every third row of a
-  const Reg64 a_ = rbx, c_ = rbp, prefetch_ = r14, residual_ = r15;
-
-  Xmm accumulator(int row, int v) const { return vec(row * vectors_ + v); }
-  int accumulators() const { return spec_.rows * vectors_; }
-  // Behind the accumulators: the panel's vectors and two for the broadcasts of a.
-  Xmm weights(int v) const { return vec(registers() - 1 - v); }
-  Xmm pixel(int row) const { return vec(registers() - 1 - vectors_of_panel - row % 2); }
-  int count(int v) const { return std::min(lanes(), spec_.columns - v * lanes()); }
-  Xbyak::Address argument(std::size_t offset) const { return qword[arguments_ + offset]; }
-
   void generate() override {
     prologue();
     mov(a_, argument(offsetof(GemmArguments, a)));
@@ -54,22 +39,24 @@ class Gemm : public Assembler {
     prefetch_next_rows(c_);
     if (spec_.add_residual || spec_.end_residual) prefetch_next_rows(residual_);
     start();
-    sum();
+    begin_rows();
+    add_products({offsetof(GemmArguments, depth), offsetof(GemmArguments, prefetch_step),
+                  offsetof(GemmArguments, later), offsetof(GemmArguments, later_step)});
     join();
     finish();
-    for (int r = 0; r < spec_.rows; r++) add(a_, a_stride_);
+    end_rows();
   }
 
   /// Runs body(row) with `row` in turn at every row of the tile, and leaves it below the last.
   template <class Body>
   void for_rows(const Reg64& row, Body body) {
-    for (int r = 0; r < spec_.rows; r++) {
+    for (int r = 0; r < rows_; r++) {
       body(r);
       add(row, c_stride_);
     }
   }
   void back_to_first_row(const Reg64& row) {
-    for (int r = 0; r < spec_.rows; r++) sub(row, c_stride_);
+    for (int r = 0; r < rows_; r++) sub(row, c_stride_);
   }
 
   /// Rows of c lie far apart, which no hardware prefetcher follows: those of the next tile are
@@ -77,7 +64,7 @@ class Gemm : public Assembler {
   void prefetch_next_rows(const Reg64& row) {
     const Reg64 next = depth_;
     lea(next, ptr[row + c_stride_]);
-    for (int r = 1; r < spec_.rows; r++) add(next, c_stride_);
+    for (int r = 1; r < rows_; r++) add(next, c_stride_);
     for_rows(next, [&](int) { prefetchw(ptr[next]); });
   }
 
@@ -89,7 +76,7 @@ class Gemm : public Assembler {
     mov(b_, argument(offsetof(GemmArguments, bias)));
     for (int v = 0; v < vectors_; v++) {
       load(weights(v), ptr[b_ + v * vector_bytes()]);
-      for (int r = 0; r < spec_.rows; r++) vmovaps(accumulator(r, v), weights(v));
+      for (int r = 0; r < rows_; r++) vmovaps(accumulator(r, v), weights(v));
     }
   }
 
@@ -108,62 +95,8 @@ class Gemm : public Assembler {
     }
   }
 
-  void sum() {
-    mov(b_, panel_);
-    mov(bases_[0], a_);
-    for (int i = 1; i * rows_of_base < spec_.rows; i++) {
-      lea(bases_[i], ptr[bases_[i - 1] + a_stride_ * 2]);
-      add(bases_[i], a_stride_);
-    }
-    mov(depth_, argument(offsetof(GemmArguments, depth)));
-    loop_unrolled(
-        depth_, unroll,
-        [&] {
-          prefetch();
-          steps(unroll);
-        },
-        [&] { steps(1); });
-  }
-
-  void prefetch() {
-    prefetcht1(ptr[prefetch_]);
-    add(prefetch_, argument(offsetof(GemmArguments, prefetch_step)));
-    mov(scratch_, argument(offsetof(GemmArguments, later)));
-    prefetcht1(ptr[scratch_]);
-    add(scratch_, argument(offsetof(GemmArguments, later_step)));
-    mov(argument(offsetof(GemmArguments, later)), scratch_);
-  }
-
-  void steps(int count) {
-    for (int k = 0; k < count; k++) step(k);
-    advance(count);
-  }
-
-  /// Element k of every row against row k of the panel.
-  void step(int k) {
-    for (int v = 0; v < vectors_; v++)
-      load(weights(v), ptr[b_ + (k * vectors_of_panel + v) * vector_bytes()]);
-    for (int r = 0; r < spec_.rows; r++) {
-      const Reg64& base = bases_[r / rows_of_base];
-      const int displacement = k * int(sizeof(float));
-      switch (r % rows_of_base) {
-        case 0:
-          broadcast(pixel(r), ptr[base + displacement]);
-          break;
-        case 1:
-          broadcast(pixel(r), ptr[base + a_stride_ + displacement]);
-          break;
-        default:
-          broadcast(pixel(r), ptr[base + a_stride_ * 2 + displacement]);
-      }
-      for (int v = 0; v < vectors_; v++) vfmadd231ps(accumulator(r, v), pixel(r), weights(v));
-    }
-  }
-
-  void advance(int steps) {
-    add(b_, steps * vectors_of_panel * vector_bytes());
-    for (int i = 0; i * rows_of_base < spec_.rows; i++) add(bases_[i], steps * int(sizeof(float)));
-  }
+  void load_pixel(int r, const Xbyak::Address& from) override { broadcast(pixel(r), from); }
+  void multiply_add(int r, int v) override { vfmadd231ps(accumulator(r, v), pixel(r), weights(v)); }
 
   void finish() {
     if (spec_.activation == Activation::relu) {
@@ -218,8 +151,7 @@ class Gemm : public Assembler {
     add(rsp, bytes);
   }
 
-  GemmSpec spec_;
-  int vectors_;
+  const GemmSpec spec_;
 };
 
 }  // namespace

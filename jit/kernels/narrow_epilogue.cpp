@@ -17,11 +17,13 @@ std::string NarrowOutputs::text() const {
                      static_cast<int>(residual), result ? "f32+" : "", name(copy));
 }
 
-void NarrowEpilogue::finish(const std::vector<Sums>& all, int rows, int columns,
-                            const std::vector<Xmm>& temporaries, const Pointers& at) {
+void NarrowEpilogue::finish(const std::vector<Xmm>& temporaries, const Pointers& at) {
+  std::vector<Sums> all;
+  for (int r = 0; r < rows_; r++)
+    for (int v = 0; v < vectors_; v++) all.push_back({accumulator(r, v), r, v});
   // As many chains side by side as there are pairs of temporaries, in whole rows: one alone would wait for
   // its own latency.
-  const std::size_t vectors = all.size() / std::size_t(rows);
+  const auto vectors = std::size_t(vectors_);
   const std::size_t rows_of_group = std::max<std::size_t>(1, temporaries.size() / 2 / vectors);
   for (std::size_t first = 0; first < all.size(); first += rows_of_group * vectors) {
     const std::size_t end = std::min(all.size(), first + rows_of_group * vectors);
@@ -29,7 +31,7 @@ void NarrowEpilogue::finish(const std::vector<Sums>& all, int rows, int columns,
     scale_and_activate(group, temporaries, at.channels);
     for (std::size_t i = 0; i < group.size(); i += vectors) {
       const auto row = group.begin() + std::ptrdiff_t(i);
-      write({row, row + std::ptrdiff_t(vectors)}, columns, temporaries, at);
+      write({row, row + std::ptrdiff_t(vectors)}, temporaries, at);
     }
   }
 }
@@ -70,30 +72,29 @@ void NarrowEpilogue::gelu(const std::vector<Sums>& group, const std::vector<Xmm>
   for (std::size_t i = 0; i < n; i++) vfnmadd231ps(group[i].x, t(i), p(i));
 }
 
-void NarrowEpilogue::write(const std::vector<Sums>& row, int columns, const std::vector<Xmm>& temporaries,
+void NarrowEpilogue::write(const std::vector<Sums>& row, const std::vector<Xmm>& temporaries,
                            const Pointers& at) {
   for (const Sums& s : row) {
     const int displacement = s.v * vector_bytes();
     if (outputs_.residual) {
-      load_part(temporaries[0], at.residual, displacement, count(columns, s.v));
+      load_part(temporaries[0], at.residual, displacement, count(s.v));
       vaddps(s.x, s.x, temporaries[0]);
     }
     if (!outputs_.result) continue;
     // store_part uses a tail up.
-    const bool tail = count(columns, s.v) < lanes();
+    const bool tail = count(s.v) < lanes();
     if (tail) vmovaps(temporaries[0], s.x);
-    store_part(at.dst, displacement, tail ? temporaries[0] : s.x, count(columns, s.v));
+    store_part(at.dst, displacement, tail ? temporaries[0] : s.x, count(s.v));
   }
-  if (outputs_.copy == Element::u8) write_u8(row, columns, temporaries[0], at);
-  if (outputs_.copy == Element::bf16) write_bf16(row, columns, temporaries, at);
+  if (outputs_.copy == Element::u8) write_u8(row, temporaries[0], at);
+  if (outputs_.copy == Element::bf16) write_bf16(row, temporaries, at);
   if (outputs_.result) add(at.dst, at.dst_stride);
   if (outputs_.residual) add(at.residual, at.dst_stride);
   if (outputs_.copy != Element::f32) add(at.copy, at.copy_stride);
 }
 
 /// core::quantise.
-void NarrowEpilogue::write_u8(const std::vector<Sums>& row, int columns, const Xmm& temporary,
-                              const Pointers& at) {
+void NarrowEpilogue::write_u8(const std::vector<Sums>& row, const Xmm& temporary, const Pointers& at) {
   for (const Sums& s : row) {
     load(temporary, channel(at.channels, scale_row, s.v));
     vfmadd213ps(s.x, temporary, channel(at.channels, offset_row, s.v));
@@ -101,19 +102,19 @@ void NarrowEpilogue::write_u8(const std::vector<Sums>& row, int columns, const X
     if (!wide()) vminps(s.x, s.x, constant(255));
     vcvtps2dq(s.x, s.x);
     // What is too large for an integer becomes 2^31, which saturates as well.
-    if (wide()) vpmovusdb(masked(ptr[at.copy + s.v * lanes()], count(columns, s.v)), s.x);
+    if (wide()) vpmovusdb(masked(ptr[at.copy + s.v * lanes()], count(s.v)), s.x);
   }
   if (wide()) return;
   const Xmm low(row[0].x.getIdx()), high(temporary.getIdx());
   pack_words(row[0].x, row.back().x);
   vextracti128(high, Xbyak::Ymm(low.getIdx()), 1);
   vpackuswb(low, low, high);
-  store_bytes(at.copy, row[0].x, columns);
+  store_bytes(at.copy, row[0].x, columns_);
 }
 
 /// core::from_float<Bf16>.
-void NarrowEpilogue::write_bf16(const std::vector<Sums>& row, int columns,
-                                const std::vector<Xmm>& temporaries, const Pointers& at) {
+void NarrowEpilogue::write_bf16(const std::vector<Sums>& row, const std::vector<Xmm>& temporaries,
+                                const Pointers& at) {
   const auto quiet = [&](std::size_t i) { return temporaries[2 * i]; };
   const auto rounded = [&](std::size_t i) { return temporaries[2 * i + 1]; };
   for (std::size_t i = 0; i < row.size(); i++) {
@@ -129,7 +130,7 @@ void NarrowEpilogue::write_bf16(const std::vector<Sums>& row, int columns,
     if (wide()) {
       vcmpunordps(k6, x, x);
       vpord(rounded(i) | k6, quiet(i), words(0x40u));
-      vpmovdw(masked(ptr[at.copy + row[i].v * 2 * lanes()], count(columns, row[i].v)), rounded(i));
+      vpmovdw(masked(ptr[at.copy + row[i].v * 2 * lanes()], count(row[i].v)), rounded(i));
     } else {
       vpor(quiet(i), quiet(i), words(0x40u));
       vcmpunordps(x, x, x);
@@ -138,7 +139,7 @@ void NarrowEpilogue::write_bf16(const std::vector<Sums>& row, int columns,
   }
   if (wide()) return;
   pack_words(rounded(0), rounded(row.size() - 1));
-  store_bytes(at.copy, rounded(0), 2 * columns);
+  store_bytes(at.copy, rounded(0), 2 * columns_);
 }
 
 void NarrowEpilogue::pack_words(const Xmm& first, const Xmm& second) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/types.hpp"
-#include "jit/x64/assembler.hpp"
+#include "jit/kernels/product_tile.hpp"
 
 namespace replk::jit {
 
@@ -26,10 +26,10 @@ enum NarrowChannelRow { multiplier_row, bias_row, scale_row, offset_row, narrow_
 /// Base of generators: y = fma(float(sum), multiplier, bias) (or sum + bias), activation, residual; then what
 /// is written. The operations and their order are those of lib/dense's portable engine, so that integer sums
 /// give the same bits.
-class NarrowEpilogue : public Assembler {
+class NarrowEpilogue : public ProductTile {
  protected:
-  NarrowEpilogue(Isa isa, const NarrowOutputs& outputs, int panel)
-      : Assembler(isa), outputs_(outputs), panel_(panel) {}
+  NarrowEpilogue(Isa isa, int rows, int columns, const NarrowOutputs& outputs)
+      : ProductTile(isa, rows, columns), outputs_(outputs), panel_width_(gemm_panel(isa)) {}
 
   /// A vector of sums: of a row, and which of the row's vectors.
   struct Sums {
@@ -41,26 +41,16 @@ class NarrowEpilogue : public Assembler {
     Xbyak::Reg64 dst, residual, copy;      // of the first row; left behind the last
     Xbyak::Reg64 dst_stride, copy_stride;  // bytes; the residual's is dst's
   };
-  /// Finishes `rows` rows of `columns` columns; x(row, v) are the sums. temporaries: at least 4, an even
-  /// number. Takes scratch_, part_ and k6.
-  template <class X>
-  void finish(int rows, int columns, X x, const std::vector<Xbyak::Xmm>& temporaries, const Pointers& at) {
-    std::vector<Sums> all;
-    for (int r = 0; r < rows; r++)
-      for (int v = 0; v * lanes() < columns; v++) all.push_back({x(r, v), r, v});
-    finish(all, rows, columns, temporaries, at);
-  }
+  /// Finishes the tile. temporaries: at least 4, an even number. Takes scratch_, part_ and k6.
+  void finish(const std::vector<Xbyak::Xmm>& temporaries, const Pointers& at);
 
  private:
-  void finish(const std::vector<Sums>& all, int rows, int columns, const std::vector<Xbyak::Xmm>& temporaries,
-              const Pointers& at);
   void scale_and_activate(const std::vector<Sums>& group, const std::vector<Xbyak::Xmm>& temporaries,
                           const Xbyak::Reg64& channels);
   void gelu(const std::vector<Sums>& group, const std::vector<Xbyak::Xmm>& temporaries);
-  void write(const std::vector<Sums>& row, int columns, const std::vector<Xbyak::Xmm>& temporaries,
-             const Pointers& at);
-  void write_u8(const std::vector<Sums>& row, int columns, const Xbyak::Xmm& temporary, const Pointers& at);
-  void write_bf16(const std::vector<Sums>& row, int columns, const std::vector<Xbyak::Xmm>& temporaries,
+  void write(const std::vector<Sums>& row, const std::vector<Xbyak::Xmm>& temporaries, const Pointers& at);
+  void write_u8(const std::vector<Sums>& row, const Xbyak::Xmm& temporary, const Pointers& at);
+  void write_bf16(const std::vector<Sums>& row, const std::vector<Xbyak::Xmm>& temporaries,
                   const Pointers& at);
   /// The lower `bytes` bytes of v, which is used up.
   void store_bytes(const Xbyak::Reg64& base, const Xbyak::Xmm& v, int bytes);
@@ -68,14 +58,13 @@ class NarrowEpilogue : public Assembler {
   void pack_words(const Xbyak::Xmm& first, const Xbyak::Xmm& second);
   /// A mask for the first `count` lanes, all of them needing none. Takes scratch_ and part_.
   Xbyak::Address masked(const Xbyak::Address& address, int count);
-  int count(int columns, int v) const { return std::min(lanes(), columns - v * lanes()); }
   Xbyak::Address channel(const Xbyak::Reg64& channels, NarrowChannelRow row, int v) {
-    return ptr[channels + 4 * (row * panel_ + v * lanes())];
+    return ptr[channels + 4 * (row * panel_width_ + v * lanes())];
   }
   Xbyak::Address words(std::uint32_t word) { return table(std::vector<std::uint32_t>(lanes(), word)); }
 
   NarrowOutputs outputs_;
-  int panel_;
+  int panel_width_;
 };
 
 }  // namespace replk::jit

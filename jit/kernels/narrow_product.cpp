@@ -13,38 +13,22 @@ namespace {
 using Xbyak::Reg64;
 using Xbyak::Xmm;
 
-class NarrowProduct : public NarrowEpilogue {
+class NarrowProduct final : public NarrowEpilogue {
  public:
   explicit NarrowProduct(const NarrowProductSpec& spec)
-      : NarrowEpilogue(spec.isa, spec.outputs, gemm_panel(spec.isa)),
-        spec_(spec),
-        vectors_((spec.columns + lanes() - 1) / lanes()) {}
+      : NarrowEpilogue(spec.isa, spec.rows, spec.columns, spec.outputs), spec_(spec) {}
 
  private:
-  static constexpr int vectors_of_panel = 2, unroll = gemm_unroll, rows_of_base = 3, step_bytes = 4;
-
-  const Reg64 arguments_ = rdi, panel_ = rsi, b_ = rdx, depth_ = rcx, a_stride_ = r8, dst_stride_ = r9;
-  const Reg64 bases_[4] = {r10, r11, r12, r13};  // of every third row of a
-  const Reg64 a_ = rbx, dst_ = rbp, prefetch_ = r14, residual_ = r15;
-
-  Xmm accumulator(int row, int v) const { return vec(row * vectors_ + v); }
-  int accumulators() const { return spec_.rows * vectors_; }
-  // Behind the accumulators: the panel's vectors and two more.
-  Xmm weights(int v) const { return vec(registers() - 1 - v); }
-  Xmm pixel(int row) const { return vec(registers() - 1 - vectors_of_panel - row % 2); }
-  Xbyak::Address argument(std::size_t offset) const { return qword[arguments_ + offset]; }
   Xbyak::Address waiting(int i) const { return ptr[b_ + i * vector_bytes()]; }
-  /// Of one vector's weights in a panel.
-  int weight_bytes() const { return spec_.dot == NarrowDot::vpmaddwd ? vector_bytes() / 2 : vector_bytes(); }
 
   void generate() override {
     prologue();
     mov(a_, argument(offsetof(NarrowProductArguments, a)));
     mov(panel_, argument(offsetof(NarrowProductArguments, panel)));
-    mov(dst_, argument(offsetof(NarrowProductArguments, dst)));
+    mov(c_, argument(offsetof(NarrowProductArguments, dst)));
     mov(residual_, argument(offsetof(NarrowProductArguments, residual)));
     mov(a_stride_, argument(offsetof(NarrowProductArguments, a_stride)));
-    mov(dst_stride_, argument(offsetof(NarrowProductArguments, dst_stride)));
+    mov(c_stride_, argument(offsetof(NarrowProductArguments, dst_stride)));
     mov(prefetch_, argument(offsetof(NarrowProductArguments, prefetch)));
     loop(argument(offsetof(NarrowProductArguments, tiles)), [&] { tile(); });
     epilogue();
@@ -52,11 +36,13 @@ class NarrowProduct : public NarrowEpilogue {
 
   void tile() {
     if (spec_.last) prefetch_next_rows();
-    start();
-    sum();
+    begin_rows();
+    for (int i = 0; i < accumulators(); i++) zero(vec(i));
+    add_products({offsetof(NarrowProductArguments, steps), offsetof(NarrowProductArguments, prefetch_step),
+                  offsetof(NarrowProductArguments, later), offsetof(NarrowProductArguments, later_step)});
     join();
     if (spec_.last) finish_tile();
-    for (int r = 0; r < spec_.rows; r++) add(a_, a_stride_);
+    end_rows();
   }
 
   /// Rows of the results lie far apart, which no hardware prefetcher follows: those of the next tile are
@@ -64,33 +50,24 @@ class NarrowProduct : public NarrowEpilogue {
   void prefetch_next_rows() {
     const auto prefetch_rows = [&](const Reg64& stride) {
       const Reg64 next = depth_;
-      for (int r = 0; r < spec_.rows; r++) add(next, stride);
-      for (int r = 0; r < spec_.rows; r++) {
+      for (int r = 0; r < rows_; r++) add(next, stride);
+      for (int r = 0; r < rows_; r++) {
         prefetchw(ptr[next]);
         add(next, stride);
       }
     };
     if (spec_.outputs.result || spec_.outputs.residual) {
-      mov(depth_, spec_.outputs.result ? dst_ : residual_);
-      prefetch_rows(dst_stride_);
+      mov(depth_, spec_.outputs.result ? c_ : residual_);
+      prefetch_rows(c_stride_);
     }
     if (spec_.outputs.result && spec_.outputs.residual) {
       mov(depth_, residual_);
-      prefetch_rows(dst_stride_);
+      prefetch_rows(c_stride_);
     }
     if (spec_.outputs.copy != Element::f32) {
       mov(depth_, argument(offsetof(NarrowProductArguments, copy)));
       mov(b_, argument(offsetof(NarrowProductArguments, copy_stride)));
       prefetch_rows(b_);
-    }
-  }
-
-  void start() {
-    mov(b_, panel_);
-    mov(bases_[0], a_);
-    for (int i = 1; i * rows_of_base < spec_.rows; i++) {
-      lea(bases_[i], ptr[bases_[i - 1] + a_stride_ * 2]);
-      add(bases_[i], a_stride_);
     }
   }
 
@@ -104,59 +81,18 @@ class NarrowProduct : public NarrowEpilogue {
     mov(argument(offsetof(NarrowProductArguments, waiting)), b_);
   }
 
-  void sum() {
-    for (int i = 0; i < accumulators(); i++) zero(vec(i));
-    mov(depth_, argument(offsetof(NarrowProductArguments, steps)));
-    loop_unrolled(
-        depth_, unroll,
-        [&] {
-          prefetch();
-          steps(unroll);
-        },
-        [&] { steps(1); });
+  int weight_bytes() const override {
+    return spec_.dot == NarrowDot::vpmaddwd ? vector_bytes() / 2 : vector_bytes();
   }
-
-  void prefetch() {
-    prefetcht1(ptr[prefetch_]);
-    add(prefetch_, argument(offsetof(NarrowProductArguments, prefetch_step)));
-    mov(scratch_, argument(offsetof(NarrowProductArguments, later)));
-    prefetcht1(ptr[scratch_]);
-    add(scratch_, argument(offsetof(NarrowProductArguments, later_step)));
-    mov(argument(offsetof(NarrowProductArguments, later)), scratch_);
+  void load_weights(int v, const Xbyak::Address& from) override {
+    if (spec_.dot == NarrowDot::vpmaddwd)
+      vpmovsxbw(weights(v), from);
+    else
+      load(weights(v), from);
   }
+  void load_pixel(int r, const Xbyak::Address& from) override { vpbroadcastd(pixel(r), from); }
 
-  void steps(int count) {
-    for (int k = 0; k < count; k++) step(k);
-    advance(count);
-  }
-
-  /// Step k of every row against step k of the panel.
-  void step(int k) {
-    for (int v = 0; v < vectors_; v++) {
-      const Xbyak::Address from = ptr[b_ + (k * vectors_of_panel + v) * weight_bytes()];
-      if (spec_.dot == NarrowDot::vpmaddwd)
-        vpmovsxbw(weights(v), from);
-      else
-        load(weights(v), from);
-    }
-    for (int r = 0; r < spec_.rows; r++) {
-      const Reg64& base = bases_[r / rows_of_base];
-      const int displacement = k * step_bytes;
-      switch (r % rows_of_base) {
-        case 0:
-          vpbroadcastd(pixel(r), ptr[base + displacement]);
-          break;
-        case 1:
-          vpbroadcastd(pixel(r), ptr[base + a_stride_ + displacement]);
-          break;
-        default:
-          vpbroadcastd(pixel(r), ptr[base + a_stride_ * 2 + displacement]);
-      }
-      for (int v = 0; v < vectors_; v++) multiply_add(r, v);
-    }
-  }
-
-  void multiply_add(int r, int v) {
+  void multiply_add(int r, int v) override {
     const Xmm sum = accumulator(r, v);
     switch (spec_.dot) {
       case NarrowDot::vpdpbusd:
@@ -175,11 +111,6 @@ class NarrowProduct : public NarrowEpilogue {
     }
   }
 
-  void advance(int steps) {
-    add(b_, steps * vectors_of_panel * weight_bytes());
-    for (int i = 0; i * rows_of_base < spec_.rows; i++) add(bases_[i], steps * step_bytes);
-  }
-
   void finish_tile() {
     const Reg64 copy = bases_[0], copy_stride = bases_[1];
     mov(b_, argument(offsetof(NarrowProductArguments, channels)));
@@ -188,13 +119,11 @@ class NarrowProduct : public NarrowEpilogue {
     std::vector<Xmm> temporaries;
     for (int i = accumulators(); i < registers(); i++) temporaries.push_back(vec(i));
     temporaries.resize(std::min<std::size_t>(temporaries.size(), 16) / 2 * 2);
-    finish(spec_.rows, spec_.columns, [&](int r, int v) { return accumulator(r, v); }, temporaries,
-           {b_, dst_, residual_, copy, dst_stride_, copy_stride});
+    finish(temporaries, {b_, c_, residual_, copy, c_stride_, copy_stride});
     mov(argument(offsetof(NarrowProductArguments, copy)), copy);
   }
 
-  NarrowProductSpec spec_;
-  int vectors_;
+  const NarrowProductSpec spec_;
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "core/cpu.hpp"
 #include "core/memory.hpp"
 #include "core/threads.hpp"
+#include "dense/constants.hpp"
 #include "jit/kernels/tile_operand.hpp"
 #include "jit/kernels/tile_product.hpp"
 #include "jit/x64/code.hpp"
@@ -132,7 +133,8 @@ AmxEngine::AmxEngine(const Linear& l, NarrowWeights& weights, const Quantiser& c
   made_ = l.src == Element::f32 || l.inputs % step != 0;
   operand_stride_ = made_ ? std::int64_t(steps_) * jit::tile_step_bytes(l.precision)
                           : std::int64_t(l.inputs) * std::int64_t(size_of(l.src));
-  if (made_ && operand_stride_ % 512 == 0) operand_stride_ += jit::tile_line;  // else rows share few sets
+  if (made_ && operand_stride_ % constants.tile_set_bytes == 0)
+    operand_stride_ += jit::tile_line;  // else rows share few sets
   make_code(features.has(Feature::avx512_bf16));
 }
 
@@ -151,12 +153,10 @@ std::int64_t AmxEngine::tile_row(std::int64_t tile) const {
 
 void AmxEngine::make_code(bool native_bf16) {
   const std::int64_t lines = jit::tile_step_weights(linear_.precision) * jit::tile_bytes / jit::tile_line;
-  constexpr int most_rows_per_step = 8;  // beside one step: more would only be more code
-  rows_per_step_ =
-      int(std::min<std::int64_t>(quotient_up(2 * height_, quotient_up(steps_, parts_)), most_rows_per_step));
-  // A run of tiles is 16 lines a step, taken in as many calls as this divides it into.
-  prefetch_lines_ =
-      int(std::min<std::uint64_t>(std::bit_ceil(std::uint64_t(quotient_up(lines, group_blocks()))), 16));
+  rows_per_step_ = int(
+      std::min<std::int64_t>(quotient_up(2 * height_, quotient_up(steps_, parts_)), constants.rows_per_step));
+  prefetch_lines_ = int(std::min<std::uint64_t>(
+      std::bit_ceil(std::uint64_t(quotient_up(lines, group_blocks()))), constants.lines_of_run));
   jit::TileProductSpec spec;
   spec.precision = linear_.precision;
   spec.rows_per_step = rows_per_step_;

@@ -13,22 +13,20 @@
 #include "core/cpu.hpp"
 #include "core/features.hpp"
 #include "core/memory.hpp"
+#include "dense/constants.hpp"
 #include "dense/narrow_trial.hpp"
-#include "dense/onednn_version.hpp"
+#include "dense/onednn/version.hpp"
 #include "dense/plain.hpp"
 #include "jit/kernels/samples.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::dense {
 namespace {
 
 constexpr int kSamples = 200;
-// Part of every key, beside the fingerprint of the code generator and oneDNN's version. To be raised when
-// what is not generated changes: what a choice's fields mean, or how it is run.
+// Part of every key, beside the fingerprint of the generators, the constants of the engines and oneDNN's
+// version. To be raised when other code changes: what a choice's fields mean, or how it is run.
 constexpr const char* kVersion = "2";
-
-std::string version() {
-  return fmt::format("{}.{:016x}", kVersion, jit::fingerprint(core::cpu().isa));
-}
 
 std::string suffix(bool bias, Activation activation, bool residual) {
   static const char* const activations[] = {"", "+relu", "+gelu"};
@@ -186,6 +184,10 @@ class Trial {
   std::map<std::string, Plan> plans_;
 };
 
+std::string version() {
+  return key_version(jit::values_of<Constants>);
+}
+
 tuner::Key key_of(const Linear& l, int threads) {
   // The best primitive depends on the two channel counts; rows only repeat it.
   tuner::Key key = {
@@ -251,6 +253,13 @@ bool read_epilogue(std::string_view text, Layer& layer) {
 }
 
 }  // namespace
+
+std::string key_version(std::span<const std::int32_t> constants) {
+  jit::Fingerprint fingerprint;
+  fingerprint.add(jit::fingerprint(core::cpu().isa));
+  fingerprint.add(constants);
+  return fmt::format("{}.{:016x}", kVersion, fingerprint.value());
+}
 
 std::string to_string(const Linear& l) {
   return fmt::format("linear-r{}i{}o{}{}{}", l.rows, l.inputs, l.outputs,

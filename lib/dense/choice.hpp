@@ -1,6 +1,8 @@
 // Which primitive computes a dense layer: what the tuner is asked, and how layers are spelt in its cache.
 #pragma once
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -15,6 +17,9 @@ std::string to_string(const Linear& linear);
 std::string to_string(const Convolution& convolution);
 std::optional<Linear> parse_linear(std::string_view text);
 std::optional<Convolution> parse_convolution(std::string_view text);
+
+/// Which code this is, of the generators and of what the engines decide by beside it: part of every key.
+std::string key_version(std::span<const std::int32_t> constants);
 
 /// Candidates are candidates(layer, threads), the analytic pick best predicted. Measured on seeded weights
 /// and data, checked against double sums first.

@@ -12,7 +12,7 @@
 #include "dense/gemm.hpp"
 #include "dense/narrow.hpp"
 #include "dense/narrow_weights.hpp"
-#include "dense/onednn.hpp"
+#include "dense/onednn/primitives.hpp"
 #include "dense/plain.hpp"
 #include "dense/weights.hpp"
 #include "jit/x64/code.hpp"
@@ -95,16 +95,49 @@ void check_types(const Linear& l, const LinearWeights& weights, const Quantiser*
     fail(Status::invalid_argument, "dense layer: src is f32, but its weights came without a quantiser");
 }
 
+void check_layer(const Linear& l, const LinearWeights& weights, const PlanOptions& options) {
+  check("rows", l.rows, 1, max_elements / std::max(weights.inputs(), weights.outputs()));
+  check("inputs", l.inputs, weights.inputs(), weights.inputs());
+  check("outputs", l.outputs, weights.outputs(), weights.outputs());
+  check_bias(l.bias, weights.has_bias());
+  check_types(l, weights, options.copy);
+}
+
+void check_layer(const Convolution& c, const ConvolutionWeights& weights, const PlanOptions&) {
+  check_weights(*weights.packed(), c.inputs, c.outputs, c.kernel_h, c.kernel_w, c.bias);
+  check("stride_h", c.stride_h, 1, 63);
+  check("stride_w", c.stride_w, 1, 63);
+  check("pad_h", c.pad_h, 0, c.kernel_h - 1);
+  check("pad_w", c.pad_w, 0, c.kernel_w - 1);
+  check("height", c.height, std::max(1, c.kernel_h - 2 * c.pad_h), max_extent);
+  check("width", c.width, std::max(1, c.kernel_w - 2 * c.pad_w), max_extent);
+  const std::int64_t image = std::max(std::int64_t(c.height) * c.width * c.inputs,
+                                      std::int64_t(c.out_height()) * c.out_width() * c.outputs);
+  check("batch", c.batch, 1, max_elements / image);
+}
+
 bool generated_code_allowed() {
   return core::cpu().isa != Isa::portable && jit::code_allowed();
 }
 
-std::unique_ptr<Engine> fp32_linear(const Linear& linear, PackedWeights& weights, const std::string& choice,
-                                    int threads) {
-  if (choice == "plain") return plain_linear(linear, weights, threads);
+// Null where the choice cannot compute the layer.
+std::unique_ptr<Engine> make_engine(const Linear& linear, LinearWeights& weights, const std::string& choice,
+                                    int threads, const PlanOptions& options) {
+  if (linear.precision != Precision::fp32)
+    return narrow_linear(linear, *weights.narrow(), options.copy ? *options.copy : Quantiser(), choice,
+                         threads, options.features ? *options.features : core::features());
+  PackedWeights& packed = *weights.packed();
+  if (choice == "plain") return plain_linear(linear, packed, threads);
   if (!generated_code_allowed()) return nullptr;
-  if (choice.starts_with("gemm ")) return gemm_linear(linear, weights, choice, threads);
-  return onednn_linear(linear, weights, choice, threads);
+  if (choice.starts_with("gemm ")) return gemm_linear(linear, packed, choice, threads);
+  return onednn_linear(linear, packed, choice, threads);
+}
+
+std::unique_ptr<Engine> make_engine(const Convolution& c, ConvolutionWeights& weights,
+                                    const std::string& choice, int threads, const PlanOptions&) {
+  PackedWeights& packed = *weights.packed();
+  if (choice == "plain") return plain_convolution(c, packed, threads);
+  return generated_code_allowed() ? onednn_convolution(c, packed, choice, threads) : nullptr;
 }
 
 template <class Layer>
@@ -122,19 +155,6 @@ std::vector<std::string> list(const Layer& layer, int threads) {
   }
   all.push_back("plain");
   return all;
-}
-
-template <class Layer>
-void pick(const Layer& layer, int threads, const PlanOptions& options, std::string& choice,
-          std::string& source) {
-  if (options.choice) {
-    choice = *options.choice;
-    source = "forced";
-  } else {
-    tuner::Choice chosen = tuner::choose(question(layer, threads));
-    choice = std::move(chosen.text);
-    source = std::move(chosen.source);
-  }
 }
 
 std::shared_ptr<LinearWeights> transposed(PackedWeights& packed, int threads) {
@@ -212,34 +232,36 @@ std::vector<std::string> candidates(const Convolution& c, int threads) {
   return list(c, threads);
 }
 
-LinearPlan::LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weights,
-                       const PlanOptions& options)
-    : linear_(linear) {
-  check("rows", linear.rows, 1, max_elements / std::max(weights->inputs(), weights->outputs()));
-  check("inputs", linear.inputs, weights->inputs(), weights->inputs());
-  check("outputs", linear.outputs, weights->outputs(), weights->outputs());
-  check_bias(linear.bias, weights->has_bias());
-  check_types(linear, *weights, options.copy);
+template <class Layer, class Weights>
+Plan::Plan(const Layer& layer, std::shared_ptr<Weights> weights, const PlanOptions& options) {
+  check_layer(layer, *weights, options);
   const int threads = core::effective_threads(options.threads);
-  pick(linear, threads, options, choice_, source_);
-  if (linear.precision != Precision::fp32)
-    engine_ = narrow_linear(linear, *weights->narrow(), options.copy ? *options.copy : Quantiser(), choice_,
-                            threads, options.features ? *options.features : core::features());
-  else
-    engine_ = fp32_linear(linear, *weights->packed(), choice_, threads);
+  if (options.choice) {
+    choice_ = *options.choice;
+    source_ = "forced";
+  } else {
+    tuner::Choice chosen = tuner::choose(question(layer, threads));
+    choice_ = std::move(chosen.text);
+    source_ = std::move(chosen.source);
+  }
+  engine_ = make_engine(layer, *weights, choice_, threads, options);
   if (!engine_) fail(Status::invalid_argument, "dense layer: choice '{}' cannot compute this layer", choice_);
   weights_ = std::move(weights);
 }
 
-LinearPlan::~LinearPlan() = default;
-LinearPlan::LinearPlan(LinearPlan&&) noexcept = default;
-LinearPlan& LinearPlan::operator=(LinearPlan&&) noexcept = default;
-std::string LinearPlan::implementation() const {
+Plan::~Plan() = default;
+Plan::Plan(Plan&&) noexcept = default;
+Plan& Plan::operator=(Plan&&) noexcept = default;
+std::string Plan::implementation() const {
   return engine_->implementation();
 }
-std::size_t LinearPlan::scratch_bytes() const {
+std::size_t Plan::scratch_bytes() const {
   return engine_->scratch_bytes();
 }
+
+LinearPlan::LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weights,
+                       const PlanOptions& options)
+    : Plan(linear, std::move(weights), options), linear_(linear) {}
 
 void LinearPlan::run(const LinearRun& r) const {
   const auto check_tensor = [](const char* name, bool given, bool wanted) {
@@ -250,45 +272,15 @@ void LinearPlan::run(const LinearRun& r) const {
   check_tensor("residual", r.residual != nullptr, linear_.residual);
   check_tensor("dst", r.dst != nullptr, linear_.result);
   check_tensor("copy", r.copy != nullptr, linear_.copy != Element::f32);
-  engine_->run(r);
+  engine().run(r);
 }
 
 ConvolutionPlan::ConvolutionPlan(const Convolution& c, std::shared_ptr<ConvolutionWeights> weights,
                                  const PlanOptions& options)
-    : convolution_(c) {
-  PackedWeights& packed = *weights->packed();
-  check_weights(packed, c.inputs, c.outputs, c.kernel_h, c.kernel_w, c.bias);
-  check("stride_h", c.stride_h, 1, 63);
-  check("stride_w", c.stride_w, 1, 63);
-  check("pad_h", c.pad_h, 0, c.kernel_h - 1);
-  check("pad_w", c.pad_w, 0, c.kernel_w - 1);
-  check("height", c.height, std::max(1, c.kernel_h - 2 * c.pad_h), max_extent);
-  check("width", c.width, std::max(1, c.kernel_w - 2 * c.pad_w), max_extent);
-  const std::int64_t image = std::max(std::int64_t(c.height) * c.width * c.inputs,
-                                      std::int64_t(c.out_height()) * c.out_width() * c.outputs);
-  check("batch", c.batch, 1, max_elements / image);
-  const int threads = core::effective_threads(options.threads);
-  pick(c, threads, options, choice_, source_);
-  if (choice_ == "plain")
-    engine_ = plain_convolution(c, packed, threads);
-  else if (generated_code_allowed())
-    engine_ = onednn_convolution(c, packed, choice_, threads);
-  if (!engine_)
-    fail(Status::invalid_argument, "dense convolution: choice '{}' cannot compute this layer", choice_);
-  weights_ = std::move(weights);
-}
+    : Plan(c, std::move(weights), options), convolution_(c) {}
 
-ConvolutionPlan::~ConvolutionPlan() = default;
-ConvolutionPlan::ConvolutionPlan(ConvolutionPlan&&) noexcept = default;
-ConvolutionPlan& ConvolutionPlan::operator=(ConvolutionPlan&&) noexcept = default;
-std::string ConvolutionPlan::implementation() const {
-  return engine_->implementation();
-}
-std::size_t ConvolutionPlan::scratch_bytes() const {
-  return engine_->scratch_bytes();
-}
 void ConvolutionPlan::run(const float* src, float* dst, void* scratch) const {
-  engine_->run({.src = src, .dst = dst, .scratch = scratch});
+  engine().run({.src = src, .dst = dst, .scratch = scratch});
 }
 
 }  // namespace replk::dense

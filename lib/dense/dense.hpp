@@ -154,18 +154,14 @@ struct LinearRun {
   core::Prefetch prefetch = {};
 };
 
-/// A linear layer, prepared. Which primitive computes it is picked by the tuner among candidates(), else
+/// A layer, prepared: weights, and an engine that computes it, picked by the tuner among candidates(), else
 /// analytically.
-class LinearPlan {
+class Plan {
  public:
-  /// Throws invalid_argument where sizes are out of range or differ from the weights', and unsupported where
-  /// the precision needs a feature that is not in use (bf16x3: AMX).
-  LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weights, const PlanOptions& options = {});
-  ~LinearPlan();
-  LinearPlan(LinearPlan&&) noexcept;
-  LinearPlan& operator=(LinearPlan&&) noexcept;
+  ~Plan();
+  Plan(Plan&&) noexcept;
+  Plan& operator=(Plan&&) noexcept;
 
-  const Linear& linear() const { return linear_; }
   /// What computes it, as the tune cache stores it: `gemm depth=1024 rows=128`,
   /// `onednn primitive=convolution implementation=jit_1x1:avx2`, `plain`.
   const std::string& choice() const { return choice_; }
@@ -173,8 +169,26 @@ class LinearPlan {
   const std::string& source() const { return source_; }
   /// Its own name for its implementation, e.g. gemm:avx2 or brgemm:avx2.
   std::string implementation() const;
-
   std::size_t scratch_bytes() const;
+
+ protected:
+  template <class Layer, class Weights>  // of dense.cpp alone
+  Plan(const Layer& layer, std::shared_ptr<Weights> weights, const PlanOptions& options);
+  const Engine& engine() const { return *engine_; }
+
+ private:
+  std::string choice_, source_;
+  std::shared_ptr<const void> weights_;  // that the engine reads
+  std::unique_ptr<Engine> engine_;
+};
+
+class LinearPlan final : public Plan {
+ public:
+  /// Throws invalid_argument where sizes are out of range or differ from the weights', and unsupported where
+  /// the precision needs a feature that is not in use (bf16x3: AMX).
+  LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weights, const PlanOptions& options = {});
+
+  const Linear& linear() const { return linear_; }
   /// Thread-safe, each run with scratch of its own. Throws invalid_argument where a tensor is missing or too
   /// many.
   void run(const LinearRun& tensors) const;
@@ -185,37 +199,23 @@ class LinearPlan {
 
  private:
   Linear linear_;
-  std::string choice_, source_;
-  std::shared_ptr<LinearWeights> weights_;
-  std::unique_ptr<Engine> engine_;
 };
 
 /// Every choice worth trying for a layer on this machine, the analytic pick first.
 std::vector<std::string> candidates(const Linear& linear, int threads);
 std::vector<std::string> candidates(const Convolution& convolution, int threads);
 
-/// A dense convolution, prepared.
-class ConvolutionPlan {
+class ConvolutionPlan final : public Plan {
  public:
   ConvolutionPlan(const Convolution& convolution, std::shared_ptr<ConvolutionWeights> weights,
                   const PlanOptions& options = {});
-  ~ConvolutionPlan();
-  ConvolutionPlan(ConvolutionPlan&&) noexcept;
-  ConvolutionPlan& operator=(ConvolutionPlan&&) noexcept;
 
   const Convolution& convolution() const { return convolution_; }
-  const std::string& choice() const { return choice_; }
-  const std::string& source() const { return source_; }
-  std::string implementation() const;
-  std::size_t scratch_bytes() const;
   /// src: batch x height x width x inputs; dst: batch x out_height x out_width x outputs.
   void run(const float* src, float* dst, void* scratch) const;
 
  private:
   Convolution convolution_;
-  std::string choice_, source_;
-  std::shared_ptr<ConvolutionWeights> weights_;
-  std::unique_ptr<Engine> engine_;
 };
 
 }  // namespace replk::dense

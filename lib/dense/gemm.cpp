@@ -9,15 +9,12 @@
 
 #include "core/cpu.hpp"
 #include "core/threads.hpp"
+#include "dense/constants.hpp"
 #include "dense/weights.hpp"
 #include "jit/kernels/gemm.hpp"
 
 namespace replk::dense {
 namespace {
-
-/// One accumulator sums so many products at most: the error of a chain grows with its length, and a network
-/// of a hundred layers adds the layers' errors up.
-constexpr int longest_chain = 512;
 
 struct Blocking {
   int depth = 0;  // inputs of a part of the reduction, at most
@@ -28,7 +25,7 @@ struct Blocking {
 bool parse(const std::string& text, Blocking& blocking) {
   int end = 0;
   return std::sscanf(text.c_str(), "gemm depth=%7d rows=%7d%n", &blocking.depth, &blocking.rows, &end) == 2 &&
-         std::size_t(end) == text.size() && blocking.depth >= 1 && blocking.depth <= longest_chain &&
+         std::size_t(end) == text.size() && blocking.depth >= 1 && blocking.depth <= constants.chain &&
          blocking.rows >= 1;
 }
 

@@ -7,14 +7,14 @@
 #include "core/half.hpp"
 #include "core/quantise.hpp"
 #include "core/threads.hpp"
+#include "dense/constants.hpp"
 #include "dense/operand.hpp"
 
 namespace replk::dense {
 namespace {
 
-constexpr std::int64_t row_block = 16;
-/// One sum takes so many products at most: the error of a chain grows with its length.
-constexpr int longest_chain = 256;
+constexpr std::int64_t row_block = constants.narrow_rows;
+constexpr int longest_chain = constants.narrow_chain;
 
 float dot(const std::uint8_t* x, const std::int8_t* w, int count) {
   std::int32_t sum = 0;

@@ -8,15 +8,13 @@
 
 #include "core/cpu.hpp"
 #include "core/threads.hpp"
+#include "dense/constants.hpp"
 #include "dense/operand.hpp"
 #include "jit/kernels/gemm.hpp"
 #include "jit/kernels/narrow_product.hpp"
 
 namespace replk::dense {
 namespace {
-
-/// Products that one fp32 sum takes at most.
-constexpr int longest_chain = 256;
 
 /// A way to multiply. The first of a precision that the features allow is the analytic pick.
 struct Dot {
@@ -91,8 +89,10 @@ class ProductEngine final : public Engine {
                 padded_ != l.inputs;
     a_stride_ = padded_ * std::int64_t(size_of(dot_.operand));
     // Rows of a tile a power of two apart would share one set of the L1.
-    if (a_stride_ % 1024 == 0) a_stride_ += std::int64_t(core::alignment);
-    parts_ = jit::sums_integers(dot_.dot) ? 1 : (units() * unit + longest_chain - 1) / longest_chain;
+    if (a_stride_ % constants.set_bytes == 0) a_stride_ += std::int64_t(core::alignment);
+    parts_ = jit::sums_integers(dot_.dot)
+                 ? 1
+                 : (units() * unit + constants.narrow_chain - 1) / constants.narrow_chain;
     fill_channels(copy);
     for (int part = 0; part < parts_; part++)
       for (int higher = 0; higher < (higher_ > 0 ? 2 : 1); higher++)
@@ -132,7 +132,7 @@ class ProductEngine final : public Engine {
   };
 
   /// Parts of the reduction are cut between units.
-  static constexpr std::int64_t unit = 8;
+  static constexpr std::int64_t unit = constants.part_unit;
   std::int64_t units() const { return (padded_ + unit - 1) / unit; }
   std::int64_t part_begin(std::int64_t part) const {
     return std::min(padded_, bound(units(), parts_, part) * unit);
@@ -152,7 +152,9 @@ class ProductEngine final : public Engine {
     return converts_ && groups_ == 1 ? aligned(block_rows() * std::size_t(a_stride_)) : 0;
   }
   std::size_t wide_bytes() const {
-    return widens() ? aligned(std::size_t(std::min<std::int64_t>(longest_chain, padded_) * panel_) * 4) : 0;
+    return widens()
+               ? aligned(std::size_t(std::min<std::int64_t>(constants.narrow_chain, padded_) * panel_) * 4)
+               : 0;
   }
   /// Of one thread, with a gap to the next one's.
   std::size_t own_bytes() const {
@@ -199,7 +201,7 @@ class ProductEngine final : public Engine {
   }
 
   Operands convert_all(const Operands& src, std::byte* scratch) const {
-    constexpr std::int64_t rows_of_task = 32;
+    constexpr std::int64_t rows_of_task = constants.converted_rows;
     core::parallel_for(
         (linear_.rows + rows_of_task - 1) / rows_of_task, threads_, [&](std::int64_t task, int) {
           const std::int64_t first = task * rows_of_task;

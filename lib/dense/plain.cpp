@@ -5,12 +5,14 @@
 #include <cstring>
 
 #include "core/threads.hpp"
+#include "dense/constants.hpp"
 #include "dense/weights.hpp"
 
 namespace replk::dense {
 namespace {
 
-constexpr int tile_pixels = 2, tile_outputs = 4, lanes = 4;
+constexpr int tile_pixels = constants.tile_pixels, tile_outputs = constants.tile_outputs,
+              lanes = constants.lanes;
 using Vector = float __attribute__((vector_size(lanes * sizeof(float))));
 
 Vector load(const float* p) {
@@ -63,7 +65,7 @@ class PlainEngine final : public Engine {
     const auto* const src = static_cast<const float*>(r.src);
     const std::int64_t pixels = c_.batch * c_.out_height() * c_.out_width();
     // Few pixels with many outputs (a head) are split over outputs too.
-    constexpr std::int64_t pixel_block = 64, output_block = 64;
+    constexpr std::int64_t pixel_block = constants.pixel_block, output_block = constants.output_block;
     const std::int64_t across = (c_.outputs + output_block - 1) / output_block;
     core::parallel_for(
         (pixels + pixel_block - 1) / pixel_block * across, threads_, [&](std::int64_t task, int) {

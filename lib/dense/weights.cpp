@@ -1,25 +1,51 @@
 #include "dense/weights.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <utility>
 
+#include "core/error.hpp"
 #include "core/threads.hpp"
-#include "dense/onednn.hpp"
 
 namespace replk::dense {
 namespace {
 
 using Buffer = core::Buffer<float>;
-using dnnl::memory;
 
-void reorder(const memory::desc& from, const Buffer& source, const memory::desc& to, Buffer& target,
-             int threads) {
-  const core::TeamSize team(threads);
-  dnnl::stream stream(onednn_engine());
-  memory src(from, onednn_engine(), const_cast<float*>(source.data()));
-  memory dst(to, onednn_engine(), target.data());
-  dnnl::reorder(src, dst).execute(stream, src, dst);
-  stream.wait();
-}
+/// Of the generated product.
+class Panels final : public PackedForm {
+ public:
+  Panels(int outputs, int inputs, int width) : outputs_(outputs), inputs_(inputs), width_(width) {}
+
+  bool same(const PackedForm& other) const override {
+    const auto* const panels = dynamic_cast<const Panels*>(&other);
+    return panels && panels->width_ == width_;
+  }
+  std::size_t floats() const override { return std::size_t(panels()) * width_ * inputs_; }
+
+  void pack(const Buffer& plain, Buffer& packed, int threads) const override {
+    core::parallel_for(panels(), threads, [&](std::int64_t panel, int) {
+      const int first = int(panel) * width_, last = std::min(outputs_, first + width_);
+      float* to = packed.data() + std::size_t(first) * inputs_;
+      // Row by row of the source, block by block of its columns: whole cache lines on both sides.
+      for (int block = 0; block < inputs_; block += 16)
+        for (int o = first; o < last; o++)
+          for (int i = block; i < std::min(inputs_, block + 16); i++)
+            to[std::size_t(i) * width_ + o - first] = plain[std::size_t(o) * inputs_ + i];
+    });
+  }
+  void unpack(const Buffer& packed, Buffer& plain, int /*threads*/) const override {
+    const std::size_t width = width_;
+    for (std::size_t o = 0; o < std::size_t(outputs_); o++)
+      for (std::size_t i = 0; i < std::size_t(inputs_); i++)
+        plain[o * inputs_ + i] = packed[(o / width * inputs_ + i) * width + o % width];
+  }
+
+ private:
+  std::int64_t panels() const { return (outputs_ + width_ - 1) / width_; }
+
+  int outputs_, inputs_, width_;
+};
 
 }  // namespace
 
@@ -34,20 +60,7 @@ PackedWeights::PackedWeights(int outputs, int inputs, int kernel_h, int kernel_w
       for (std::size_t i = 0; i < std::size_t(inputs); i++)
         (*form)[(o * taps + t) * inputs + i] = weights[(o * inputs + i) * taps + t];
   kept_ = std::move(form);
-  entries_.push_back({Role::plain, std::nullopt, 0, kept_});
-}
-
-memory::desc PackedWeights::plain_desc(Role role) const {
-  using tag = memory::format_tag;
-  constexpr auto f32 = memory::data_type::f32;
-  switch (role) {
-    case Role::matmul:
-      return {{inputs_, outputs_}, f32, tag::ba};
-    case Role::inner_product:
-      return {{outputs_, inputs_}, f32, tag::ab};
-    default:
-      return {{outputs_, inputs_, kernel_h_, kernel_w_}, f32, tag::acdb};
-  }
+  entries_.push_back({nullptr, kept_});
 }
 
 PackedWeights::Form PackedWeights::plain(int threads) {
@@ -57,73 +70,37 @@ PackedWeights::Form PackedWeights::plain(int threads) {
   return form;
 }
 
-PackedWeights::Form PackedWeights::packed(Role role, const memory::desc& wanted, int threads) {
+PackedWeights::Form PackedWeights::packed(std::shared_ptr<const PackedForm> wanted, int threads) {
   std::lock_guard lock(mutex_);
   for (const Entry& e : entries_)
-    if (e.role == role && e.desc == wanted)
+    if (e.form && e.form->same(*wanted))
       if (Form form = e.data.lock()) return keep(form), form;
   Form source = plain_locked(threads);
-  if (wanted == plain_desc(role)) return keep(source), source;
-  // Zeroed: a primitive may read the padding of a packed form as weights.
-  auto form = std::make_shared<Buffer>(wanted.get_size() / sizeof(float), true);
-  reorder(plain_desc(role), *source, wanted, *form, threads);
+  auto form = std::make_shared<Buffer>(wanted->floats(), true);
+  wanted->pack(*source, *form, threads);
   source.reset();
-  enter(role, wanted, 0, form);
+  std::erase_if(entries_, [](const Entry& e) { return e.data.expired(); });
+  entries_.push_back({std::move(wanted), form});
+  keep(form);
   return form;
 }
 
 PackedWeights::Form PackedWeights::panels(int width, int threads) {
-  std::lock_guard lock(mutex_);
-  for (const Entry& e : entries_)
-    if (e.role == Role::panels && e.width == width)
-      if (Form form = e.data.lock()) return keep(form), form;
-  Form source = plain_locked(threads);
-  const std::size_t count = (outputs_ + width - 1) / width;
-  auto form = std::make_shared<Buffer>(count * width * inputs_, true);
-  core::parallel_for(std::int64_t(count), threads, [&](std::int64_t panel, int) {
-    const int first = int(panel) * width, last = std::min(outputs_, first + width);
-    float* to = form->data() + std::size_t(first) * inputs_;
-    // Row by row of the source, block by block of its columns: whole cache lines on both sides.
-    for (int block = 0; block < inputs_; block += 16)
-      for (int o = first; o < last; o++)
-        for (int i = block; i < std::min(inputs_, block + 16); i++)
-          to[std::size_t(i) * width + o - first] = (*source)[std::size_t(o) * inputs_ + i];
-  });
-  source.reset();
-  enter(Role::panels, std::nullopt, width, form);
-  return form;
+  return packed(std::make_shared<Panels>(outputs_, inputs_, width), threads);
 }
 
 PackedWeights::Form PackedWeights::plain_locked(int threads) {
   for (const Entry& e : entries_)
-    if (e.role == Role::plain)
+    if (!e.form)
       if (Form form = e.data.lock()) return form;
   for (const Entry& e : entries_)
     if (Form source = e.data.lock()) {
-      Form form = unpack(e, source, threads);
-      entries_.push_back({Role::plain, std::nullopt, 0, form});
+      auto form = std::make_shared<Buffer>(std::size_t(outputs_) * kernel_h_ * kernel_w_ * inputs_);
+      e.form->unpack(*source, *form, threads);
+      entries_.push_back({nullptr, form});
       return form;
     }
   core::fail(core::Status::internal, "the weights of a dense layer have no form left");
-}
-
-PackedWeights::Form PackedWeights::unpack(const Entry& entry, const Form& data, int threads) const {
-  auto form = std::make_shared<Buffer>(std::size_t(outputs_) * kernel_h_ * kernel_w_ * inputs_);
-  if (entry.role != Role::panels) {
-    reorder(*entry.desc, *data, plain_desc(entry.role), *form, threads);
-    return form;
-  }
-  const std::size_t width = entry.width;
-  for (std::size_t o = 0; o < std::size_t(outputs_); o++)
-    for (std::size_t i = 0; i < std::size_t(inputs_); i++)
-      (*form)[o * inputs_ + i] = (*data)[(o / width * inputs_ + i) * width + o % width];
-  return form;
-}
-
-void PackedWeights::enter(Role role, std::optional<memory::desc> desc, int width, const Form& form) {
-  std::erase_if(entries_, [](const Entry& e) { return e.data.expired(); });
-  entries_.push_back({role, std::move(desc), width, form});
-  keep(form);
 }
 
 void PackedWeights::keep(const Form& form) {

@@ -2,22 +2,22 @@
 #pragma once
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
 #include <vector>
 
 #include "core/memory.hpp"
-#include "dense/onednn_loaded.hpp"
 
 namespace replk::dense {
 
-/// How a primitive names the weights' dimensions.
-enum class Role {
-  convolution,    // {outputs, inputs, kernel_h, kernel_w}
-  matmul,         // {inputs, outputs}
-  inner_product,  // {outputs, inputs}
-  panels,         // not oneDNN's: see PackedWeights::panels
-  plain,          // not oneDNN's either: [outputs][kernel_h][kernel_w][inputs]
+/// A form that weights are packed in: how it is made of the plain one, and the way back. Thread-safe.
+class PackedForm {
+ public:
+  virtual ~PackedForm() = default;
+  virtual bool same(const PackedForm& other) const = 0;
+  virtual std::size_t floats() const = 0;
+  /// Both buffers have their size; `packed` is zeroed before it is made.
+  virtual void pack(const core::Buffer<float>& plain, core::Buffer<float>& packed, int threads) const = 0;
+  virtual void unpack(const core::Buffer<float>& packed, core::Buffer<float>& plain, int threads) const = 0;
 };
 
 /// Weights in every form that a living plan holds, at least one. A form is made from whichever form is there,
@@ -38,24 +38,17 @@ class PackedWeights {
 
   // Forms are made on at most `threads` threads (0: all).
   Form plain(int threads);
-  Form packed(Role role, const dnnl::memory::desc& wanted, int threads);
+  Form packed(std::shared_ptr<const PackedForm> wanted, int threads);
   /// Of a 1x1 kernel: [panel][inputs][width], `width` outputs side by side, zeros behind the last output.
   Form panels(int width, int threads);
-  /// The plain form as a primitive with this role describes it.
-  dnnl::memory::desc plain_desc(Role role) const;
   std::size_t bytes() const;
 
  private:
   struct Entry {
-    Role role;
-    std::optional<dnnl::memory::desc> desc;  // of oneDNN's roles alone: oneDNN need not be there
-    int width;                               // of panels, otherwise 0
+    std::shared_ptr<const PackedForm> form;  // null: plain
     std::weak_ptr<const core::Buffer<float>> data;
   };
   Form plain_locked(int threads);
-  Form unpack(const Entry& entry, const Form& data, int threads) const;
-  /// Takes a new form into the entries.
-  void enter(Role role, std::optional<dnnl::memory::desc> desc, int width, const Form& form);
   void keep(const Form& form);
 
   int outputs_, inputs_, kernel_h_, kernel_w_;

@@ -1,7 +1,9 @@
 // What an algorithm must answer. A new one is a new file and one line in algorithms() (registry.cpp).
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -107,6 +109,10 @@ class Algorithm {
   virtual bool exact() const = 0;
   /// Lower goes first among equally fast ones.
   virtual int complexity() const = 0;
+  /// What its executors decide by that is neither in a tiling nor in the code of their kernels: how many
+  /// bytes a window has, how many rows a share. Part of every key: with other values, what was measured
+  /// before is a miss. All of them, by jit::values_of of the one struct that the executors read.
+  virtual std::span<const std::int32_t> constants() const { return {}; }
   /// The one it computes.
   virtual Pass pass() const { return Pass::forward; }
   /// A tiling of this algorithm; null where it cannot compute what is asked. For cache records, so it trusts

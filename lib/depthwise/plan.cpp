@@ -8,6 +8,7 @@
 #include "core/overflow.hpp"
 #include "core/threads.hpp"
 #include "depthwise/choose/choice.hpp"
+#include "depthwise/workspace.hpp"
 
 namespace replk::depthwise {
 
@@ -91,12 +92,8 @@ void Plan::run(const Tensors& tensors, const PlanRun& options) const {
                "weights of the layer have been set since those of its gradient; allowed: a run after both");
   const std::int64_t batch = options.batch != 0 ? options.batch : problem_.batch;
   if (batch != problem_.batch) validate_batch(problem_, batch);
-  void* workspace = options.workspace;
-  if (!workspace) {
-    thread_local core::Buffer<std::byte> kept;
-    if (kept.size() < workspace_bytes_) kept = core::Buffer<std::byte>(workspace_bytes_);
-    workspace = kept.data();
-  }
+  thread_local KeptWorkspace kept;
+  void* const workspace = kept.given_or_kept(options.workspace, workspace_bytes_);
   const Run run{batch, workspace, std::min(core::effective_threads(threads_), threads_)};
   if (rescue_)
     run_rescued(tensors, run);

@@ -8,7 +8,7 @@
 #include "core/error.hpp"
 #include "core/memory.hpp"
 #include "core/threads.hpp"
-#include "dense/onednn.hpp"
+#include "dense/onednn/engine.hpp"
 #include "measure/onednn/tensor_memory.hpp"
 
 namespace replk::bench {

@@ -5,8 +5,10 @@
 #include <cstring>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "core/log.hpp"
 #include "replk/replk.h"
 #include "replk/replk.hpp"
 
@@ -209,12 +211,23 @@ TEST(Api, RunsOnTheCallersPool) {
 }
 
 TEST(Api, TalksThroughTheCallback) {
-  // Nothing is sure to be logged by ordinary work: what is checked is that setting, using and unsetting does
-  // not fail.
-  EXPECT_EQ(replk_set_log_callback(
-                [](replk_log_level, const char*, void* user) { ++*static_cast<int*>(user); }, new int),
-            REPLK_OK);
+  using Lines = std::vector<std::pair<replk_log_level, std::string>>;
+  Lines lines;
+  const auto talk = [] {  // as the library does
+    replk::core::log(replk::core::LogLevel::warning, "kernel {}x{}", 31, 5);
+    replk::core::log(replk::core::LogLevel::info, "told");
+    replk::core::log(replk::core::LogLevel::debug, "more");
+  };
+  EXPECT_EQ(
+      replk_set_log_callback([](replk_log_level level, const char* message,
+                                void* user) { static_cast<Lines*>(user)->emplace_back(level, message); },
+                             &lines),
+      REPLK_OK);
+  talk();
   EXPECT_EQ(replk_set_log_callback(nullptr, nullptr), REPLK_OK);
+  talk();
+  EXPECT_EQ(lines,
+            (Lines{{REPLK_LOG_WARNING, "kernel 31x5"}, {REPLK_LOG_INFO, "told"}, {REPLK_LOG_DEBUG, "more"}}));
 }
 
 TEST(Cpp, WrapsTheSame) {

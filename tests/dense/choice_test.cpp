@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
+
+#include "dense/constants.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::dense {
 namespace {
@@ -46,6 +50,20 @@ TEST(DenseSpelling, WhatIsPrintedIsRead) {
     EXPECT_FALSE(parse_linear(text)) << text;
     EXPECT_FALSE(parse_convolution(text)) << text;
   }
+}
+
+TEST(DenseKey, WhatWasMeasuredWithAnotherConstantIsNotFound) {
+  auto values = jit::values_of<Constants>;
+  const std::string version = key_version(values);
+  for (const tuner::Key& key : {question(Linear{}, 1).key, question(Convolution{}, 1).key})
+    EXPECT_NE(key.json().find('"' + version + '"'), std::string::npos);
+  std::set<std::string> seen{version};
+  for (std::int32_t& value : values) {
+    value++;
+    seen.insert(key_version(values));
+    value--;
+  }
+  EXPECT_EQ(seen.size(), values.size() + 1);
 }
 
 class DenseChoice : public ::testing::Test {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "core/error.hpp"
 #include "depthwise/choose/trial.hpp"
@@ -41,6 +42,44 @@ TEST(Choice, EveryCandidateIsLegalDistinctAndPredicted) {
       EXPECT_EQ(std::adjacent_find(all.begin(), all.end()), all.end()) << shape;
     }
   }
+}
+
+/// Another algorithm but for one of its constants.
+class Changed final : public Algorithm {
+ public:
+  Changed(const Algorithm& from, std::size_t changed)
+      : from_(from), values_(from.constants().begin(), from.constants().end()) {
+    values_[changed]++;
+  }
+  std::string_view name() const override { return from_.name(); }
+  bool exact() const override { return from_.exact(); }
+  int complexity() const override { return from_.complexity(); }
+  std::span<const std::int32_t> constants() const override { return values_; }
+
+ private:
+  std::unique_ptr<Variant> read_fields(const Request&, const Tiling&) const override { return nullptr; }
+  std::vector<Candidate> every_candidate(const Request&) const override { return {}; }
+
+  const Algorithm& from_;
+  std::vector<std::int32_t> values_;
+};
+
+TEST(Choice, WhatWasMeasuredWithAnotherConstantIsNotFound) {
+  const std::string version = key_version(isa);
+  EXPECT_NE(question_key(ask(parse("n1c8h14w14k7"), 1), {}).json().find('"' + version + '"'),
+            std::string::npos);
+  std::set<std::string> seen{version};
+  std::size_t changes = 0;
+  for (std::size_t a = 0; a < algorithms().size(); a++)
+    for (std::size_t i = 0; i < algorithms()[a]->constants().size(); i++, changes++) {
+      std::vector<const Algorithm*> all = algorithms();
+      const Changed changed(*all[a], i);
+      all[a] = &changed;
+      seen.insert(key_version(isa, all));
+    }
+  EXPECT_EQ(seen.size(), changes + 1);
+  for (const char* name : {"portable", "direct", "row-spectral", "spectral"})
+    EXPECT_FALSE(find_algorithm(name)->constants().empty()) << name;
 }
 
 TEST(Choice, SmallWorkMayUseFewerThreads) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -115,6 +116,9 @@ TEST(Activate, EveryElementOnceAndNaNsStay) {
     activate(std::int64_t(count), Activation::relu, src.data(), relus.data(), 2);
     activate(std::int64_t(count), Activation::none, src.data(), copies.data(), 2);
     clamp_above(std::int64_t(count), 2.5f, src.data(), clamped.data(), 2);
+    Values in_place = src;  // where an element that is done twice shows
+    activate(std::int64_t(count), Activation::gelu, in_place.data(), in_place.data(), 2);
+    EXPECT_EQ(std::memcmp(in_place.data(), gelus.data(), count * sizeof(float)), 0);
     for (std::size_t i = 0; i < count; i++) {
       if (i == count / 2) {
         EXPECT_TRUE(std::isnan(gelus[i]) && std::isnan(relus[i]) && std::isnan(copies[i]) &&

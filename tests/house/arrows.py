@@ -5,7 +5,7 @@
         -> lib/simd, tuner, jit -> core
 
 lib/api is the C API over all of lib. jit and tuner do not know each other, nor do the four boxes below lib/model. Within
-jit/: kernels -> x64 -> program.
+jit/: kernels -> x64 -> program. lib/dense/onednn is the engine of lib/dense that stands on oneDNN.
 """
 import pathlib
 import re
@@ -14,7 +14,7 @@ import sys
 CORE = {"core"}
 JIT = {"jit/program", "jit/x64", "jit/kernels"}
 LEAVES = CORE | JIT | {"tuner", "lib/simd"}
-LAYERS = LEAVES | {"lib/depthwise", "lib/dense", "lib/elementwise", "lib/image"}
+LAYERS = LEAVES | {"lib/depthwise", "lib/dense", "lib/dense/onednn", "lib/elementwise", "lib/image"}
 LIBRARY = LAYERS | {"lib/model", "lib/include"}
 PROGRAMS = LIBRARY | {"lib/api", "measure", "measure/onednn"}
 
@@ -28,7 +28,8 @@ MAY_INCLUDE = {
     "tuner": CORE,
     "lib/simd": CORE,
     "lib/depthwise": LEAVES,
-    "lib/dense": LEAVES,
+    "lib/dense": LEAVES | {"lib/dense/onednn"},
+    "lib/dense/onednn": LEAVES | {"lib/dense"},
     "lib/elementwise": LEAVES,
     "lib/image": LEAVES,
     "lib/model": LAYERS,
@@ -45,7 +46,9 @@ MAY_INCLUDE = {
 # What a line may say only in files below one of these places.
 RESERVED = [
     (re.compile(r"\s*#\s*include\s*[<\"]xbyak"), "xbyak", ["jit/x64/", "jit/kernels/"]),
-    (re.compile(r"\s*#\s*include\s*[<\"](dnnl|oneapi/)"), "oneDNN", ["lib/dense/", "measure/onednn/"]),
+    (re.compile(r"\s*#\s*include\s*[<\"](dnnl|oneapi/)"), "oneDNN", ["lib/dense/onednn/", "measure/onednn/"]),
+    # What brings oneDNN's types along: the engine's door and its version (primitives.hpp, version.hpp) do not.
+    (re.compile(r"\s*#\s*include\s*\"dense/onednn/(loaded|engine)\.hpp"), "oneDNN", ["lib/dense/onednn/", "measure/onednn/"]),
     (re.compile(r"\s*#\s*(include\s*[<\"]omp\.h|pragma\s+omp)"), "OpenMP", ["core/openmp."]),
     (re.compile(r"\s*#\s*include\s*[<\"]immintrin\.h"), "intrinsics", ["lib/simd/", "tests/"]),
 ]

@@ -10,6 +10,7 @@ import arrows
 HOUSE = pathlib.Path(__file__).resolve().parents[2]
 
 HEADERS = ["core/error.hpp", "jit/x64/code.hpp", "tuner/tuner.hpp", "lib/depthwise/plan.hpp", "lib/dense/gemm.hpp",
+           "lib/dense/onednn/loaded.hpp", "lib/dense/onednn/primitives.hpp",
            "lib/model/network.hpp", "lib/include/replk/replk.h", "measure/onednn/peer.hpp", "cli/commands.hpp"]
 
 # A file, a line planted in it, and whether that line is a violation.
@@ -41,7 +42,10 @@ PLANTED = [
     ("jit/program/lower.cpp", '#include "jit/x64/code.hpp"', True),
     ("tests/jit/x64/code_test.cpp", "#include <xbyak/xbyak.h>", True),
     ("lib/depthwise/plan.cpp", '#include "xbyak/xbyak.h"', True),
-    ("lib/dense/gemm.cpp", "#include <oneapi/dnnl/dnnl.hpp>", False),
+    ("lib/dense/gemm.cpp", "#include <oneapi/dnnl/dnnl.hpp>", True),
+    ("lib/dense/weights.hpp", '#include "dense/onednn/loaded.hpp"', True),
+    ("lib/dense/dense.cpp", '#include "dense/onednn/primitives.hpp"', False),
+    ("lib/dense/onednn/primitives.cpp", "#include <oneapi/dnnl/dnnl.hpp>", False),
     ("measure/onednn/peer.cpp", "#include <dnnl.hpp>", False),
     ("cli/info.cpp", "#include <dnnl.h>", True),
     ("lib/model/network.cpp", "#include <oneapi/dnnl/dnnl.hpp>", True),

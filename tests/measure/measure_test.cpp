@@ -3,13 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "core/error.hpp"
 #include "measure/depthwise.hpp"
 #include "measure/gradient.hpp"
+#include "measure/peers.hpp"
 #include "measure/race.hpp"
 
 namespace replk::bench {
@@ -109,6 +112,22 @@ TEST(MeasureDepthwise, BranchesAreMergedAndSummed) {
   EXPECT_TRUE(has("onednn nhwc merged"));
   EXPECT_TRUE(has("onednn nhwc k9x3"));
   EXPECT_TRUE(has("onednn nhwc k3x9"));
+  double sum = 0;
+  for (const std::string branch : {" k9x3", " k3x9", " k3x3"}) {
+    double least = HUGE_VAL;
+    for (const PeerTime& peer : row.peers)
+      if (counts(peer) && peer.name.ends_with(branch)) least = std::min(least, *peer.ms);
+    sum += least;
+  }
+  const auto summed = std::find_if(row.peers.begin(), row.peers.end(),
+                                   [](const PeerTime& p) { return p.name == "onednn sum of branches"; });
+  ASSERT_EQ(summed != row.peers.end(), sum < HUGE_VAL);
+  if (summed != row.peers.end()) {
+    EXPECT_DOUBLE_EQ(*summed->ms, sum) << "of the best of each branch";
+  }
+  if (row.best_peer) {
+    EXPECT_DOUBLE_EQ(*row.ratio, *row.best_peer_ms / row.ms);
+  }
   const std::string best = row.best_peer.value_or("onednn sum of branches");
   EXPECT_TRUE(best.ends_with("merged") || best == "onednn sum of branches") << best;
 }
@@ -235,13 +254,21 @@ TEST(MeasureGradient, AWrongResultIsNeverTimed) {
   EXPECT_LT(row.input_gradient_error, 1e-6);
   EXPECT_LT(row.weight_gradient_error, 1e-6);
   EXPECT_GT(row.forward_ms, 0);
-  options.spoil = true;
-  try {
-    measure_gradient(problem, options);
-    ADD_FAILURE() << "a wrong gradient was accepted";
-  } catch (const core::Error& error) {
-    EXPECT_EQ(error.status(), core::Status::internal);
-    EXPECT_NE(std::string(error.what()).find("gradient of the weights"), std::string::npos) << error.what();
+  const std::pair<std::function<void(const Gradients&)>, std::string> wrong[] = {
+      {[](const Gradients& made) { made.dx.front() += 1; }, "gradient of the input"},
+      {[](const Gradients& made) { made.dx.back() += 1; }, "gradient of the input"},  // the last image's
+      {[](const Gradients& made) { made.dweights.front() += 1; }, "gradient of the weights"},
+      {[](const Gradients& made) { made.dweights.back() += 1; }, "gradient of the weights"},
+      {[](const Gradients& made) { made.dbias.back() += 1; }, "gradient of the weights"}};
+  for (const auto& [spoil, which] : wrong) {
+    options.spoil = spoil;
+    try {
+      measure_gradient(problem, options);
+      ADD_FAILURE() << "a wrong " << which << " was accepted";
+    } catch (const core::Error& error) {
+      EXPECT_EQ(error.status(), core::Status::internal);
+      EXPECT_NE(std::string(error.what()).find(which), std::string::npos) << error.what();
+    }
   }
 }
 

@@ -148,7 +148,7 @@ TEST(Network, AnyAlignmentOfPixels) {
 }
 
 TEST(Network, ProfileCountsThePapersMultiplyAdds) {
-  // models.md: 31B at 224 has 15.3535 GMAC merged; nano is checked layer by layer.
+  // As models.md counts 31B's 15.3535 GMAC at 224.
   Network network = nano();
   const std::vector<float> pixels = image(1, 64, 64);
   std::vector<float> logits(1000);
@@ -159,6 +159,15 @@ TEST(Network, ProfileCountsThePapersMultiplyAdds) {
   // Stage 1 at 16x16x16 with 31x31, and so on: merged kernels, every tap counted.
   const double large = 256.0 * 16 * 961 + 64.0 * 32 * 841 + 2 * 16.0 * 64 * 729 + 4.0 * 128 * 169;
   EXPECT_DOUBLE_EQ(profile.macs(LayerKind::large_depthwise), large);
+  // The stem at 32x32 and 16x16, and what halves the map between stages.
+  EXPECT_DOUBLE_EQ(profile.macs(LayerKind::small_depthwise),
+                   9 * (1024.0 * 16 + 256.0 * 16 + 64.0 * 32 + 16.0 * 64 + 4.0 * 128));
+  EXPECT_DOUBLE_EQ(profile.macs(LayerKind::dense_conv), 1024.0 * 16 * 27);
+  // Of a block two of C x C and two of C x 4C; between stages C x 2C.
+  EXPECT_DOUBLE_EQ(profile.macs(LayerKind::pointwise),
+                   10 * (256.0 * 16 * 16 + 64.0 * 32 * 32 + 2 * 16.0 * 64 * 64 + 4.0 * 128 * 128) +
+                       1024.0 * 16 * 16 + 256.0 * 16 * 32 + 64.0 * 32 * 64 + 16.0 * 64 * 128 + 128 * 1000.0);
+  EXPECT_GT(profile.seconds(), 0);
   double sum = 0;
   for (int kind = 0; kind < layer_kinds; ++kind) {
     EXPECT_DOUBLE_EQ(profile.macs(static_cast<LayerKind>(kind)),

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Breaks the code generator, and what runs and measures its code, in one place at a time and runs the tests:
+"""Breaks the code generator, and what runs, measures and offers its code, in one place at a time and runs the tests:
 run.py [--build DIR] [--jobs N] [--only N,N...]
 
 The mutants are a table (table.py). All are built into one copy of the tree, each behind a switch that the environment
-throws (REPLK_MUTANT=N), so that all need one build. A mutant is caught where a test fails, crashes or does not end. Exit
-code 0: the tests pass without a mutant, and at least 95 of 100 mutants are caught.
+throws (REPLK_MUTANT=N), so that all need one build. A mutant is caught where a test fails, crashes or does not end. Those
+of integrations/ need torch (./run test with REPLK_TEST_FRAMEWORKS=1 makes build/frameworks) and are left out without it.
+Exit code 0: the tests pass without a mutant, and at least 95 of 100 mutants are caught.
 """
 import argparse
 import concurrent.futures
@@ -32,6 +33,7 @@ PROGRAMS = [
     ("threads_test", "*", {}),
     ("caches_test", "*", {}),
     ("cgroup_test", "*", {}),
+    ("samples_guard_test", "*", {}),
     ("guard_test", "Guard.EveryKindOfTransform", {}),
     ("guard_test", "Guard.EveryKindOfTransform", AVX2),
     ("dense_test", "Linear.EveryBlocking*", {}),
@@ -55,6 +57,10 @@ PROGRAMS = [
 if "avx512f" not in pathlib.Path("/proc/cpuinfo").read_text().split():
     PROGRAMS = [each for each in PROGRAMS if each[2] is not AVX2]
 
+# What runs the mutants below a folder instead of these. A script: by the interpreter that has the framework.
+TORCH = "tests/python/torch_test.py"
+FRAMEWORKS = ROOT / "build" / "frameworks" / "bin" / "python"
+
 SWITCH = """#pragma once
 #include <cstdlib>
 inline int mutant() {
@@ -74,7 +80,7 @@ def mutated(text, file, mutants):
         else:
             new = f"(mutant() == {number} ? ({changed}) : ({original}))"
         text = text.replace(original, new)
-    return '#include "core/mutant.hpp"\n' + text
+    return f'#include "{os.path.relpath("core/mutant.hpp", os.path.dirname(file))}"\n' + text
 
 
 def copy_tree(to):
@@ -105,6 +111,11 @@ def build(tree, directory, jobs):
     if onednn.exists():
         configure.append(f"-Ddnnl_DIR={onednn}")
     targets = sorted({program for program, _, _ in PROGRAMS})
+    if FRAMEWORKS.exists():
+        torch = subprocess.run([FRAMEWORKS, "-c", "import importlib.util as u; print(u.find_spec('torch').origin)"],
+                               capture_output=True, check=True, text=True).stdout.strip()
+        configure.append(f"-DREPLK_TORCH={pathlib.Path(torch).parent}")
+        targets.append("replk_torch")
     for command in (configure, ["ninja", "-C", directory, f"-j{jobs}", *targets]):
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
@@ -116,22 +127,36 @@ def limit():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def of_torch(number):
+    return number > 0 and MUTANTS[number - 1][0].startswith("integrations/torch/")
+
+
+def programs(directory, number):
+    """Commands that may catch it, each with what it needs of the environment and the name it is told by."""
+    if number == 0 and FRAMEWORKS.exists() or of_torch(number):
+        yield [FRAMEWORKS, ROOT / TORCH, "--failfast"], {
+            "REPLK_LIBRARY": directory / "libreplk_cpu.so", "PYTHONPATH": ROOT / "python", "PYTHONDONTWRITEBYTECODE": "1"}, TORCH
+    if not of_torch(number):
+        for program, tests, isa in PROGRAMS:
+            yield ([directory / "tests" / program, "--gtest_brief=1", "--gtest_fail_fast", f"--gtest_filter={tests}"], isa,
+                   " ".join([program, *isa.values()]))
+
+
 def run(directory, number):
     """What caught it, or None; what that printed; seconds."""
     begin = time.monotonic()
     environment = {**os.environ, "REPLK_MUTANT": str(number), "REPLK_CACHE_DIR": str(directory / "cache"),
                    "OMP_WAIT_POLICY": "passive"}
-    for program, tests, isa in PROGRAMS:
-        command = [directory / "tests" / program, "--gtest_brief=1", "--gtest_fail_fast", f"--gtest_filter={tests}"]
+    for command, more, name in programs(directory, number):
         try:
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=limit,
-                                  env={**environment, **isa}, timeout=CLOCK_SECONDS, text=True, errors="replace")
+                                  env={**environment, **more}, timeout=CLOCK_SECONDS, text=True, errors="replace")
             code, output = done.returncode, done.stdout
         except subprocess.TimeoutExpired:
             code, output = None, ""
         if code != 0:
             how = "hangs" if code in (None, -24, -9) else "fails" if code == 1 else f"ends with signal {-code}"
-            return " ".join([program, *isa.values(), how]), output, time.monotonic() - begin
+            return f"{name} {how}", output, time.monotonic() - begin
     return None, "", time.monotonic() - begin
 
 
@@ -152,6 +177,10 @@ def main():
         sys.exit(f"{output}\nwithout any mutant {caught_by}")
     print(f"without a mutant all pass ({seconds:.0f} s)", flush=True)
     numbers = arguments.only or range(1, len(MUTANTS) + 1)
+    left_out = [n for n in numbers if of_torch(n) and not FRAMEWORKS.exists()]
+    if left_out:
+        print(f"left out, since {FRAMEWORKS} does not exist: {left_out}", flush=True)
+        numbers = [n for n in numbers if n not in left_out]
     survivors = []
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         for number, (caught_by, _, seconds) in zip(numbers, pool.map(lambda n: run(directory, n), numbers)):

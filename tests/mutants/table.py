@@ -16,10 +16,10 @@ MUTANTS = [
      "for (const Reg64& r : {r15, r14, r13, rbp, r12, rbx}) pop(r);", "two of the caller's registers change places"),
 
     # direct
-    ("jit/kernels/direct.cpp", "at >= 0 && at < spec.width", "at >= 0 && at <= spec.width", "a tap meets the pixel behind a row"),
+    ("jit/kernels/direct_spec.cpp", "at >= 0 && at < width", "at >= 0 && at <= width", "a tap meets the pixel behind a row"),
     ("jit/kernels/direct.cpp", "add_constant(x_, tile.width * spec_.stride_w * spec_.x_pixel_bytes);",
      "add_constant(x_, tile.width * spec_.x_pixel_bytes);", "the next tile's inputs ignore the stride"),
-    ("jit/kernels/direct.cpp", "spec.out_width / count + (i < wider)",
+    ("jit/kernels/direct_spec.cpp", "spec.out_width / count + (i < wider)",
      "spec.out_width / count + (i <= spec.out_width % count)", "tiles cover one column too many"),
     ("jit/kernels/direct.cpp", "if (spec_.residual) add(residual_, argument(offsetof(DirectArguments, dst_block_bytes)));",
      "if (spec_.residual) add(residual_, argument(offsetof(DirectArguments, x_block_bytes)));",
@@ -33,15 +33,15 @@ MUTANTS = [
      "load(temporary(0), ptr[residual_ + at]);", "a tail's residual is read as a whole vector"),
     ("jit/kernels/direct.cpp", "store_part(dst_, at, value, spec_.channels);", "store(ptr[dst_ + at], value);",
      "a tail is written as a whole vector"),
-    ("jit/kernels/direct.cpp", "phases.kinds.empty() || phases.kinds.back() != kind", "phases.kinds.empty()",
+    ("jit/kernels/direct_spec.cpp", "phases.kinds.empty() || phases.kinds.back() != kind", "phases.kinds.empty()",
      "all rows are thought to meet the same outputs"),
-    ("jit/kernels/direct.cpp", "row > 0 && row < kernel_rows && row % spec.block_rows == 0", "false",
+    ("jit/kernels/direct_spec.cpp", "row > 0 && row < kernel_rows && row % spec.block_rows == 0", "false",
      "blocks of sums are said to end and never do"),
     ("jit/kernels/direct.cpp", "for (; ended >> level & 1; level++) add_level(r, width, level);",
      "for (; ended >> level & 1; level++) {}", "a block takes no earlier blocks into its sum"),
     ("jit/kernels/direct.cpp", "if (counted()) add_blocks(tile.width);", "{}", "only the last of many blocks counts"),
     ("jit/kernels/direct.cpp", "inc(blocks_done_);", "{}", "every block is thought the first"),
-    ("jit/kernels/direct.cpp", "static_cast<int>(residual)", "0", "code with and without residual has one name in the cache"),
+    ("jit/kernels/direct_spec.cpp", "static_cast<int>(residual)", "0", "code with and without residual has one name in the cache"),
 
     # The codelets' numbers
     ("jit/program/program.cpp", "a.negative_ == b.negative_ ? 2.0 * a : Real()", "2.0 * a", "x - x is 2x"),
@@ -87,8 +87,8 @@ MUTANTS = [
     ("jit/kernels/column_fft.cpp", "cmovl(now_, pairs_);", "{}", "the last chunk is thought full"),
 
     # The plain product
-    ("jit/kernels/gemm.cpp", "for (int r = 0; r < spec_.rows; r++) add(a_, a_stride_);",
-     "for (int r = 1; r < spec_.rows; r++) add(a_, a_stride_);", "the next tile begins a row early"),
+    ("jit/kernels/product_tile.hpp", "for (int r = 0; r < rows_; r++) add(a_, a_stride_);",
+     "for (int r = 1; r < rows_; r++) add(a_, a_stride_);", "the next tile begins a row early"),
     ("jit/kernels/gemm.cpp", "store_part(c_, v * vector_bytes(), accumulator(r, v), count(v));",
      "store(ptr[c_ + v * vector_bytes()], accumulator(r, v));", "a tail is written as a whole vector"),
     ("jit/kernels/gemm.cpp", "!spec_.add_c && !spec_.add_residual", "!spec_.add_c", "the residual is not added"),
@@ -179,4 +179,25 @@ MUTANTS = [
     ("measure/depthwise.cpp", "row.max_of_allowed <= 1", "true", "a wrong result is timed"),
     ("measure/depthwise.cpp", "figures[middle + 1] > apart * figures[middle - 1]", "figures[middle + 1] > figures[middle - 1]",
      "visits that agree but for noise are undecided"),
+    ("measure/peers.cpp", "*sum.ms += *best->ms;", "sum.ms = *best->ms;", "the sum of branches is the last one's time"),
+    ("measure/peers.cpp", "*best->ms / row.ms", "row.ms / *best->ms", "the ratio to the best peer is upside down"),
+    ("measure/gradient.cpp", "row.weight_gradient_error / most_weight_error", "0.0", "a wrong gradient of the weights is timed"),
+    ("measure/gradient.cpp", "input.max_of_allowed / (p.numerics == depthwise::Numerics::fast ? 1 : products)", "0.0",
+     "a wrong gradient of the input is timed"),
+    ("measure/gradient.cpp", "if (p.batch > 1) planes.emplace_back(p.batch - 1, c);", "{}",
+     "the last image's gradient is not looked at"),
+
+    # The PyTorch op
+    ("integrations/torch/depthwise.cpp", "options.batch = x.size(0);", "{}", "the first image alone is computed"),
+    ("integrations/torch/depthwise.cpp", "p.input_strides = input.strides;", "{}", "a view is read as if it were dense"),
+    ("integrations/torch/gradient.cpp", "p.output_strides = dy.strides;", "{}", "a view of dy is read as if it were dense"),
+    ("integrations/torch/plans.hpp", "at->key == key && at->weights == weights", "at->key == key", "a plan outlives its weights"),
+    ("integrations/torch/plans.cpp", "i * (words - 1) / (samples - 1)", "i", "of large weights the first row alone is compared"),
+    ("integrations/torch/plans.cpp", "take(bias, bias_bytes);", "{}", "another bias goes by"),
+    ("integrations/torch/depthwise.cpp", "n[i] = to<std::int64_t>(stack[3 + i]);",
+     "n[i] = i == 9 ? 0 : to<std::int64_t>(stack[3 + i]);", "a change that PyTorch counts goes by where no sample lies"),
+    ("integrations/torch/tensors.cpp", "if (d == 0 && least == t.stride(1)) return false;", "{}",
+     "where both formats fit, the result has the other one than PyTorch's"),
+    ("integrations/torch/tensors.cpp", "s.row >= s.pixel * width", "true", "rows that overlap are taken for a layout of the library's"),
+    ("integrations/torch/tensors.cpp", "(bits & 0x7fffu) << 13", "(bits & 0x7bffu) << 13", "half-precision weights lose a bit of their exponent"),
 ]

@@ -14,6 +14,7 @@
 #include "depthwise/choose/trial.hpp"
 #include "jit/kernels/samples.hpp"
 #include "jit/x64/code.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -21,9 +22,9 @@ namespace {
 using core::fail;
 using core::Status;
 
-// Part of every key, beside the fingerprint of the code generator. To be raised when what is not generated
-// changes: what a tiling's fields mean, or how an executor walks through its passes. What was measured before
-// is then a miss.
+// Part of every key, beside the fingerprint of the generators and the constants of the algorithms. To be
+// raised when other code changes: what a tiling's fields mean, or how an executor walks through its passes.
+// What was measured before is then a miss.
 constexpr const char* kVersion = "7";
 
 /// One undilated branch says no more than its numeric size does; anything else transfers to its like only.
@@ -88,6 +89,16 @@ std::string op_text(Pass pass) {
 
 }  // namespace
 
+std::string key_version(Isa isa, std::span<const Algorithm* const> all) {
+  jit::Fingerprint fingerprint;
+  fingerprint.add(jit::fingerprint(isa));
+  for (const Algorithm* algorithm : all) {
+    fingerprint.add(algorithm->name());
+    fingerprint.add(algorithm->constants());
+  }
+  return fmt::format("{}.{:016x}", kVersion, fingerprint.value());
+}
+
 tuner::Key question_key(const Request& request, const std::optional<std::string>& algorithm) {
   const Problem& p = request.problem;
   const Isa isa = request.isa();
@@ -100,19 +111,19 @@ tuner::Key question_key(const Request& request, const std::optional<std::string>
   // The best tiling depends on the map and the kernel; channels and images only repeat it.
   std::string shape = to_string(p);
   if (request.pass != Pass::forward) shape += fmt::format(" {}", name(request.pass));
-  return {std::move(shape),
-          {tuner::word("op", op_text(request.pass)),
-           tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
-           tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
-           tuner::word("branches", branches_text(p)),
-           tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
-           tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
-           tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
-           tuner::number("height", p.height), tuner::number("width", p.width),
-           tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
-           tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
-           tuner::word("threads", std::to_string(request.threads)),
-           tuner::word("version", fmt::format("{}.{:016x}", kVersion, jit::fingerprint(isa)))}};
+  return {
+      std::move(shape),
+      {tuner::word("op", op_text(request.pass)),
+       tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
+       tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
+       tuner::word("branches", branches_text(p)),
+       tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
+       tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
+       tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
+       tuner::number("height", p.height), tuner::number("width", p.width),
+       tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
+       tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
+       tuner::word("threads", std::to_string(request.threads)), tuner::word("version", key_version(isa))}};
 }
 
 std::vector<int> fewer_threads(int threads, double best_seconds) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,10 @@ std::optional<Choice> read_choice(std::string_view line, const Request& request)
 /// How many candidates a question has: the best predicted of each algorithm, or all there are, for a search
 /// that leaves out nothing.
 enum class Breadth { likely, all };
+
+/// Which code this is, of the generators and of all that these algorithms decide by beside it: part of every
+/// key.
+std::string key_version(Isa isa, std::span<const Algorithm* const> all = algorithms());
 
 /// What the answer to a question depends on. Its shape is to_string(problem), and behind it, apart, the name
 /// of a pass that is not the forward one.

@@ -10,6 +10,7 @@
 #include "depthwise/direct/executor.hpp"
 #include "depthwise/direct/geometry.hpp"
 #include "jit/kernels/direct.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -120,6 +121,7 @@ class DirectAlgorithm final : public Algorithm {
   std::string_view name() const override { return "direct"; }
   bool exact() const override { return true; }
   int complexity() const override { return 1; }
+  std::span<const std::int32_t> constants() const override { return jit::values_of<DirectConstants>; }
 
  private:
   std::unique_ptr<Variant> read_fields(const Request& request, const Tiling& tiling) const override {

@@ -75,8 +75,9 @@ DirectDeal DirectGeometry::deal(std::int64_t batch, int threads) const {
   while (d.blocks > 1 && batch * groups() * row_groups() < threads) d.blocks = (d.blocks + 1) / 2;
   d.groups = groups();
   const std::int64_t tasks = batch * d.groups;
+  const std::int64_t wanted = std::int64_t{direct_constants.tasks_a_thread} * threads;
   if (threads > 1)
-    d.bands = static_cast<int>(std::clamp<std::int64_t>((4 * threads + tasks - 1) / tasks, 1, row_groups()));
+    d.bands = static_cast<int>(std::clamp<std::int64_t>((wanted + tasks - 1) / tasks, 1, row_groups()));
   return d;
 }
 

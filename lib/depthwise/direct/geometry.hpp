@@ -23,6 +23,12 @@ struct DirectParameters {
   static std::optional<DirectParameters> read(const Tiling& tiling);
 };
 
+/// Algorithm::constants() of direct.
+struct DirectConstants {
+  std::int32_t tasks_a_thread = 4;  // wanted, before rows are not cut into bands any more
+};
+inline constexpr DirectConstants direct_constants;
+
 /// Whether generated code has this epilogue; else finish() does what comes behind the bias.
 inline bool direct_has(const Epilogue& e) {
   return !e.scale && e.activation <= Activation::gelu;

@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "core/threads.hpp"
+#include "depthwise/workspace.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -137,12 +138,8 @@ void InputGradient::run(const void* dy, void* dx, const PlanRun& options) const 
     core::fail(core::Status::invalid_argument, "{} is null; allowed: a tensor", dy ? "dx" : "dy");
   const std::int64_t batch = options.batch != 0 ? options.batch : problem_.batch;
   if (batch != problem_.batch) validate_batch(problem_, batch);
-  auto* workspace = static_cast<std::byte*>(options.workspace);
-  if (!workspace) {
-    thread_local core::Buffer<std::byte> kept;
-    if (kept.size() < workspace_bytes_) kept = core::Buffer<std::byte>(workspace_bytes_);
-    workspace = kept.data();
-  }
+  thread_local KeptWorkspace kept;
+  std::byte* const workspace = kept.given_or_kept(options.workspace, workspace_bytes_);
   const auto* from = static_cast<const std::byte*>(dy);
   auto* const to = static_cast<std::byte*>(dx);
   const std::size_t element = size_of(problem_.type);

@@ -4,12 +4,12 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "core/memory.hpp"
 #include "core/threads.hpp"
 #include "depthwise/choose/choice.hpp"
 #include "depthwise/gradient/check.hpp"
 #include "depthwise/gradient/weight_algorithm.hpp"
 #include "depthwise/gradient/weight_choice.hpp"
+#include "depthwise/workspace.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -56,12 +56,8 @@ void WeightGradient::run(const WeightGradientTensors& tensors, bool accumulate,
          tensors.dweights.size(), problem_.branches.size(), to_string(problem_));
   const std::int64_t batch = options.batch != 0 ? options.batch : problem_.batch;
   if (batch != problem_.batch) validate_batch(problem_, batch);
-  void* workspace = options.workspace;
-  if (!workspace) {
-    thread_local core::Buffer<std::byte> kept;
-    if (kept.size() < workspace_bytes_) kept = core::Buffer<std::byte>(workspace_bytes_);
-    workspace = kept.data();
-  }
+  thread_local KeptWorkspace kept;
+  void* const workspace = kept.given_or_kept(options.workspace, workspace_bytes_);
   executor_->run(tensors,
                  {batch, accumulate, workspace, std::min(core::effective_threads(threads_), threads_)});
 }

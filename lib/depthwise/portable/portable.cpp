@@ -10,6 +10,7 @@
 #include "core/swish.hpp"
 #include "core/threads.hpp"
 #include "depthwise/problem/rows.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -44,7 +45,11 @@ template <class Fma>
   return value;
 }
 
-constexpr int block = 32;  // channels, or columns in NCHW, whose sums are held at once
+struct PortableConstants {
+  std::int32_t block = 32;      // channels, or columns in NCHW, whose sums are held at once
+  std::int32_t most_taps = 16;  // of a chain of class fast
+};
+constexpr int block = PortableConstants().block;
 
 /// Class exact is one chain of fused multiply-adds that begins with the bias. Class fast adds up a few of
 /// them at a time in double, so that the error does not grow with the kernel; what is short enough has the
@@ -62,7 +67,7 @@ class Chains {
   }
 
  private:
-  static constexpr int most_taps = 16;
+  static constexpr int most_taps = PortableConstants().most_taps;
   void end_chain(float* sums, int count) {
     for (int i = 0; i < count; i++) {
       totals_[i] = cut_ ? totals_[i] + sums[i] : sums[i];
@@ -296,6 +301,7 @@ class PortableAlgorithm final : public Algorithm {
   std::string_view name() const override { return "portable"; }
   bool exact() const override { return true; }
   int complexity() const override { return 0; }
+  std::span<const std::int32_t> constants() const override { return jit::values_of<PortableConstants>; }
 
  private:
   std::unique_ptr<Variant> read_fields(const Request& request, const Tiling& tiling) const override {

@@ -11,8 +11,8 @@
 namespace replk::depthwise {
 namespace {
 
-// Shares of a pass that is dealt out: rows, or planes of a complex pair.
-constexpr int rows_a_share = 2, pairs_a_share = 2;
+constexpr const RowSpectralConstants& constants = row_spectral_constants;
+constexpr int rows_a_share = constants.rows_a_share, pairs_a_share = constants.pairs_a_share;
 
 int shares(int count, int each) {
   return (count + each - 1) / each;
@@ -97,7 +97,8 @@ std::int64_t RowSpectralExecutor::tasks(std::int64_t batch) const {
 // Whole tasks leave threads idle in the last round; passes cost two barriers more.
 bool RowSpectralExecutor::by_phases(std::int64_t batch, int threads) const {
   const std::int64_t tasks = this->tasks(batch), rounds = (tasks + threads - 1) / threads;
-  return threads > 1 && tasks < 4 * threads && rounds * threads * 4 > tasks * 5;
+  return threads > 1 && tasks < std::int64_t{constants.few_tasks} * threads &&
+         rounds * threads * constants.of_rounds > tasks * constants.most_rounds;
 }
 
 RowSpectralExecutor::Task RowSpectralExecutor::task(std::int64_t index) const {
@@ -258,7 +259,7 @@ std::size_t RowSpectralExecutor::task_bytes() const {
 std::size_t RowSpectralExecutor::workspace_bytes(int threads) const {
   const std::size_t tasks = static_cast<std::size_t>(threads) * task_bytes();
   // The largest batch that goes by phases needs the most for them.
-  for (std::int64_t batch = 4 * threads / this->tasks(1) + 1; batch > 0; batch--)
+  for (std::int64_t batch = constants.few_tasks * threads / this->tasks(1) + 1; batch > 0; batch--)
     if (by_phases(batch, threads))
       return std::max(tasks, static_cast<std::size_t>(this->tasks(batch)) * 2 *
                                      core::round_up(geometry_.planes_bytes(), core::alignment) +

@@ -8,9 +8,10 @@
 namespace replk::depthwise {
 namespace {
 
+constexpr const RowSpectralConstants& constants = row_spectral_constants;
+// Limits of what is legal: a record is read anew, so they need not be in its key.
 constexpr int max_length = 320;  // of a transform: its code grows with it
 constexpr int max_column_length = 160;
-constexpr int window_bytes = 8 << 10;         // of packed rows, which stay in the L1
 constexpr std::int64_t max_products = 24000;  // multiply-adds of one column plane's code
 constexpr int max_split = 256;  // outputs with Karatsuba's splitting, which spills some two vectors each
 /// A transform's error goes by the norm of all it has transformed, and so does the largest of several
@@ -159,10 +160,11 @@ jit::ToeplitzSpec RowSpectralGeometry::toeplitz(const Segment& segment) const {
   spec.inputs = segment.ins;
   // Karatsuba's level costs least when the even taps are the fewer.
   int levels = parameters.karatsuba;
-  if (parameters.two_dimensional() && across.stride == 1 && across_taps.size() >= 7) {
+  if (parameters.two_dimensional() && across.stride == 1 &&
+      static_cast<int>(across_taps.size()) >= constants.split_taps) {
     // The few real planes are left to this kernel, in the same form for all segments: they share weights.
     const int outputs = across_segments[0].outs;
-    levels = outputs >= 24 ? 2 : outputs >= 12 ? 1 : 0;
+    levels = outputs >= constants.split_twice ? 2 : outputs >= constants.split_once ? 1 : 0;
   }
   const int parity = levels > 0 && across.taps % 2 == 1 ? 1 : 0;
   spec.first = segment.first + parity;
@@ -207,8 +209,7 @@ jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const
   spec.inputs = segment.ins;
   spec.outputs = segment.outs;
   spec.step = across.stride;
-  // On Zen 3 a stage a pair is fastest while all three stages fit in the micro-operation cache.
-  spec.chunk = spec.n < 56 ? 1 : 8;
+  spec.chunk = spec.n < constants.short_columns ? constants.short_chunk : constants.chunk;
   spec.plane_stride = plane_stride;
   return spec;
 }
@@ -270,9 +271,9 @@ RowSpectralGeometry::Window RowSpectralGeometry::window(bool output) const {
   const int row_bytes = w.pixels * vector_bytes, blocks = buffered() ? parameters.blocks : 1;
   // The channels of a pixel lie together in channels-last, the pixels of a channel in NCHW.
   const bool pixels_first = (output ? problem.output_layout() : problem.layout) == Layout::nchw;
-  w.rows = std::clamp(window_bytes / (row_bytes * (pixels_first ? 1 : blocks)), 1, all);
+  w.rows = std::clamp(constants.window_bytes / (row_bytes * (pixels_first ? 1 : blocks)), 1, all);
   if (parameters.along_h && pixels_first) w.rows = std::min(static_cast<int>(core::round_up(w.rows, 8)), all);
-  w.blocks = pixels_first ? std::clamp(window_bytes / (row_bytes * w.rows), 1, blocks) : blocks;
+  w.blocks = pixels_first ? std::clamp(constants.window_bytes / (row_bytes * w.rows), 1, blocks) : blocks;
   w.row_stride = std::int64_t{parameters.along_h ? w.rows : w.pixels} * lanes;
   w.block_stride = std::int64_t{w.rows} * w.pixels * lanes;
   return w;

@@ -15,6 +15,20 @@
 
 namespace replk::depthwise {
 
+/// Algorithm::constants() of row-spectral and spectral.
+struct RowSpectralConstants {
+  std::int32_t window_bytes = 8 << 10;               // of packed rows, which stay in the L1
+  std::int32_t rows_a_share = 2, pairs_a_share = 2;  // of a pass that is dealt out: rows, pairs of planes
+  std::int32_t few_tasks =
+      4;  // a thread: with fewer, passes are dealt out where whole tasks would leave more
+  std::int32_t most_rounds = 5, of_rounds = 4;  // than so many of these rounds' time
+  std::int32_t split_taps = 7;  // least of the few planes of `spectral` that Karatsuba splits,
+  std::int32_t split_once = 12, split_twice = 24;  // and least outputs
+  // On Zen 3 a stage a pair is fastest while all three stages fit in the micro-operation cache.
+  std::int32_t short_columns = 56, short_chunk = 1, chunk = 8;
+};
+inline constexpr RowSpectralConstants row_spectral_constants;
+
 /// The parameters of a tiling, each in its range.
 struct RowSpectralParameters {
   bool along_h = false;  // the transformed axis: columns of the map instead of rows

@@ -6,6 +6,7 @@
 
 #include "depthwise/row_spectral/counts.hpp"
 #include "depthwise/row_spectral/executor.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -53,6 +54,7 @@ class RowSpectral final : public Algorithm {
   std::string_view name() const override { return two_dimensional_ ? "spectral" : "row-spectral"; }
   bool exact() const override { return false; }
   int complexity() const override { return two_dimensional_ ? 6 : 5; }
+  std::span<const std::int32_t> constants() const override { return jit::values_of<RowSpectralConstants>; }
 
  private:
   std::unique_ptr<Variant> read_fields(const Request& request, const Tiling& tiling) const override {

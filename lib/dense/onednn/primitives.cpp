@@ -1,4 +1,4 @@
-#include "dense/onednn.hpp"
+#include "dense/onednn/primitives.hpp"
 
 #include <algorithm>
 #include <array>
@@ -11,7 +11,8 @@
 #include "core/cpu.hpp"
 #include "core/features.hpp"
 #include "core/threads.hpp"
-#include "dense/weights.hpp"
+#include "dense/constants.hpp"
+#include "dense/onednn/engine.hpp"
 
 namespace replk::dense {
 namespace {
@@ -19,6 +20,64 @@ namespace {
 using dnnl::memory;
 using tag = memory::format_tag;
 constexpr auto f32 = memory::data_type::f32;
+
+/// How a primitive names the weights' dimensions.
+enum class Role {
+  convolution,    // {outputs, inputs, kernel_h, kernel_w}
+  matmul,         // {inputs, outputs}
+  inner_product,  // {outputs, inputs}
+};
+
+/// The plain form of weights as a primitive with this role describes it.
+memory::desc plain_form(const PackedWeights& w, Role role) {
+  switch (role) {
+    case Role::matmul:
+      return {{w.inputs(), w.outputs()}, f32, tag::ba};
+    case Role::inner_product:
+      return {{w.outputs(), w.inputs()}, f32, tag::ab};
+    case Role::convolution:
+      break;
+  }
+  return {{w.outputs(), w.inputs(), w.kernel_h(), w.kernel_w()}, f32, tag::acdb};
+}
+
+/// What a primitive wants its weights to be.
+class Reordered final : public PackedForm {
+ public:
+  Reordered(memory::desc plain, memory::desc packed) : plain_(std::move(plain)), packed_(std::move(packed)) {}
+
+  bool same(const PackedForm& other) const override {
+    const auto* const reordered = dynamic_cast<const Reordered*>(&other);
+    return reordered && reordered->plain_ == plain_ && reordered->packed_ == packed_;
+  }
+  std::size_t floats() const override { return packed_.get_size() / sizeof(float); }
+  // What is zeroed stays so: a primitive may read the padding of a packed form as weights.
+  void pack(const core::Buffer<float>& plain, core::Buffer<float>& packed, int threads) const override {
+    reorder(plain_, plain, packed_, packed, threads);
+  }
+  void unpack(const core::Buffer<float>& packed, core::Buffer<float>& plain, int threads) const override {
+    reorder(packed_, packed, plain_, plain, threads);
+  }
+
+ private:
+  static void reorder(const memory::desc& from, const core::Buffer<float>& source, const memory::desc& to,
+                      core::Buffer<float>& target, int threads) {
+    const core::TeamSize team(threads);
+    dnnl::stream stream(onednn_engine());
+    memory src(from, onednn_engine(), const_cast<float*>(source.data()));
+    memory dst(to, onednn_engine(), target.data());
+    dnnl::reorder(src, dst).execute(stream, src, dst);
+    stream.wait();
+  }
+
+  memory::desc plain_, packed_;
+};
+
+PackedWeights::Form pack(PackedWeights& weights, Role role, const memory::desc& wanted, int threads) {
+  const memory::desc plain = plain_form(weights, role);
+  return wanted == plain ? weights.plain(threads)
+                         : weights.packed(std::make_shared<Reordered>(plain, wanted), threads);
+}
 
 /// A primitive that computes a layer, with the descriptors of what it takes.
 struct Found {
@@ -113,7 +172,7 @@ class OnednnEngine final : public Engine {
  public:
   OnednnEngine(Found found, PackedWeights& weights, std::int64_t dst_elements, int threads)
       : found_(std::move(found)),
-        weights_(weights.packed(found_.role, found_.weights, threads)),
+        weights_(pack(weights, found_.role, found_.weights, threads)),
         bias_(&weights.bias()),
         dst_elements_(dst_elements),
         threads_(threads) {
@@ -125,7 +184,7 @@ class OnednnEngine final : public Engine {
 
   void run(const LinearRun& r) const override {
     if (r.residual && r.residual != r.dst) {
-      constexpr std::int64_t chunk = 1 << 16;
+      constexpr std::int64_t chunk = constants.copied;
       core::parallel_for((dst_elements_ + chunk - 1) / chunk, threads_, [&](std::int64_t i, int) {
         const std::int64_t begin = i * chunk, end = std::min(dst_elements_, begin + chunk);
         std::copy(r.residual + begin, r.residual + end, r.dst + begin);

@@ -1,4 +1,4 @@
-#include "dense/onednn_loaded.hpp"
+#include "dense/onednn/loaded.hpp"
 
 #include <dlfcn.h>
 

@@ -1,8 +1,8 @@
-#include "dense/onednn_version.hpp"
+#include "dense/onednn/version.hpp"
 
 #include <fmt/format.h>
 
-#include "dense/onednn_loaded.hpp"
+#include "dense/onednn/loaded.hpp"
 
 namespace replk::dense {
 

@@ -1,4 +1,4 @@
-// Dense layers by oneDNN primitives: inside the box, and measure/onednn for the engine.
+// Dense layers by oneDNN primitives: what the rest of the box sees of oneDNN. Inside the box only.
 #pragma once
 #include <memory>
 #include <string>
@@ -6,13 +6,9 @@
 
 #include "dense/dense.hpp"
 #include "dense/engine.hpp"
-#include "dense/onednn_loaded.hpp"
+#include "dense/weights.hpp"
 
 namespace replk::dense {
-
-/// The process's one oneDNN engine, held to what REPLK_MAX_ISA leaves of the CPU. Throws unsupported where
-/// oneDNN cannot be opened.
-const dnnl::engine& onednn_engine();
 
 /// Every primitive and implementation that can compute the layer, as choice texts, the analytic pick first.
 /// Empty where oneDNN cannot be opened.
