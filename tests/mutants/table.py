@@ -198,6 +198,6 @@ MUTANTS = [
      "n[i] = i == 9 ? 0 : to<std::int64_t>(stack[3 + i]);", "a change that PyTorch counts goes by where no sample lies"),
     ("integrations/torch/tensors.cpp", "if (d == 0 && least == t.stride(1)) return false;", "{}",
      "where both formats fit, the result has the other one than PyTorch's"),
-    ("integrations/torch/tensors.cpp", "s.row >= s.pixel * width", "true", "rows that overlap are taken for a layout of the library's"),
+    ("integrations/torch/tensors.cpp", "s.row >= width", "true", "rows that overlap are taken for a layout of the library's"),
     ("integrations/torch/tensors.cpp", "(bits & 0x7fffu) << 13", "(bits & 0x7bffu) << 13", "half-precision weights lose a bit of their exponent"),
 ]

@@ -64,8 +64,15 @@ class Forward(unittest.TestCase):
                 self.close(depthwise_conv2d(view, weight, padding=2), exact(view, weight, None, 1, 2, 1))
 
     def test_rows_that_overlap(self):
-        x, weight = torch.randn(2000).as_strided((2, 8, 12, 12), (600, 1, 40, 8)), torch.randn(8, 1, 5, 5)
-        self.close(depthwise_conv2d(x, weight, padding=2), exact(x, weight, None, 1, 2, 1))
+        values, weight = torch.randn(2000), torch.randn(8, 1, 5, 5)
+        for strides in ((600, 1, 40, 8), (400, 50, 4, 1)):
+            x = values.as_strided((2, 8, 12, 12), strides)
+            self.close(depthwise_conv2d(x, weight, padding=2), exact(x, weight, None, 1, 2, 1))
+
+    def test_where_both_formats_fit_the_result_has_pytorch_s(self):
+        x, weight = torch.randn(3, 1, 1, 1), torch.randn(1, 1, 3, 3)
+        for view in (x, torch.randn(3, 1, 1, 4)[..., :1]):
+            self.assertEqual(depthwise_conv2d(view, weight, padding=2).stride(), conv2d(view, weight, padding=2).stride())
 
     def test_same_and_valid_padding(self):
         x, weight = torch.randn(1, 4, 9, 9), torch.randn(4, 1, 4, 5)
