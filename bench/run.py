@@ -36,12 +36,20 @@ def say(message):
     print(message, file=sys.stderr, flush=True)
 
 
+def commit():
+    """What is measured; unknown where there is no git, or no repository."""
+    try:
+        asked = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown"
+    return asked.stdout.strip() or "unknown"
+
+
 def provenance(args):
     """Date, commit and versions, for the record."""
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     info = json.loads(subprocess.run([os.path.join(args.build, "replk"), "info", "--json"], check=True,
                                      capture_output=True, text=True).stdout)
-    return {"date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip() or "unknown",
+    return {"date": time.strftime("%Y-%m-%d"), "commit": commit(),
             "versions": {k: info[k] for k in ("version", "onednn") if k in info}}
 
 

@@ -9,6 +9,7 @@ namespace replk::cli {
 
 void add_cache(CLI::App& program);
 void add_classify(CLI::App& program);
+void add_completion(CLI::App& program);
 void add_erf(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_explain(CLI::App& program);

@@ -104,8 +104,7 @@ void add_features(CLI::App& program) {
       ->type_name("FILE.safetensors")
       ->required();
   command.add_flag("--norm", arguments->network.norm_intermediate_features)
-      ->description(
-          "Through each stage's norm, which the weights must hold (RepLKNet's norm_intermediate_features)");
+      ->description("Through each stage's norm, which the weights must hold (a backbone's of another task)");
   add_size_option(command, arguments->size, "Input size (default: the model's)");
 }
 

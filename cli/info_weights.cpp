@@ -20,8 +20,7 @@ ExitCode show_weights(const std::string& file, const std::string& model, bool js
   if (name_of_model.empty())
     core::fail(core::Status::invalid_argument, "{}: does not say which network it is of; give --model NAME",
                file);
-  model::Architecture architecture = model::find_architecture(name_of_model);
-  architecture.classes = model::classes_of(architecture, *source);
+  const model::Architecture architecture = model::as_stored(model::find_architecture(name_of_model), *source);
   const std::vector<model::LayerPrecision> layers = model::layer_precisions(architecture, *source);
   const Precision precision = model::network_precision({}, *source);
   const std::string calibration = source->metadata("calibration");

@@ -25,8 +25,9 @@ bool wants_json(int argc, char** argv) {
   return false;
 }
 
-int fail(bool json, const std::string& message) {
-  if (json) cli::print_json({{"error", message}});
+int fail(bool json, core::Status status, const std::string& message) {
+  // The status is the C API's number: who runs the program (replk.quantize) raises what a call would have.
+  if (json) cli::print_json({{"error", message}, {"status", static_cast<int>(status)}});
   cli::report_failure(message);
   return cli::exit_wrong;
 }
@@ -43,13 +44,14 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& asked_for_help) {
     return program.exit(asked_for_help);
   } catch (const CLI::ParseError& error) {
-    return fail(json, cli::explain(program, error));
+    return fail(json, core::Status::invalid_argument, cli::explain(program, error));
   } catch (const core::Error& error) {
-    return fail(json, error.what());
+    return fail(json, error.status(), error.what());
   } catch (const std::bad_alloc&) {
-    return fail(json, "out of memory");
+    return fail(json, core::Status::out_of_memory, "out of memory");
   } catch (const std::exception& error) {
-    return fail(json, fmt::format("internal error: {}; please report it", error.what()));
+    return fail(json, core::Status::internal,
+                fmt::format("internal error: {}; please report it", error.what()));
   }
 }
 

@@ -13,7 +13,9 @@
 namespace replk::cli {
 
 void add_model_option(CLI::App& command, std::string& model) {
-  command.add_option("--model", model, "The network, such as replknet-31b or replknet-31b:k=3,3,3,3")
+  command
+      .add_option("--model", model,
+                  "The network, such as replknet-31b, convnextv2-t or replknet-31b:k=3,3,3,3")
       ->type_name("NAME")
       ->required();
 }

@@ -46,6 +46,7 @@ void describe(CLI::App& program) {
   add_bench_depthwise(*bench);
   add_bench_gradient(*bench);
   add_bench_model(*bench);
+  add_completion(program);
 }
 
 std::string explain(const CLI::App& program, const CLI::ParseError& error) {

@@ -80,7 +80,7 @@ std::map<int, model::InputKnowledge> calibrate(const Arguments& arguments, const
 ExitCode run(const Arguments& arguments, bool json) {
   model::Architecture architecture = model::find_architecture(arguments.network.model);
   const Weights weights = open_weights(arguments.network, architecture);
-  architecture.classes = model::classes_of(architecture, *weights.source);
+  architecture = model::as_stored(architecture, *weights.source);
   model::QuantiseOptions options;
   options.threads = arguments.network.threads;
   if (!arguments.images.empty()) options.seen = calibrate(arguments, *weights.source, architecture);

@@ -12,11 +12,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// replknet-nano.safetensors; with other kernels replknet-nano-3x3.safetensors or -13-13-7-3.
+// Empty for a network that never ships: replknet-nano.safetensors; with other kernels
+// replknet-nano-3x3.safetensors or -13-13-7-3.
 std::string file_name(const model::Architecture& architecture) {
   const std::string base = architecture.name.substr(0, architecture.name.find(':'));
   const auto& kernels = architecture.kernels;
-  if (kernels == model::find_architecture(base).kernels) return base + ".safetensors";
+  const model::Architecture usual = model::find_architecture(base);
+  if (architecture.small_kernel != usual.small_kernel) return {};  // none ships
+  if (kernels == usual.kernels) return base + ".safetensors";
   const bool one = std::all_of(kernels.begin(), kernels.end(), [&](int k) { return k == kernels[0]; });
   return one ? fmt::format("{}-{}x{}.safetensors", base, kernels[0], kernels[0])
              : fmt::format("{}-{}.safetensors", base, fmt::join(kernels, "-"));

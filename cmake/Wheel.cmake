@@ -34,6 +34,17 @@ if(TARGET replk_torch)
   install(TARGETS replk_torch LIBRARY DESTINATION ${wheel}/torch COMPONENT wheel)
 endif()
 
+if(TARGET replk_onnxruntime)
+  add_dependencies(replk replk_onnxruntime)
+  target_link_options(replk_onnxruntime PRIVATE -static-libstdc++)
+  install(TARGETS replk_onnxruntime LIBRARY DESTINATION ${wheel}/onnx COMPONENT wheel)
+endif()
+
+# What replk.openvino compiles against the OpenVINO that it finds.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/integrations/openvino ${PROJECT_SOURCE_DIR}/integrations/layer
+  ${PROJECT_SOURCE_DIR}/lib/include/replk DESTINATION ${wheel}/openvino/source COMPONENT wheel
+  FILES_MATCHING PATTERN *.cpp PATTERN *.hpp PATTERN *.h)
+
 # The licences of what is carried or compiled in.
 if(EXISTS ${PROJECT_BINARY_DIR}/onednn/share/doc/onednn)
   install(DIRECTORY ${PROJECT_BINARY_DIR}/onednn/share/doc/onednn/ DESTINATION ${wheel}/licences/onednn COMPONENT wheel)

@@ -2,11 +2,13 @@
 """Trains replknet-nano on Fashion-MNIST and writes it as the library ships it.
 
     python3 python/train_nano.py [--kernels 13,13,7,3] [--seed 1] [--out FILE.safetensors] [--checkpoint FILE]
+                                 [--depthwise matrix|torch|replk]
 
 The network is RepLKNet (arXiv 2203.06717) with the official module names, small enough for a CPU: see Nano below, which
 is the row `replknet-nano` of lib/model/architecture.cpp. The data is Debian's package dataset-fashion-mnist (MIT). The
 same seed gives the same file on the same machine and version of PyTorch. Each epoch ends with a line and a checkpoint;
-run again, it goes on from there. Needs torch and numpy, one core and no GPU.
+run again, it goes on from there. Needs torch and numpy, one core and no GPU. What ships was trained with --depthwise
+matrix; replk computes the same layers with this library's op (docs/python.md).
 """
 import argparse
 import gzip
@@ -21,7 +23,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convert import save
+import convert  # noqa: F401  (makes replk_source)
+from replk_source.convert import storage
+from replk_source.convert.tensors import of_torch
 
 LABELS = ('T-shirt/top', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
 MEAN, STD = 0.2860, 0.3530  # of the training set's pixels in 0..1
@@ -158,6 +162,24 @@ class Nano(nn.Module):
         return self.head(self.norm(x).mean((2, 3)))
 
 
+def computed_by(model, depthwise):
+    """The model with its depthwise convolutions computed as asked; parameters and their names stay. 'matrix': as built."""
+    if depthwise == 'matrix':
+        return model
+    if depthwise == 'replk':
+        from replk.torch import DepthwiseConv2d  # of the wheel, or of a build tree (REPLK_LIBRARY)
+        layer = DepthwiseConv2d
+    else:
+        layer = lambda channels, kernel, **options: nn.Conv2d(channels, channels, kernel, groups=channels, **options)
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Conv2d) and child.groups == child.in_channels:
+                other = layer(child.in_channels, child.kernel_size, stride=child.stride, padding=child.padding, bias=False)
+                other.weight = child.weight
+                setattr(parent, name, other)
+    return model
+
+
 def read_idx(path):
     """An IDX file of bytes, as an array."""
     with gzip.open(path) as file:
@@ -253,19 +275,22 @@ def main():
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--data', type=pathlib.Path, default=DATA, help=f'folder of the IDX files (default: {DATA})')
     parser.add_argument('--checkpoint', type=pathlib.Path, default=None, help='kept after each epoch, and gone on from')
+    parser.add_argument('--depthwise', choices=('matrix', 'torch', 'replk'), default='matrix',
+                        help='what computes them: batched matrix products where kernels are large, PyTorch alone, or '
+                             'replk.torch (default: %(default)s)')
     parser.add_argument('--out', default=None, metavar='FILE.safetensors')
     options = parser.parse_args()
     kernels = tuple(int(k) for k in options.kernels.split(','))
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(options.seed)
-    model = Nano(kernels)
+    model = computed_by(Nano(kernels), options.depthwise)
     log = lambda line: print(line, flush=True)
     train(model, *read_set(options.data, 'train'), options.seed, checkpoint=options.checkpoint, log=log)
     top1 = accuracy(model, *read_set(options.data, 't10k'))
     log(f'{name_of(kernels)}, seed {options.seed}: {100 * top1:.2f} % of the 10,000 test images')
     if options.out:
-        save(options.out, model.state_dict(), {
+        storage.save(options.out, {name: of_torch(name, tensor) for name, tensor in model.state_dict().items()}, {
             'format': 'pt', 'model': name_of(kernels), 'labels': '\n'.join(LABELS), 'data': 'Fashion-MNIST (MIT)',
             'seed': str(options.seed), 'epochs': ' + '.join(str(cycle[0]) for cycle in CYCLES), 'top1': f'{top1:.4f}'})
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Times a network here in every precision against OpenVINO as installed and at each precision, ONNX Runtime and PyTorch:
-alternating processes, medians, one row a network and number of threads. Beside each time stands how far its result is from
-float64, since in narrow types nobody's is right: all have the same seeded weights, and what calibrates does so on the same
-images of noise.
+alternating processes, medians, one row a network and number of threads. Beside each time stands how far its logits are from
+float64, since in narrow types nobody's is right: all have the same seeded weights and input, and what calibrates does so on
+the same images of noise; ours in int8 is given beside both without images (what is timed) and with them.
 
     python bench/peers/precisions.py replknet-31b slak-t@224 --threads 1,2 --json FILE
 """
@@ -22,52 +22,57 @@ NEEDS = {"onnxruntime": ["onnxruntime", "onnx", "torch"], "openvino-as-installed
          "openvino-int8": ["openvino", "nncf", "torch"], "onnxruntime-int8": ["onnxruntime", "onnx", "torch"],
          "torch-bf16": ["torch"]}
 # A result this far from float64 is not the network's, whatever the precision: nothing is timed.
-TOLERANCE = {"fp32": 1e-4, "bf16x3": 1e-3, "bf16": 0.1, "int8": 0.7}
+TOLERANCE = {"fp32": 1e-4, "bf16x3": 1e-3, "bf16": 0.1, "int8": 0.1}
 
 
 def precision_of(peer):
     return "int8" if peer.endswith("int8") else "fp32" if peer in ("openvino", "onnxruntime") else "bf16"
 
 
-def difference_of_ours(prepared, program, precision):
-    """Of the four stages' maps, or of the last, from float64."""
+def run_ours(prepared, program, precision, calibrate=False):
+    """Logits and the four stages' maps of the peers' input; calibrate: with the peers' images of noise."""
     import numpy as np
-    import torch
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load_file, save_file
 
-    import networks_torch
+    import runtimes
 
-    picture, features = f"{prepared.folder}/picture.png", f"{prepared.folder}/features.safetensors"
-    pixels = np.random.default_rng(1).integers(0, 256, (*prepared.size, 3), dtype=np.uint8)
-    networks_torch.write_png(picture, pixels)
-    subprocess.run([program, "features", picture, "--model", prepared.model, "--weights", prepared.weights, "--out", features,
-                    "--precision", precision, "--size", f"{prepared.size[0]}x{prepared.size[1]}"], check=True,
-                   capture_output=True)
-    ours = load_file(features)
-    if not hasattr(prepared, "stages"):
-        with torch.inference_mode():
-            x = networks_torch.normalise(prepared.model, pixels).double()
-            prepared.stages = [y.numpy() for y in networks_torch.in_double(prepared.module).stages(x)]
-    return max(float(np.abs(ours[f"stage{i + 1}"] - y).max() / np.abs(y).max()) for i, y in enumerate(prepared.stages))
+    x = np.load(f"{prepared.folder}/input.npy")
+    given, out = f"{prepared.folder}/given.safetensors", f"{prepared.folder}/ours.safetensors"
+    save_file({"pixels": x} | ({"calibration": np.concatenate(runtimes.noise(x))} if calibrate else {}), given)
+    subprocess.run([os.path.join(os.path.dirname(program), "tests", "replk_parity"), prepared.model, prepared.weights, given,
+                    out, precision], check=True, capture_output=True)
+    return load_file(out)
+
+
+def differences_of_ours(prepared, program, precision, calibrate=False):
+    """Of the logits from float64, as the peers' are; and of the four stages' maps, the worst, from our fp32, which
+    full_size.py holds to 1e-5 of float64."""
+    import numpy as np
+
+    if not hasattr(prepared, "fp32"):
+        prepared.fp32 = run_ours(prepared, program, "fp32")
+    ours = run_ours(prepared, program, precision, calibrate) if precision != "fp32" else prepared.fp32
+    maps = max(float(np.abs(ours[name] - y).max() / np.abs(y).max()) for name, y in prepared.fp32.items() if name != "logits")
+    return prepared.difference([ours["logits"]]), maps
 
 
 class Row:
     """Who runs, how far each is off, and why some do not."""
 
     def __init__(self):
-        self.runners, self.versions, self.differences, self.failed = {}, {}, {}, {}
+        self.runners, self.versions, self.differences, self.maps, self.failed = {}, {}, {}, {}, {}
 
     def add(self, name, precision, make):
-        """make() gives a runner and its difference."""
+        """make() gives a runner, how far its logits are off, and its maps (None: not asked for)."""
         try:
-            runner, difference = make()
+            runner, difference, maps = make()
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
             self.failed[name] = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
             return
         if difference is not None and not difference <= TOLERANCE[precision]:
             self.failed[name] = f"its result is off by {difference:.1e} of the largest value"
             return
-        self.runners[name], self.differences[name] = runner, difference
+        self.runners[name], self.differences[name], self.maps[name] = runner, difference, maps
         self.versions[name] = getattr(runner, "version", None)
 
 
@@ -76,12 +81,17 @@ def prepare_row(args, prepared, threads, workers):
     for precision in OURS:
         arguments = ["model", prepared.model, "--size", f"{prepared.size[0]}x{prepared.size[1]}", "--weights", prepared.weights,
                      "--precision", precision, "--rounds", str(args.inner)]
+        if precision == "int8":  # a file, which is quantised once
+            subprocess.run([args.replk, "quantize", "--model", prepared.model, "--weights", prepared.weights, "--out",
+                            f"{prepared.folder}/int8.safetensors"], check=True, capture_output=True)
+            arguments[arguments.index("--weights") + 1] = f"{prepared.folder}/int8.safetensors"
         row.add(precision, precision, lambda: (networks.Replk(args.replk, arguments, threads),
-                                               difference_of_ours(prepared, args.replk, precision)))
+                                               *differences_of_ours(prepared, args.replk, precision)))
+    row.calibrated = differences_of_ours(prepared, args.replk, "int8", calibrate=True)
 
     def peer(name):
         worker = workers.load(name, threads, prepared.job)
-        return worker, prepared.difference(worker.output(f"{prepared.folder}/output.npz"))
+        return worker, prepared.difference(worker.output(f"{prepared.folder}/output.npz")), None
     for name in args.runtimes.split(","):
         row.add(name, precision_of(name), lambda: peer(name))
     return row
@@ -94,15 +104,19 @@ def time_row(args, prepared, threads, workers):
         for name, runner in row.runners.items():
             rounds[name].append(networks.statistics.median(runner.round(args.inner)))
     return {"model": prepared.model, "size": f"{prepared.size[0]}x{prepared.size[1]}", "batch": 1, "threads": threads,
-            "ms": {name: networks.statistics.median(t) for name, t in rounds.items()}, "rounds": rounds,
-            "differences": row.differences, "versions": row.versions, "failed": row.failed}
+            "ms": {name: networks.statistics.median(t) for name, t in rounds.items() if t}, "rounds": rounds,
+            "differences": row.differences, "maps": row.maps,
+            "calibrated": dict(zip(("logits", "maps"), row.calibrated)), "versions": row.versions, "failed": row.failed}
 
 
 def say(row, seconds):
     print(f"{row['model']} {row['size']}, {row['threads']} thread(s) ({seconds:.0f} s)")
-    for name, ms in sorted(row["ms"].items(), key=lambda p: p[1]):
-        off, version = row["differences"][name], row["versions"][name]
-        print(f"  {name if version else 'here, ' + name:24} {ms:8.1f} ms  off by {off:.1e}  {version or ''}")
+    for name in sorted(row["differences"], key=lambda name: row["ms"].get(name, 0)):
+        ms = row["ms"].get(name, float("nan"))
+        off, maps, version = row["differences"][name], row["maps"][name], row["versions"][name]
+        more = version or (f"maps {maps:.1e}" if maps is not None else "")
+        print(f"  {name if version else 'here, ' + name:24} {ms:8.1f} ms  logits off by {off:.1e}  {more}")
+    print(f"  here, int8 calibrated: logits off by {row['calibrated']['logits']:.1e}, maps {row['calibrated']['maps']:.1e}")
     for name, why in row["failed"].items():
         print(f"  {name} left out: {why}")
     sys.stdout.flush()
@@ -119,7 +133,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="networks, NAME or NAME@SIZE")
     parser.add_argument("--threads", default="1", help="1 or 1,2: one row for each")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="0: nothing is timed")
     parser.add_argument("--inner", type=int, default=3, help="runs a round")
     parser.add_argument("--runtimes", default=",".join(NEEDS))
     parser.add_argument("--patience", type=float, default=900, help="seconds that a runtime may take to prepare a network")

@@ -21,8 +21,7 @@ Tensor depthwise(const Tensor& x, Tensor weight, std::optional<Tensor> bias, con
                  std::int64_t activation, std::int64_t version) {
   const int threads = omp_get_max_threads();  // what torch.get_num_threads() says on this thread
   check_shapes(x, weight);
-  if (bias)
-    STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == x.size(1), "replk: bias must be [", x.size(1), "]");
+  if (bias) require(bias->dim() == 1 && bias->size(0) == x.size(1), "bias must be [", x.size(1), "]");
   const Sides sides = output_sides(x.size(2), x.size(3), weight.size(2), weight.size(3), layer);
   const bool last = channels_last(x);
   Tensor y = empty_result(x, sides.height, sides.width, last);
@@ -38,8 +37,8 @@ Tensor depthwise(const Tensor& x, Tensor weight, std::optional<Tensor> bias, con
   p.bias = bias.has_value();
   p.input_strides = input.strides;
 
-  const Weights weights(weight.data_ptr(), bytes_of(weight), bias ? bias->data_ptr() : nullptr,
-                        bias ? bytes_of(*bias) : 0, version);
+  const Weights weights{weight.data_ptr(), bytes_of(weight), bias ? bias->data_ptr() : nullptr,
+                        bias ? bytes_of(*bias) : 0, version};
   const auto with_values = [&](auto use) {
     const Parameter values(weight);
     const std::optional<Parameter> bias_values = bias ? std::optional<Parameter>(*bias) : std::nullopt;

@@ -40,9 +40,8 @@ replk_depthwise_problem problem_of(const Activations& dy, bool dy_last, bool las
 void check_output(const Tensor& dy, const Sides& sides, std::int64_t kernel_h, std::int64_t kernel_w,
                   const Layer& layer) {
   const Sides output = output_sides(sides.height, sides.width, kernel_h, kernel_w, layer);
-  STD_TORCH_CHECK(dy.dim() == 4 && dy.size(2) == output.height && dy.size(3) == output.width,
-                  "replk: the gradient of the output must be [n, c, ", output.height, ", ", output.width,
-                  "]");
+  require(dy.dim() == 4 && dy.size(2) == output.height && dy.size(3) == output.width,
+          "the gradient of the output must be [n, c, ", output.height, ", ", output.width, "]");
 }
 
 Tensor input_gradient(const Tensor& dy, Tensor weight, const Sides& sides, bool last, const Layer& layer,
@@ -63,7 +62,7 @@ Tensor input_gradient(const Tensor& dy, Tensor weight, const Sides& sides, bool 
     return use(pointers);
   };
   const auto plan = plans().get(
-      key_of(p, threads), Weights(weight.data_ptr(), bytes_of(weight), nullptr, 0, version),
+      key_of(p, threads), Weights{weight.data_ptr(), bytes_of(weight), nullptr, 0, version},
       [&] {
         return with_values([&](const float* const* w) { return make(p, w, threads, REPLK_GRADIENT_INPUT); });
       },
@@ -80,9 +79,9 @@ Tensor input_gradient(const Tensor& dy, Tensor weight, const Sides& sides, bool 
 std::pair<Tensor, Tensor> weight_gradient(const Tensor& x, const Tensor& dy, std::int64_t kernel_h,
                                           std::int64_t kernel_w, const Layer& layer, bool bias) {
   const int threads = omp_get_max_threads();
-  STD_TORCH_CHECK(x.dim() == 4 && dy.dim() == 4 && x.size(0) == dy.size(0) && x.size(1) == dy.size(1) &&
-                      x.scalar_type() == dy.scalar_type(),
-                  "replk: the input and the gradient of the output must agree in batch, channels and dtype");
+  require(x.dim() == 4 && dy.dim() == 4 && x.size(0) == dy.size(0) && x.size(1) == dy.size(1) &&
+              x.scalar_type() == dy.scalar_type(),
+          "the input and the gradient of the output must agree in batch, channels and dtype");
   const Sides sides{x.size(2), x.size(3)};
   check_output(dy, sides, kernel_h, kernel_w, layer);
   const std::int64_t channels = x.size(1), sizes[] = {channels, 1, kernel_h, kernel_w},
@@ -102,8 +101,8 @@ std::pair<Tensor, Tensor> weight_gradient(const Tensor& x, const Tensor& dy, std
   p.batch = x.size(0);  // which algorithm is best depends on it
   p.input_strides = input.strides;
   const auto plan = plans().get(
-      key_of(p, threads), Weights(nullptr, 0, nullptr, 0, 0),
-      [&] { return make(p, nullptr, threads, REPLK_GRADIENT_WEIGHTS); }, [](Gradient*) {});
+      key_of(p, threads), Weights{}, [&] { return make(p, nullptr, threads, REPLK_GRADIENT_WEIGHTS); },
+      [](Gradient*) {});
   replk_run_options options = replk_run_options_default();
   options.batch = x.size(0);
   float* const dweights[] = {static_cast<float*>(dw.data_ptr())};

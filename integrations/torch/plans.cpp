@@ -6,29 +6,42 @@
 namespace replk_torch {
 
 namespace {
-constexpr std::size_t whole = 32 << 10, samples = 64;
+constexpr std::size_t whole = 32 << 10, samples = 64, word = 4;
+
+/// Where the sample is: at a stride that is no multiple of a kernel's row, first and last word included.
+std::size_t place(std::size_t sample, std::size_t bytes) {
+  return word * (sample * (bytes / word - 1) / (samples - 1));
 }
 
-Weights::Weights(const void* weight, std::size_t bytes, const void* bias, std::size_t bias_bytes,
-                 std::int64_t version)
-    : weight_(weight), bias_(bias), version_(version) {
-  take(weight, bytes);
-  take(bias, bias_bytes);
-}
-
-void Weights::take(const void* data, std::size_t bytes) {
+std::vector<unsigned char> take(const void* data, std::size_t bytes) {
   const auto* from = static_cast<const unsigned char*>(data);
-  const std::size_t at = values_.size();
-  if (bytes <= whole) {
-    values_.resize(at + (bytes + 3) / 4);
-    if (bytes) std::memcpy(&values_[at], from, bytes);
-    return;
+  if (bytes <= whole) return {from, from + bytes};
+  std::vector<unsigned char> values(samples * word);
+  for (std::size_t i = 0; i < samples; i++) std::memcpy(&values[i * word], from + place(i, bytes), word);
+  return values;
+}
+
+bool same(const std::vector<unsigned char>& values, const void* data, std::size_t bytes) {
+  const auto* now = static_cast<const unsigned char*>(data);
+  if (bytes <= whole) return std::equal(values.begin(), values.end(), now, now + bytes);
+  std::uint32_t different = 0;  // all are read: loads that wait for memory side by side
+  for (std::size_t i = 0; i < samples; i++) {
+    std::uint32_t a, b;
+    std::memcpy(&a, &values[i * word], word);
+    std::memcpy(&b, now + place(i, bytes), word);
+    different |= a ^ b;
   }
-  // Words at a stride that is no multiple of a kernel's row, first and last included.
-  values_.resize(at + samples);
-  const std::size_t words = bytes / 4;
-  for (std::size_t i = 0; i < samples; i++)
-    std::memcpy(&values_[at + i], from + 4 * (i * (words - 1) / (samples - 1)), 4);
+  return different == 0;
+}
+}  // namespace
+
+Snapshot::Snapshot(const Weights& w)
+    : weights_(w), weight_(take(w.weight, w.bytes)), bias_(take(w.bias, w.bias_bytes)) {}
+
+bool Snapshot::same_as(const Weights& w) const {
+  return same_place(w) && weights_.bytes == w.bytes && weights_.bias_bytes == w.bias_bytes &&
+         weights_.version == w.version && same(weight_, w.weight, w.bytes) &&
+         same(bias_, w.bias, w.bias_bytes);
 }
 
 }  // namespace replk_torch

@@ -8,6 +8,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace replk_torch {
@@ -19,23 +20,31 @@ struct Key {
   bool operator==(const Key&) const = default;
 };
 
-/// Where weights and bias lie and what they hold. A version counts what PyTorch notices; writes through .data
-/// it does not notice, so values are compared as well: all of them up to 32 KiB, beyond that 64 samples,
-/// which is a net and no proof.
-class Weights {
+/// Where weights and bias lie now, and what PyTorch counts of their changes.
+struct Weights {
+  const void* weight = nullptr;
+  std::size_t bytes = 0;
+  const void* bias = nullptr;
+  std::size_t bias_bytes = 0;
+  std::int64_t version = 0;
+};
+
+/// What weights and bias held when a plan was made from them. A version counts what PyTorch notices; writes
+/// through .data it does not notice, so values are compared as well: all of them up to 32 KiB, beyond that 64
+/// samples, which is a net and no proof.
+class Snapshot {
  public:
-  Weights(const void* weight, std::size_t bytes, const void* bias, std::size_t bias_bytes,
-          std::int64_t version);
-  bool operator==(const Weights& other) const = default;
+  explicit Snapshot(const Weights& weights);
+  /// Compared where they lie: a call copies nothing.
+  bool same_as(const Weights& weights) const;
   /// Whether these are values of the same parameter, perhaps changed.
-  bool same_place(const Weights& other) const { return weight_ == other.weight_ && bias_ == other.bias_; }
+  bool same_place(const Weights& weights) const {
+    return weights_.weight == weights.weight && weights_.bias == weights.bias;
+  }
 
  private:
-  void take(const void* data, std::size_t bytes);
-
-  const void *weight_, *bias_;
-  std::int64_t version_;
-  std::vector<std::uint32_t> values_;
+  Weights weights_;
+  std::vector<unsigned char> weight_, bias_;
 };
 
 /// The plans used last, behind a lock. Thread-safe.
@@ -53,12 +62,12 @@ class Plans {
     {
       const std::lock_guard lock(mutex_);
       for (auto at = entries_.begin(); at != entries_.end(); ++at)
-        if (at->key == key && at->weights == weights) {
+        if (at->key == key && at->snapshot.same_as(weights)) {
           entries_.splice(entries_.begin(), entries_, at);
           return entries_.front().plan;
         }
       for (auto at = entries_.begin(); at != entries_.end(); ++at)
-        if (at->key == key && at->weights.same_place(weights) && at->plan.use_count() == 1) {
+        if (at->key == key && at->snapshot.same_place(weights) && at->plan.use_count() == 1) {
           stale = std::move(at->plan);
           entries_.erase(at);
           break;
@@ -68,8 +77,9 @@ class Plans {
       change(stale.get());
     else
       stale = std::shared_ptr<Handle>(make(), destroy_);
+    Snapshot snapshot(weights);
     const std::lock_guard lock(mutex_);
-    entries_.push_front({key, weights, stale});
+    entries_.push_front({key, std::move(snapshot), stale});
     while (entries_.size() > capacity) entries_.pop_back();
     return stale;
   }
@@ -82,7 +92,7 @@ class Plans {
   static constexpr std::size_t capacity = 256;
   struct Entry {
     Key key;
-    Weights weights;
+    Snapshot snapshot;
     std::shared_ptr<Handle> plan;
   };
   void (*destroy_)(Handle*);

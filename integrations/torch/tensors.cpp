@@ -1,5 +1,6 @@
 #include "tensors.hpp"
 
+#include <algorithm>
 #include <bit>
 
 namespace replk_torch {
@@ -14,8 +15,9 @@ replk_type storage(ScalarType type) {
     case ScalarType::Half:
       return REPLK_F16;
     default:
-      STD_TORCH_CHECK(false, "replk: dtype of the input must be float32, bfloat16 or float16");
+      break;
   }
+  throw std::runtime_error("replk: dtype of the input must be float32, bfloat16 or float16");
 }
 
 /// fp32 values of a weight or bias that a half-precision module holds.
@@ -52,14 +54,14 @@ std::optional<replk_strides> strides_of(const Tensor& t, bool last) {
 std::int64_t output_side(std::int64_t input, std::int64_t before, std::int64_t after, std::int64_t kernel,
                          std::int64_t dilation, std::int64_t stride) {
   const std::int64_t room = input + before + after - (dilation * (kernel - 1) + 1);
-  STD_TORCH_CHECK(room >= 0, "replk: the kernel is larger than the padded input");
+  require(room >= 0, "the kernel is larger than the padded input");
   return room / stride + 1;
 }
 
 }  // namespace
 
 void check(replk_status status) {
-  STD_TORCH_CHECK(status == REPLK_OK, "replk: ", replk_last_error());
+  require(status == REPLK_OK, replk_last_error());
 }
 
 bool channels_last(const Tensor& t) {
@@ -80,8 +82,8 @@ Parameter::Parameter(const Tensor& t) {
     data_ = static_cast<const float*>(t.data_ptr());
     return;
   }
-  STD_TORCH_CHECK(type == ScalarType::BFloat16 || type == ScalarType::Half,
-                  "replk: dtype of weight and bias must be float32, bfloat16 or float16");
+  require(type == ScalarType::BFloat16 || type == ScalarType::Half,
+          "dtype of weight and bias must be float32, bfloat16 or float16");
   copy_ = widened(t);
   data_ = copy_.data();
 }
@@ -124,17 +126,17 @@ Activations::Activations(const Tensor& t, bool last) : tensor(t) {
 }
 
 void check_shapes(const Tensor& x, const Tensor& weight) {
-  STD_TORCH_CHECK(x.dim() == 4, "replk: expected a 4-dimensional input, got ", x.dim(), " dimensions");
-  STD_TORCH_CHECK(weight.dim() == 4 && weight.size(1) == 1,
-                  "replk: weight must be [channels, 1, kernel_h, kernel_w]");
-  STD_TORCH_CHECK(x.size(1) == weight.size(0), "replk: the input has ", x.size(1),
-                  " channels, weight is for ", weight.size(0));
+  require(x.dim() == 4, "expected a 4-dimensional input, got ", x.dim(), " dimensions");
+  require(weight.dim() == 4 && weight.size(1) == 1, "weight must be [channels, 1, kernel_h, kernel_w]");
+  require(x.size(1) == weight.size(0), "the input has ", x.size(1), " channels, weight is for ",
+          weight.size(0));
 }
 
 Sides output_sides(std::int64_t height, std::int64_t width, std::int64_t kernel_h, std::int64_t kernel_w,
                    const Layer& l) {
-  STD_TORCH_CHECK(l.stride_h > 0 && l.stride_w > 0 && l.dilation_h > 0 && l.dilation_w > 0,
-                  "replk: stride and dilation must be positive");
+  require(std::min({l.top, l.bottom, l.left, l.right}) >= 0, "negative padding is not supported");
+  require(l.stride_h > 0 && l.stride_w > 0 && l.dilation_h > 0 && l.dilation_w > 0,
+          "stride and dilation must be positive");
   return {output_side(height, l.top, l.bottom, kernel_h, l.dilation_h, l.stride_h),
           output_side(width, l.left, l.right, kernel_w, l.dilation_w, l.stride_w)};
 }

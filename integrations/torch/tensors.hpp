@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <sstream>
+#include <stdexcept>
 #include <vector>
 
 #include "plans.hpp"
@@ -18,6 +20,16 @@ namespace replk_torch {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+
+/// Throws one line unless it holds. (STD_TORCH_CHECK's line begins with a place in this source.)
+template <class... Words>
+void require(bool holds, const Words&... words) {
+  if (holds) return;
+  std::ostringstream line;
+  line << "replk: ";
+  (line << ... << words);
+  throw std::runtime_error(line.str());
+}
 
 /// Throws the library's message.
 void check(replk_status status);

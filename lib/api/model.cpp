@@ -135,6 +135,20 @@ replk_status replk_model_read_image(const replk_model* model, const char* path, 
   });
 }
 
+replk_status replk_model_read_encoded(const replk_model* model, const void* bytes, size_t size,
+                                      const char* name, int32_t height, int32_t width, float* pixels) {
+  return guarded([&] {
+    const model::Network& network = not_null(model, "model").network;
+    const std::string said = &not_null(name, "name");
+    if (size > image::max_file_bytes)
+      fail(Status::bad_file, "{}: file size is {} bytes; at most {} are read", said, size,
+           image::max_file_bytes);
+    const auto* content = static_cast<const std::uint8_t*>(bytes);
+    if (size > 0) not_null(content, "bytes");
+    prepare(network, image::decode_image({content, size}, said), height, width, &not_null(pixels, "pixels"));
+  });
+}
+
 replk_status replk_model_read_rgb(const replk_model* model, const uint8_t* rgb, int32_t rows, int32_t columns,
                                   int32_t height, int32_t width, float* pixels) {
   return guarded([&] {

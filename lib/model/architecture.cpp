@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 
 #include "core/error.hpp"
 
@@ -35,13 +36,33 @@ Architecture replknet(std::string name, std::vector<int> channels, std::vector<i
                 small_kernel);
 }
 
-Architecture slak(std::string name, std::vector<int> depths, std::vector<int> channels) {
-  return row_of(Family::slak, std::move(name), std::move(depths), std::move(channels), {51, 49, 47, 13}, 5);
+/// Of four stages, as SLaK's official code widens ConvNeXt: each side times the factor, truncated.
+std::vector<int> widened(int channels, double factor) {
+  std::vector<int> sides;
+  for (int times : {1, 2, 4, 8}) sides.push_back(static_cast<int>(channels * times * factor));
+  return sides;
+}
+
+constexpr double slak_width = 1.3;
+
+/// channels: of the first stage at width 1, ConvNeXt's.
+Architecture slak(std::string name, std::vector<int> depths, int channels) {
+  Architecture row = row_of(Family::slak, std::move(name), std::move(depths), widened(channels, slak_width),
+                            {51, 49, 47, 13}, 5);
+  row.base_channels = channels;
+  return row;
 }
 
 Architecture convnext(std::string name, std::vector<int> depths, int channels) {
   return row_of(Family::convnext, std::move(name), std::move(depths),
                 {channels, 2 * channels, 4 * channels, 8 * channels}, {7, 7, 7, 7}, 0);
+}
+
+Architecture convnextv2(std::string name, std::vector<int> depths, int channels) {
+  Architecture row = convnext(std::move(name), std::move(depths), channels);
+  row.grn = true;
+  row.layer_scale = false;
+  return row;
 }
 
 Architecture unireplknet(std::string name, std::vector<int> depths, int channels, int third_stage_period) {
@@ -70,13 +91,31 @@ std::vector<Architecture> make_rows() {
   rows.back().preprocessing = fashion_mnist;
   rows.push_back(replknet("replknet-test", {16, 32, 64, 128}, {31, 29, 27, 13}, 5));
   rows.back().depths = {1, 1, 2, 1};
-  // SLaK, arXiv 2207.03620: ConvNeXt's sides times 1.3, truncated.
-  rows.push_back(slak("slak-t", {3, 3, 9, 3}, {124, 249, 499, 998}));
-  rows.push_back(slak("slak-s", {3, 3, 27, 3}, {124, 249, 499, 998}));
-  rows.push_back(slak("slak-b", {3, 3, 27, 3}, {166, 332, 665, 1331}));
+  // SLaK, arXiv 2207.03620.
+  rows.push_back(slak("slak-t", {3, 3, 9, 3}, 96));
+  rows.push_back(slak("slak-s", {3, 3, 27, 3}, 96));
+  rows.push_back(slak("slak-b", {3, 3, 27, 3}, 128));
+  rows.push_back(slak("slak-l", {3, 3, 27, 3}, 192));
+  // ConvNeXt, arXiv 2201.03545, from T on; the smaller ones are timm's.
+  rows.push_back(convnext("convnext-a", {2, 2, 6, 2}, 40));
+  rows.push_back(convnext("convnext-f", {2, 2, 6, 2}, 48));
+  rows.push_back(convnext("convnext-p", {2, 2, 6, 2}, 64));
+  rows.push_back(convnext("convnext-n", {2, 2, 8, 2}, 80));
   rows.push_back(convnext("convnext-t", {3, 3, 9, 3}, 96));
   rows.push_back(convnext("convnext-s", {3, 3, 27, 3}, 96));
   rows.push_back(convnext("convnext-b", {3, 3, 27, 3}, 128));
+  rows.push_back(convnext("convnext-l", {3, 3, 27, 3}, 192));
+  rows.push_back(convnext("convnext-xl", {3, 3, 27, 3}, 256));
+  // ConvNeXt V2, arXiv 2301.00808; S is timm's.
+  rows.push_back(convnextv2("convnextv2-a", {2, 2, 6, 2}, 40));
+  rows.push_back(convnextv2("convnextv2-f", {2, 2, 6, 2}, 48));
+  rows.push_back(convnextv2("convnextv2-p", {2, 2, 6, 2}, 64));
+  rows.push_back(convnextv2("convnextv2-n", {2, 2, 8, 2}, 80));
+  rows.push_back(convnextv2("convnextv2-t", {3, 3, 9, 3}, 96));
+  rows.push_back(convnextv2("convnextv2-s", {3, 3, 27, 3}, 96));
+  rows.push_back(convnextv2("convnextv2-b", {3, 3, 27, 3}, 128));
+  rows.push_back(convnextv2("convnextv2-l", {3, 3, 27, 3}, 192));
+  rows.push_back(convnextv2("convnextv2-h", {3, 3, 27, 3}, 352));
   rows.push_back(unireplknet("unireplknet-a", {2, 2, 6, 2}, 40, 1));
   rows.push_back(unireplknet("unireplknet-f", {2, 2, 6, 2}, 48, 1));
   rows.push_back(unireplknet("unireplknet-p", {2, 2, 6, 2}, 64, 1));
@@ -118,6 +157,35 @@ std::vector<int> parse_kernels(std::string_view text, std::size_t stages, std::s
   return kernels;
 }
 
+/// A number that is all of the text.
+template <class T>
+bool parse_number(std::string_view text, T& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+/// Sets one option of a name; false where the family has none of this key.
+bool set_option(Architecture& row, std::string_view key, std::string_view text, std::string_view name) {
+  const bool replknet = row.family == Family::replknet, slak = row.family == Family::slak;
+  if (key == "k") {
+    row.kernels = parse_kernels(text, row.depths.size(), name);
+  } else if (key == "small" && (replknet || slak)) {
+    const int least = replknet ? 0 : 1;
+    if (!parse_number(text, row.small_kernel) || row.small_kernel < least || row.small_kernel > 63 ||
+        (row.small_kernel != 0 && row.small_kernel % 2 == 0))
+      fail(Status::invalid_argument, "model {}: small={}: allowed: odd numbers from 1 to 63{}", name, text,
+           replknet ? ", and 0 for none" : "");
+  } else if (key == "width" && slak) {
+    double width = 0;
+    if (!parse_number(text, width) || !(width >= 0.1 && width <= 4))
+      fail(Status::invalid_argument, "model {}: width={}: allowed: numbers from 0.1 to 4", name, text);
+    row.channels = widened(row.base_channels, width);
+  } else {
+    return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 Architecture find_architecture(std::string_view name) {
@@ -130,13 +198,21 @@ Architecture find_architecture(std::string_view name) {
     fail(Status::not_found, "model {}: unknown; there are {}", base.substr(0, 64), known);
   }
   Architecture architecture = *found;
-  if (base.size() == name.size()) return architecture;
-  const std::string_view override = name.substr(base.size() + 1);
-  if (!override.starts_with("k="))
-    fail(Status::invalid_argument, "model {}: '{}' after the colon; k=N or k=N,N,... is known", base,
-         override.substr(0, 64));
-  architecture.kernels = parse_kernels(override.substr(2, 64), architecture.depths.size(), base);
   architecture.name = name;
+  std::set<std::string_view> keys;
+  for (std::size_t begin = base.size(); begin < name.size();) {
+    const std::size_t end = std::min(name.find(':', begin + 1), name.size());
+    const std::string_view option = name.substr(begin + 1, std::min(end - begin - 1, std::size_t{64}));
+    const std::size_t equals = std::min(option.find('='), option.size());
+    const std::string_view key = option.substr(0, equals);
+    if (!keys.insert(key).second) fail(Status::invalid_argument, "model {}: {} is given twice", base, key);
+    if (equals == option.size() || !set_option(architecture, key, option.substr(equals + 1), base))
+      fail(Status::invalid_argument,
+           "model {}: '{}' after the colon; k=N and k=N,N,... are known, RepLKNet has small=N, SLaK small=N "
+           "and width=X",
+           base, option);
+    begin = end;
+  }
   return architecture;
 }
 

@@ -32,8 +32,13 @@ struct Architecture {
   std::vector<int> channels;
   std::vector<int> kernels;  // of the large depthwise convolution, one a stage
   int small_kernel = 0;      // of the parallel small one (SLaK: also the short side of the stripes); 0: none
-  double depthwise_ratio = 1;  // channels of RepLKNet's depthwise convolution over those of the stage
-  int feedforward_ratio = 4;   // hidden channels over those of the stage
+  int base_channels = 0;     // of SLaK's first stage at width 1
+  bool grn = false;          // of ConvNeXt: V2, which has it between its pointwise layers and no layer scale
+  bool layer_scale =
+      true;  // of ConvNeXt, SLaK and UniRepLKNet; a file may lack it (as_stored in network.hpp)
+  double head_norm_epsilon = 1e-6;  // of their last norm; transformers' differs, and its files say so
+  double depthwise_ratio = 1;       // channels of RepLKNet's depthwise convolution over those of the stage
+  int feedforward_ratio = 4;        // hidden channels over those of the stage
   std::array<int, 2> stem_strides{2, 2};  // of RepLKNet's first and last layer before the first stage
   /// UniRepLKNet: in its third stage one block in so many has the large kernel, the others 3x3.
   int third_stage_period = 1;
@@ -43,12 +48,15 @@ struct Architecture {
   Preprocessing preprocessing;
 };
 
-/// The architecture of a name, `replknet-31b` or `replknet-31b:k=3,3,3,3` (one kernel for all stages:
-/// `mobilenetv2:k=13`). Throws not_found (naming the names there are) or invalid_argument (a kernel that is
-/// even or outside 1..63, or a wrong number of them).
+/// The architecture of a name, `replknet-31b`, or with options behind colons, each once:
+///   k=N or k=N,N,...   the large kernels, one for all stages or one a stage
+///   small=N            RepLKNet's parallel kernel (0: none), or the short side of SLaK's stripes
+///   width=X            SLaK's channels over those of ConvNeXt, truncated; 1.3 unless given
+/// Throws not_found (naming the names there are) or invalid_argument (an option that the family has not, a
+/// kernel that is even or outside 1..63, a wrong number of them).
 Architecture find_architecture(std::string_view name);
 
-/// A name without its kernels: `replknet-31b` of `replknet-31b:k=3`.
+/// A name without its options: `replknet-31b` of `replknet-31b:k=3`.
 std::string_view base_name(std::string_view name);
 
 /// All names, in the order of design.md.

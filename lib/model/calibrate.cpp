@@ -17,11 +17,16 @@ constexpr int kept_rows = 512;
 /// How many deviations from its mean a channel is taken to reach at least.
 constexpr double seen_reach = 4;
 constexpr double lowest_gelu = -0.1701;
+/// How much further than seen a channel may go, over the root of the number of images: of a map's corners
+/// each image has four.
+constexpr double headroom = 0.3;
 
 }  // namespace
 
 Calibration::Calibration(Network& network, const WeightSource& source, int images)
-    : network_(network), rows_an_image_(std::max(1, kept_rows / std::max(images, 1))) {
+    : network_(network),
+      rows_an_image_(std::max(1, kept_rows / std::max(images, 1))),
+      margin_(1 + headroom / std::sqrt(std::max(images, 1))) {
   const Graph& graph = network.graph();
   const std::vector<bool> narrow = narrow_layers(graph);
   TensorReader reader(source);
@@ -98,8 +103,9 @@ std::map<int, InputKnowledge> Calibration::result() const {
     for (std::size_t c = 0; c < seen.sum.size(); ++c) {
       // A few rows do not show how far a channel goes; but nothing passes an activation's lower end.
       const double mean = knowledge.channels.mean[c], spread = seen_reach * knowledge.channels.deviation[c];
-      if (seen.low[c] < lowest_gelu) knowledge.channels.low[c] = std::min(seen.low[c], mean - spread);
-      knowledge.channels.high[c] = std::max(seen.high[c], mean + spread);
+      if (seen.low[c] < lowest_gelu)
+        knowledge.channels.low[c] = std::min(mean - margin_ * (mean - seen.low[c]), mean - spread);
+      knowledge.channels.high[c] = std::max(mean + margin_ * (seen.high[c] - mean), mean + spread);
     }
     knowledge.samples = seen.samples;
   }

@@ -30,6 +30,7 @@ class Calibration {
 
   Network& network_;
   int rows_an_image_;
+  double margin_;  // of ranges, over what was seen
   std::map<int, Seen> seen_;
 };
 

@@ -94,7 +94,9 @@ class Builder {
     add<Mean>(name, src, channels(src), Activation::none);
     return graph.layers.back().dst;
   }
-  void end_stage(int stage, int v, std::string norm = "") { graph.stages[stage] = {v, std::move(norm)}; }
+  void end_stage(int stage, int v, std::string norm = "", bool over_channels = false) {
+    graph.stages[stage] = {v, std::move(norm), over_channels};
+  }
   void begin_head() { graph.features_end = static_cast<int>(graph.layers.size()); }
 };
 
@@ -176,11 +178,12 @@ class StagedNetwork : protected Builder {
         const bool large = s != 2 || block % row.third_stage_period == 0;
         x = residual_block(format("stages.{}.{}", s, block), x, large ? row.kernels[s] : 3);
       }
-      end_stage(s, x);
+      end_stage(s, x, format("norm{}", s), true);
     }
     begin_head();
     if (classes > 0) {
       x = layer_norm("norm", mean("pool", x));
+      last<LayerNorm>().epsilon = row.head_norm_epsilon;
       graph.logits = linear("head", x, plain("head", {classes, channels(x)}), Activation::none);
     }
     return std::move(graph);
@@ -191,8 +194,8 @@ class StagedNetwork : protected Builder {
   virtual int residual_block(const std::string& prefix, int x, int kernel) = 0;
 };
 
-// ConvNeXt, arXiv 2201.03545, and SLaK, arXiv 2207.03620, which puts three BN branches in the place of its
-// 7x7.
+// ConvNeXt, arXiv 2201.03545, its second version, arXiv 2301.00808, with GRN, and SLaK, arXiv 2207.03620,
+// which puts three BN branches in the place of its 7x7.
 class ConvNeXt : public StagedNetwork {
   using StagedNetwork::StagedNetwork;
 
@@ -212,8 +215,11 @@ class ConvNeXt : public StagedNetwork {
         row.family == Family::slak ? stripes(prefix + ".large_kernel", x, kernel) : single(prefix, x, kernel);
     y = layer_norm(prefix + ".norm", y);
     y = linear(prefix + ".pwconv1", y, plain(prefix + ".pwconv1", {4 * c, c}), Activation::gelu);
+    if (row.grn)
+      add_in_place<Grn>(prefix + ".grn", y).tensors = {prefix + ".grn.gamma", "", "", {1, 1, 1, 4 * c}};
     y = linear(prefix + ".pwconv2", y, plain(prefix + ".pwconv2", {c, 4 * c}), Activation::none, x);
-    last<Linear>().output_scale = prefix + ".gamma";
+    if (row.grn) last<Linear>().input_offset = prefix + ".grn.beta";
+    if (row.layer_scale) last<Linear>().output_scale = prefix + ".gamma";
     return y;
   }
   int single(const std::string& prefix, int x, int kernel) {
@@ -256,7 +262,7 @@ class UniRepLKNet : public StagedNetwork {
                {prefix + ".pwconv2.0.weight", prefix + ".pwconv2.0.bias", prefix + ".pwconv2.2", {c, hidden}},
                Activation::none, x);
     last<Linear>().input_offset = prefix + ".act.1.beta";
-    last<Linear>().output_scale = prefix + ".gamma";
+    if (row.layer_scale) last<Linear>().output_scale = prefix + ".gamma";
     last<Linear>().fused_form_lacks_affine = true;
     return y;
   }
@@ -331,6 +337,7 @@ class MobileNetV2 : Builder {
   }
 
  private:
+  static constexpr int thin = 96;
   static ConvTensors sequential(const std::string& conv, const std::string& bn, Shape shape) {
     return {conv + ".weight", conv + ".bias", bn, std::move(shape)};
   }
@@ -342,6 +349,8 @@ class MobileNetV2 : Builder {
     if (expansion != 1) {
       y = linear(prefix + ".0", y, sequential(prefix + ".0.0", prefix + ".0.1", {hidden, c, 1, 1}),
                  Activation::relu);
+      // What leaves a bottleneck is summed over few channels, whose rounding errors do not average.
+      std::get<Linear>(graph.layers.back().operation).wide = c <= thin;
       clamp(prefix + ".0.clamp", y);
       at = 1;
     }
@@ -357,6 +366,13 @@ class MobileNetV2 : Builder {
 };
 
 }  // namespace
+
+std::vector<std::string> Stage::norm_tensors() const {
+  if (norm.empty()) return {};
+  std::vector<std::string> names{norm + ".weight", norm + ".bias"};
+  if (!over_channels) names.insert(names.end(), {norm + ".running_mean", norm + ".running_var"});
+  return names;
+}
 
 Graph build_graph(const Architecture& architecture, int classes) {
   switch (architecture.family) {

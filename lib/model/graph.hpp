@@ -57,8 +57,12 @@ struct Value {
 };
 
 struct Stage {
-  int value = -1;               // what the stage gives, before any norm
-  std::string norm_batch_norm;  // prefix of norm_intermediate_features' BN; empty where the family has none
+  int value = -1;              // what the stage gives, before any norm
+  std::string norm;            // prefix of the norm that features may pass; empty where the family has none
+  bool over_channels = false;  // it is a layer norm over a pixel's channels, not a BN
+
+  /// Names of the norm's tensors, a BN's counter apart.
+  std::vector<std::string> norm_tensors() const;
 };
 
 /// Value 0 is the input (3 channels). Layers stand in the order they run.

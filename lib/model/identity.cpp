@@ -78,7 +78,7 @@ void check_leftovers(const Architecture& architecture, const TensorReader& reade
       if (!has_head && i >= static_cast<std::size_t>(whole.features_end)) optional.insert(name);
     }
   for (const Stage& stage : whole.stages)
-    for (const std::string& name : batch_norm_names(stage.norm_batch_norm)) optional.insert(name);
+    for (const std::string& name : stage.norm_tensors()) optional.insert(name);
 
   std::vector<std::string> own, foreign;
   for (const std::string& name : reader.unread())

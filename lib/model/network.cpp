@@ -1,6 +1,7 @@
 #include "model/network.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <mutex>
 
 #include "core/error.hpp"
@@ -35,8 +36,6 @@ void check_size(const Architecture& architecture, std::int64_t batch, int height
          width);
 }
 
-}  // namespace
-
 int classes_of(const Architecture& architecture, const WeightSource& weights) {
   const std::string name = head_weight(architecture);
   const Shape* shape = weights.shape(name);
@@ -53,13 +52,41 @@ int classes_of(const Architecture& architecture, const WeightSource& weights) {
   return static_cast<int>((*shape)[0]);
 }
 
+/// stages.2.0.gamma, and not the deeper gamma of a GRN.
+bool is_layer_scale(const std::string& name) {
+  return name.starts_with("stages.") && name.ends_with(".gamma") &&
+         std::count(name.begin(), name.end(), '.') == 3;
+}
+
+double head_norm_epsilon_of(const WeightSource& weights, double usual) {
+  const std::string text = weights.metadata(head_norm_epsilon_key);
+  if (text.empty()) return usual;
+  double epsilon = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), epsilon);
+  if (error != std::errc() || end != text.data() + text.size() || !(epsilon > 0 && epsilon <= 1))
+    fail(Status::bad_file, "{}: metadata: {} is {}; allowed: numbers above 0, at most 1", weights.describe(),
+         head_norm_epsilon_key, text.substr(0, 64));
+  return epsilon;
+}
+
+}  // namespace
+
+Architecture as_stored(const Architecture& architecture, const WeightSource& weights) {
+  const std::vector<std::string> names = weights.names();
+  Architecture stored = architecture;
+  stored.classes = classes_of(architecture, weights);
+  stored.layer_scale = std::any_of(names.begin(), names.end(), is_layer_scale);
+  stored.head_norm_epsilon = head_norm_epsilon_of(weights, architecture.head_norm_epsilon);
+  return stored;
+}
+
 namespace {
 
 /// int8 form has what the network reads and nothing else, stages' norms apart.
 void check_int8_leftovers(const Graph& graph, const TensorReader& reader) {
   for (const std::string& name : reader.unread()) {
     const bool norm = std::any_of(graph.stages.begin(), graph.stages.end(), [&](const Stage& stage) {
-      return !stage.norm_batch_norm.empty() && name.starts_with(stage.norm_batch_norm + ".");
+      return !stage.norm.empty() && name.starts_with(stage.norm + ".");
     });
     if (!norm)
       fail(Status::bad_file, "{}: '{}' is not a tensor of this network in int8", reader.source().describe(),
@@ -135,13 +162,27 @@ struct Network::State {
   }
 };
 
+namespace {
+
+/// What a layer norm does behind mean 0 and variance 1.
+Affine read_layer_norm(const std::string& prefix, int channels, TensorReader& reader) {
+  const core::Buffer<float> weight = reader.read(prefix + ".weight", {channels});
+  const core::Buffer<float> bias = reader.read(prefix + ".bias", {channels});
+  return {{weight.begin(), weight.end()}, {bias.begin(), bias.end()}};
+}
+
+}  // namespace
+
 void Network::State::load_feature_norms(TensorReader& reader) {
   for (int s = 0; s < 4; ++s) {
-    const std::string& norm = graph.stages[s].norm_batch_norm;
-    if (norm.empty())
-      fail(Status::invalid_argument, "model {}: norm_intermediate_features is RepLKNet's alone",
-           architecture.name);
-    norms[s] = fold_batch_norm(norm, architecture.channels[s], 1e-5, reader);
+    const Stage& stage = graph.stages[s];
+    if (stage.norm.empty())
+      fail(Status::invalid_argument,
+           "model {}: norm_intermediate_features: this family has no norms of features", architecture.name);
+    const int channels = architecture.channels[s];
+    norms[s].over_channels = stage.over_channels;
+    norms[s].affine = stage.over_channels ? read_layer_norm(stage.norm, channels, reader)
+                                          : fold_batch_norm(stage.norm, channels, 1e-5, reader);
   }
 }
 
@@ -172,13 +213,12 @@ Network::Network(const Architecture& architecture, const WeightSource& weights, 
     : state_(std::make_unique<State>()) {
   State& state = *state_;
   check_model_name(architecture, weights);
-  state.architecture = architecture;
-  state.architecture.classes = classes_of(architecture, weights);
-  state.graph = build_graph(architecture, state.architecture.classes);
+  state.architecture = as_stored(architecture, weights);
+  state.graph = build_graph(state.architecture, state.architecture.classes);
   state.options = {core::effective_threads(options.threads), options.numerics};
   state.precision = network_precision(options.precision, weights);
-  state.options.fixed_order =
-      state.precision == Precision::int8 && options.numerics == depthwise::Numerics::exact;
+  state.options.fixed_order = options.fixed_order || (state.precision == Precision::int8 &&
+                                                      options.numerics == depthwise::Numerics::exact);
   if (state.precision == Precision::int8 && !holds_int8(weights)) {
     constexpr double quantising = 0.9;  // of the time
     QuantiseOptions quantise{state.options.threads, {}, {}};

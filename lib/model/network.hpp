@@ -30,8 +30,12 @@ struct NetworkOptions {
   /// weights in another precision: invalid_argument. What this machine lacks (bf16x3 without AMX):
   /// unsupported.
   std::optional<Precision> precision = {};
-  /// Features pass through their stage's BN (RepLKNet's norm_intermediate_features); the file must hold it.
+  /// Features pass through their stage's norm (RepLKNet's norm_intermediate_features; norm0 to norm3 of
+  /// SLaK's, ConvNeXt's and UniRepLKNet's backbones); the file must hold it.
   bool norm_intermediate_features = false;
+  /// fp32 dense layers sum in one order on every CPU, slowly (6 times); with exact numerics the network has
+  /// the same bits everywhere. An int8 network of class exact does so unasked.
+  bool fixed_order = false;
   /// Called while loading with the fraction done, from the loading thread; returning false cancels: the
   /// constructor throws Status::cancelled.
   std::function<bool(double fraction)> progress;
@@ -86,8 +90,12 @@ struct FeatureShape {
 struct Graph;
 struct Parameters;
 
-/// The number of classes of a source's head; 0 where it has none.
-int classes_of(const Architecture& architecture, const WeightSource& weights);
+/// The architecture as a source has it: its number of classes (0 without a head), whether there is layer
+/// scale, and its last norm's epsilon where the metadata say another. Throws bad_file.
+Architecture as_stored(const Architecture& architecture, const WeightSource& weights);
+
+/// The metadata's name for the last norm's epsilon, which python/replk/convert writes.
+constexpr const char* head_norm_epsilon_key = "head_norm_epsilon";
 
 /// Thread-safe: any number of threads may run at once, each run with an arena of its own that is kept for the
 /// next. Plans are made at the first run of a size (batch, height, width) and kept for the four sizes used

@@ -17,7 +17,8 @@ std::vector<bool> narrow_layers(const Graph& graph) {
   bool pooled = false;
   for (const Layer& layer : graph.layers) {
     pooled = pooled || layer.is<Mean>();
-    narrow.push_back(layer.is<Linear>() && !pooled);
+    const Linear* linear = layer.as<Linear>();
+    narrow.push_back(linear && !linear->wide && !pooled);
   }
   return narrow;
 }

@@ -13,7 +13,7 @@ namespace replk::model {
 std::optional<Precision> parse_precision(std::string_view text);
 
 /// For each of a graph's layers, whether it multiplies in the network's precision: linear layers over pixels.
-/// A head, behind the mean over pixels, does not; nor do convolutions, depthwise layers and squeeze-excite.
+/// A head, behind the mean over pixels, does not, nor what the graph keeps wide; nor do convolutions, depthwise layers and squeeze-excite.
 std::vector<bool> narrow_layers(const Graph& graph);
 
 /// What a network computes in: asked, or else as the source is. Throws invalid_argument where int8 weights

@@ -5,6 +5,7 @@
 #include "core/error.hpp"
 #include "core/threads.hpp"
 #include "model/identity.hpp"
+#include "model/noise.hpp"
 #include "model/precision.hpp"
 #include "model/statistics.hpp"
 #include "model/stored_layer.hpp"
@@ -35,7 +36,8 @@ class Quantiser {
         walk_(graph_, reader_),
         made_{StoredTensors(source.describe()), {}} {}
 
-  QuantisedNetwork run() {
+  /// `ranges`: where they are from, as the file says it.
+  QuantisedNetwork run(const std::string& ranges) {
     for (int i = 0; i < static_cast<int>(graph_.layers.size()); ++i) {
       const double share = static_cast<double>(i) / static_cast<double>(graph_.layers.size());
       if (options_.progress && !options_.progress(share))
@@ -43,15 +45,18 @@ class Quantiser {
       add(i);
     }
     check_leftovers(architecture_, reader_);
-    for (const Stage& stage : graph_.stages) copy_norm(stage.norm_batch_norm);
+    for (const Stage& stage : graph_.stages) copy_norm(stage);
     made_.tensors.set_metadata("precision", "int8");
     made_.tensors.set_metadata("model", architecture_.name);
-    made_.tensors.set_metadata("calibration", options_.seen.empty() ? "batch and layer norms" : "images");
-    if (const std::string labels = source_.metadata("labels"); !labels.empty())
-      made_.tensors.set_metadata("labels", labels);
+    made_.tensors.set_metadata("calibration", ranges);
+    for (const char* kept : {"labels", head_norm_epsilon_key})
+      if (const std::string text = source_.metadata(kept); !text.empty())
+        made_.tensors.set_metadata(kept, text);
     if (options_.progress) options_.progress(1);
     return std::move(made_);
   }
+  /// Known once it has run.
+  bool norms_are_the_networks() const { return walk_.norms_are_the_networks(); }
 
  private:
   void add(int index) {
@@ -86,7 +91,12 @@ class Quantiser {
     const FoldedDense weights = fold_linear(bare, reader_, threads_);
     require_finite(source_, layer.name, weights.weights);
     require_finite(source_, layer.name, weights.bias);
-    LayerPrecision chosen{layer.name, layer.inputs, layer.outputs, Precision::fp32, 0, "the head is fp32"};
+    LayerPrecision chosen{layer.name,
+                          layer.inputs,
+                          layer.outputs,
+                          Precision::fp32,
+                          0,
+                          linear.wide ? "its few inputs stay fp32" : "the head is fp32"};
     if (narrow_[static_cast<std::size_t>(index)]) {
       chosen.precision = Precision::bf16;
       chosen.reason = add_int8(index, layer, linear, weights, chosen.error);
@@ -132,15 +142,14 @@ class Quantiser {
     // A norm's bias is of the weight's shape, a layer's has an element an output; both are the first side.
     if (!tensors.bias.empty()) copy(tensors.bias, {tensors.shape[0]});
   }
-  void copy_norm(const std::string& prefix) {
-    if (!reader_.has(prefix + ".weight")) return;
-    for (const char* field : {".weight", ".bias", ".running_mean", ".running_var"})
-      copy(prefix + field, *source_.shape(prefix + ".weight"));
+  void copy_norm(const Stage& stage) {
+    if (!reader_.has(stage.norm + ".weight")) return;
+    for (const std::string& name : stage.norm_tensors()) copy(name, *source_.shape(stage.norm + ".weight"));
   }
 
   Architecture architecture_;
   const WeightSource& source_;
-  const QuantiseOptions& options_;
+  const QuantiseOptions options_;
   int threads_;
   Graph graph_;
   std::vector<bool> narrow_;
@@ -151,6 +160,18 @@ class Quantiser {
 
 }  // namespace
 
+namespace {
+
+/// The same, its progress being a part of all.
+QuantiseOptions part(const QuantiseOptions& options, double begin, double share) {
+  QuantiseOptions result{options.threads, {}, {}};
+  if (options.progress)
+    result.progress = [=, &options](double fraction) { return options.progress(begin + share * fraction); };
+  return result;
+}
+
+}  // namespace
+
 QuantisedNetwork quantise_network(const Architecture& architecture, const WeightSource& source,
                                   const QuantiseOptions& options) {
   if (holds_int8(source))
@@ -158,7 +179,16 @@ QuantisedNetwork quantise_network(const Architecture& architecture, const Weight
          "{}: its weights are int8 already; a file in train, merged or fused form is wanted",
          source.describe());
   check_model_name(architecture, source);
-  return Quantiser(architecture, source, options).run();
+  if (!options.seen.empty()) return Quantiser(architecture, source, options).run("images");
+  Quantiser quantiser(architecture, source, part(options, 0, 0.4));
+  QuantisedNetwork made = quantiser.run("batch and layer norms");
+  if (quantiser.norms_are_the_networks()) {
+    if (options.progress) options.progress(1);
+    return made;
+  }
+  QuantiseOptions again = part(options, 0.6, 0.4);
+  again.seen = calibrate_with_noise(architecture, source, options.threads);
+  return Quantiser(architecture, source, again).run("noise");
 }
 
 std::vector<LayerPrecision> layer_precisions(const Architecture& architecture, const WeightSource& source) {

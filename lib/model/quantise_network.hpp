@@ -13,8 +13,8 @@ namespace replk::model {
 
 struct QuantiseOptions {
   int threads = 0;  // 0: all
-  /// What images said of the inputs of the graph's layers, by their index (calibrate()); empty: the norms
-  /// alone.
+  /// What images said of the inputs of the graph's layers, by their index (Calibration); empty: the norms
+  /// alone, or noise (noise.hpp) where norms have other statistics than the layers before them.
   std::map<int, InputKnowledge> seen;
   /// Called with the fraction done; returning false cancels (Status::cancelled).
   std::function<bool(double fraction)> progress;

@@ -1,7 +1,9 @@
 #include "model/size_plan.hpp"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <new>
 
@@ -17,22 +19,41 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// [batch][pixels][channels] to [batch][channels][pixels], through the affine map where there is one. Blocks
-/// of pixels keep the lines they read in the first cache while all channels are written.
-void write_feature(const float* src, float* dst, const MapSize& size, int channels, const Affine& affine,
+/// What takes a pixel's channels to mean 0 and variance 1.
+struct Standardisation {
+  float mean = 0, factor = 1;
+};
+Standardisation standardisation_of(const float* pixel, int channels) {
+  constexpr double epsilon = 1e-6;  // of every backbone's norms
+  double sum = 0, squares = 0;
+  for (int c = 0; c < channels; ++c) sum += pixel[c];
+  const double mean = sum / channels;
+  for (int c = 0; c < channels; ++c) squares += (pixel[c] - mean) * (pixel[c] - mean);
+  return {static_cast<float>(mean), static_cast<float>(1 / std::sqrt(squares / channels + epsilon))};
+}
+
+/// [batch][pixels][channels] to [batch][channels][pixels], through the norm where there is one. Blocks of
+/// pixels keep the lines they read in the first cache while all channels are written.
+void write_feature(const float* src, float* dst, const MapSize& size, int channels, const FeatureNorm& norm,
                    int threads) {
   constexpr std::int64_t block = 64;
+  const Affine& affine = norm.affine;
   const std::int64_t pixels = std::int64_t{size.height} * size.width, blocks = (pixels + block - 1) / block;
   const auto body = [&](std::int64_t i, int) {
     const std::int64_t image = i / blocks, first = i % blocks * block, last = std::min(pixels, first + block);
     const float* in = src + image * pixels * channels;
     float* out = dst + image * pixels * channels;
+    std::array<Standardisation, block> standard{};
+    if (norm.over_channels)
+      for (std::int64_t p = first; p < last; ++p)
+        standard[static_cast<std::size_t>(p - first)] = standardisation_of(in + p * channels, channels);
     for (int c = 0; c < channels; ++c) {
       const float scale = affine.scale.empty() ? 1.0f : static_cast<float>(affine.scale[c]);
       const float offset = affine.scale.empty() ? 0.0f : static_cast<float>(affine.offset[c]);
       for (std::int64_t p = first; p < last; ++p) {
+        const auto [mean, factor] = standard[static_cast<std::size_t>(p - first)];
         const float value = in[p * channels + c];
-        out[c * pixels + p] = affine.scale.empty() ? value : value * scale + offset;
+        out[c * pixels + p] = affine.scale.empty() ? value : (value - mean) * factor * scale + offset;
       }
     }
   };

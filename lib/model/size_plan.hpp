@@ -11,8 +11,13 @@
 
 namespace replk::model {
 
-/// BNs applied to features while they are written; empty where not wanted.
-using FeatureNorms = std::array<Affine, 4>;
+/// The norm that a feature passes while it is written: a map of each channel (a folded BN), behind mean 0 and
+/// variance 1 over a pixel's channels where it is a layer norm. Empty where not wanted.
+struct FeatureNorm {
+  Affine affine;
+  bool over_channels = false;
+};
+using FeatureNorms = std::array<FeatureNorm, 4>;
 
 /// Thread-safe once made.
 class SizePlan {

@@ -33,8 +33,12 @@ class StatisticsWalk {
   ChannelStatistics input(const Layer& layer);
   /// Goes past a layer. folded: of linear layers, without the input's batch norm; otherwise null.
   void pass(const Layer& layer, const FoldedDense* folded);
+  /// Whether the batch norms behind linear layers have the statistics that the layers' weights give: false
+  /// where more than half of them do not, as in a network that was never trained. True where there is none.
+  bool norms_are_the_networks() const { return agreeing_ >= differing_; }
 
  private:
+  void judge(const ChannelStatistics& stated, const ChannelStatistics& found);
   ChannelStatistics of(const Layer& layer, const Depthwise& depthwise);
   ChannelStatistics of(const Layer& layer, const Linear& linear, const FoldedDense* folded);
   ChannelStatistics of(const Layer& layer, const Convolution& convolution);
@@ -44,6 +48,7 @@ class StatisticsWalk {
 
   TensorReader& reader_;
   std::vector<ChannelStatistics> values_;
+  int agreeing_ = 0, differing_ = 0;
 };
 
 }  // namespace replk::model

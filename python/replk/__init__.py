@@ -6,13 +6,16 @@
 
 NumPy alone is needed. docs/python.md is the guide, docs/shapes.md says how a shape is written.
 """
+from .convert import convert
 from .depthwise import Depthwise
 from .errors import BadFile, Cancelled, Error, InvalidArgument, NotFound, OutOfMemory, Unsupported
 from .machine import CpuInfo, cpu_info, default_threads, set_tuning, tune, version
 from .model import Guess, Model
+from .quantise import QuantisedLayer, quantize
 
 __version__ = version()
 __all__ = [
     "BadFile", "Cancelled", "CpuInfo", "Depthwise", "Error", "Guess", "InvalidArgument", "Model", "NotFound",
-    "OutOfMemory", "Unsupported", "cpu_info", "default_threads", "set_tuning", "tune", "version",
+    "OutOfMemory", "QuantisedLayer", "Unsupported", "convert", "cpu_info", "default_threads", "quantize", "set_tuning",
+    "tune", "version",
 ]

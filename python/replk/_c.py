@@ -138,6 +138,7 @@ _STATUS = {
     "replk_model_get_info": [_P, _P],
     "replk_model_feature_shape": [_P, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, _P, _P, _P],
     "replk_model_read_image": [_P, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, _P],
+    "replk_model_read_encoded": [_P, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, _P],
     "replk_model_read_rgb": [_P, _P] + [ctypes.c_int32] * 4 + [_P],
     "replk_model_run": [_P, _P, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32, _P, _P, _P],
 }

@@ -1,9 +1,13 @@
 """One depthwise convolution, prepared."""
+from __future__ import annotations
+
 import ctypes
 import re
 import threading
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import _arrays, _c
 from .errors import InvalidArgument
@@ -127,7 +131,10 @@ class Depthwise:
     call one object at once; the GIL is released meanwhile.
     """
 
-    def __init__(self, shape, weights, bias=None, *, threads=None, algorithm=None, tiling=None):
+    def __init__(
+        self, shape: str, weights: ArrayLike | Sequence[ArrayLike], bias: ArrayLike | None = None, *,
+        threads: int | None = None, algorithm: str | None = None, tiling: str | None = None,
+    ) -> None:
         problem = _problem(shape)
         packed = _Packed(problem, weights, bias)
         options = _c.sized(
@@ -147,18 +154,18 @@ class Depthwise:
         self._gradients = _Gradients(problem, self.shape, packed, threads or 0, self._handle)
 
     @classmethod
-    def zeros(cls, shape, **options):
+    def zeros(cls, shape: str, **options) -> Depthwise:
         """One whose weights are all zero: for timing and tuning."""
         problem = _problem(shape)
         return cls(shape, [np.zeros((problem.outputs, *kernel), np.float32) for kernel in problem.kernels], **options)
 
-    def set_weights(self, weights, bias=None):
+    def set_weights(self, weights: ArrayLike | Sequence[ArrayLike], bias: ArrayLike | None = None) -> None:
         """Gives the layer other weights and bias, as at its creation; the tiling stays. No call may run meanwhile."""
         packed = _Packed(self._problem, weights, bias)
         _c.lib.replk_depthwise_set_weights(self._handle.pointer, packed.weights, packed.bias)
         self._gradients.set_weights(packed)
 
-    def __call__(self, x, residual=None, out=None):
+    def __call__(self, x: ArrayLike, residual: ArrayLike | None = None, out: np.ndarray | None = None) -> np.ndarray:
         """The convolution of ``x``: ``input_shape`` with any batch of at least 1, copied first where it is not in C order.
 
         ``residual``: of ``output_shape``, exactly where the shape has ``+residual``. ``out``: where the result goes, in
@@ -185,7 +192,7 @@ class Depthwise:
         )
         return out
 
-    def input_gradient(self, dy):
+    def input_gradient(self, dy: ArrayLike) -> np.ndarray:
         """The gradient of the input, like ``x``, from that of the result, ``dy``: ``output_shape`` with any batch.
 
         Of the convolution alone: a shape with an activation, scale or residual is an error. The first call prepares it.
@@ -198,7 +205,7 @@ class Depthwise:
         )
         return dx
 
-    def weight_gradient(self, x, dy):
+    def weight_gradient(self, x: ArrayLike, dy: ArrayLike) -> tuple[np.ndarray | list[np.ndarray], np.ndarray]:
         """The gradients of weights and bias from a call's ``x`` and that of its result, ``dy``, summed over the batch.
 
         Returns (dweights, dbias): float32 [channels, kernel_h, kernel_w], a list of them where the shape has several
@@ -231,26 +238,26 @@ class Depthwise:
         return np.ascontiguousarray(_arrays.shaped(dy, self._problem.result(batch, *self._out_sides), "dy")), batch
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, ...]:
         """[batch, height, width, channels], or [batch, channels, height, width] where the shape says ``nchw``."""
         return self._problem.input(self._problem.batch)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int, ...]:
         return self._problem.result(self._problem.batch, *self._out_sides)
 
     @property
-    def shape(self):
+    def shape(self) -> str:
         """The problem in its canonical spelling."""
         return _c.lib.replk_depthwise_shape(self._handle.pointer).decode()
 
     @property
-    def tiling(self):
+    def tiling(self) -> str:
         """How it is computed, e.g. ``row-spectral n=28 factors=4x7 rows=7``."""
         return _c.lib.replk_depthwise_tiling(self._handle.pointer).decode()
 
     @property
-    def source(self):
+    def source(self) -> str:
         """Where the choice came from: analytic, forced, cache, measured, near(...)."""
         return _c.lib.replk_depthwise_source(self._handle.pointer).decode()
 

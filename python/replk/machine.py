@@ -1,4 +1,6 @@
 """The machine, and how the library tunes itself to it."""
+from __future__ import annotations
+
 import contextlib
 import ctypes
 from dataclasses import dataclass
@@ -28,10 +30,10 @@ class CpuInfo:
     l1d_bytes: int
     l2_bytes: int
     l3_bytes: int
-    features: frozenset  # in use, of avx2, avx512, avx_vnni, avx512_vnni, avx512_bf16, amx_tile, amx_bf16, amx_int8
+    features: frozenset[str]  # in use, of avx2, avx512, avx_vnni, avx512_vnni, avx512_bf16, amx_tile, amx_bf16, amx_int8
 
 
-def cpu_info():
+def cpu_info() -> CpuInfo:
     info = _c.sized(_c.CpuInfo)
     _c.lib.replk_get_cpu_info(ctypes.byref(info))
     return CpuInfo(
@@ -41,17 +43,17 @@ def cpu_info():
     )
 
 
-def default_threads():
+def default_threads() -> int:
     """Threads that a call uses where none are asked for."""
     return _c.lib.replk_default_threads()
 
 
-def version():
+def version() -> str:
     """The library's version."""
     return _c.lib.replk_version().decode()
 
 
-def set_tuning(mode="cached", budget_seconds=None):
+def set_tuning(mode: str = "cached", budget_seconds: float | None = None) -> None:
     """How this process tunes plans that are made from now on.
 
     ``mode``: ``off`` (the cost model chooses), ``cached`` (what was measured before on this machine), ``now`` (what is not
@@ -82,7 +84,7 @@ def _measuring(budget_seconds):
         _c.lib.replk_set_tuning(ctypes.byref(before))
 
 
-def tune(*shapes, budget_seconds=None, threads=None):
+def tune(*shapes: str, budget_seconds: float | None = None, threads: int | None = None) -> dict[str, str]:
     """Measures which tiling is fastest for each shape on this machine, and remembers it for later plans and processes.
 
     Returns {shape: tiling}. While it runs, other plans that this process makes are measured too.

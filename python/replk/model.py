@@ -1,9 +1,13 @@
 """A network: RepLKNet, SLaK, ConvNeXt, UniRepLKNet, MobileNetV2."""
+from __future__ import annotations
+
 import ctypes
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import _arrays, _c
 from .errors import InvalidArgument
@@ -41,14 +45,17 @@ class Model:
     exact: depthwise layers in class exact (the same bits on every machine) instead of fast.
     precision: what pointwise and dense layers multiply in: None (the file's own), ``fp32``, ``bf16``, ``bf16x3``, ``int8``;
         never narrower than asked.
-    norm_features: whether ``features`` pass their stage's batch norm, which the file must hold.
+    norm_features: whether ``features`` pass their stage's norm, which the file must hold.
 
     Raises ``replk.NotFound`` (name, file), ``replk.BadFile``, ``replk.InvalidArgument``. Any number of threads may run one
     model at once; the GIL is released meanwhile. Plans are made at the first run of a size and kept for the four sizes
     used last.
     """
 
-    def __init__(self, name, weights=None, precision=None, threads=None, *, exact=False, norm_features=False, seed=1):
+    def __init__(
+        self, name: str, weights: str | os.PathLike | None = None, precision: str | None = None, threads: int | None = None,
+        *, exact: bool = False, norm_features: bool = False, seed: int = 1,
+    ) -> None:
         self.name = name
         options = _c.sized(
             _c.ModelOptions,
@@ -72,17 +79,35 @@ class Model:
         self.mean, self.std = tuple(info.mean), tuple(info.std)  # an input is (RGB in 0..1 - mean) / std
         self.size = info.size  # of the default input, a square
 
-    def label(self, index):
+    @classmethod
+    def from_torch(cls, module, precision=None, threads=None, *, exact=False, norm_features=None, verify=True):
+        """The network that a ``torch.nn.Module`` is, with its weights as they are now, read from memory.
+
+        ``module``: RepLKNet, SLaK, ConvNeXt, ConvNeXt V2 or UniRepLKNet of the authors, ConvNeXt or MobileNetV2 of timm,
+        torchvision or transformers, their backbones included, recognised by the names and shapes of its ``state_dict``
+        (docs/models.md). It counts as in evaluation mode, whatever mode it is in, and is left as it is. ``norm_features``:
+        None for what the module itself gives. ``verify``: a small random picture goes through both, and a module that
+        computes something else (another activation, stride or padding) is refused. The rest is as in the constructor.
+
+        Raises ``replk.InvalidArgument`` with what is missing, has no place, or differs.
+        """
+        from . import _from_torch
+        return _from_torch.load(cls, module, precision, norm_features, verify, {"threads": threads, "exact": exact})
+
+    def label(self, index: int) -> str:
         """A class's name from the file, or ``class 7`` where it has none."""
         return _c.lib.replk_model_label(self._handle.pointer, index).decode() or f"class {index}"
 
-    def read(self, image, size=None):
+    def read(
+        self, image: str | os.PathLike | np.ndarray, size: int | tuple[int, int] | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """One input, float32 [height, width, 3], as the network's own evaluation prepares it.
 
         ``image``: a path (JPEG or PNG), or an RGB picture, uint8 [rows, columns, 3]. ``size``: a side, or (height, width).
+        ``out``: where it is written, instead of a new array.
         """
-        height, width = self._size(size)
-        pixels = np.empty((height, width, 3), np.float32)
+        pixels = self._input(size, out)
+        height, width = pixels.shape[:2]
         if isinstance(image, (str, bytes, os.PathLike)):
             _c.lib.replk_model_read_image(self._handle.pointer, os.fsencode(image), height, width, pixels.ctypes.data)
             return pixels
@@ -98,7 +123,19 @@ class Model:
         )
         return pixels
 
-    def classify(self, images, top=5, size=None):
+    def decode(
+        self, content: bytes, name: str, size: int | tuple[int, int] | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The same from a file's content, bytes; ``name`` stands for the file in messages."""
+        pixels = self._input(size, out)
+        _c.lib.replk_model_read_encoded(
+            self._handle.pointer, content, len(content), os.fsencode(name), *pixels.shape[:2], pixels.ctypes.data
+        )
+        return pixels
+
+    def classify(
+        self, images: Iterable[str | os.PathLike | np.ndarray], top: int = 5, size: int | tuple[int, int] | None = None
+    ) -> list[list[Guess]]:
         """The most probable classes of each picture, best first: a list of lists of ``Guess``.
 
         ``images``: paths or uint8 pictures (see ``read``), each run by itself.
@@ -107,32 +144,45 @@ class Model:
             raise InvalidArgument("images is one picture; allowed: a list of them")
         return [self._guesses(self.logits(self.read(image, size)[None])[0], top) for image in images]
 
-    def logits(self, pixels):
+    def logits(self, pixels: ArrayLike) -> np.ndarray:
         """float32 [batch, classes] of normalised RGB, float32 [batch, height, width, 3]."""
-        pixels = self._pixels(pixels)
-        if self.classes == 0:
-            raise InvalidArgument(f"model {self.name}: its weights have no head, so there are no logits")
-        logits = np.empty((pixels.shape[0], self.classes), np.float32)
-        self._run(pixels, logits.ctypes.data, None)
-        return logits
+        return self.outputs(pixels, logits=True)[0]
 
-    def features(self, pixels):
+    def features(self, pixels: ArrayLike) -> list[np.ndarray]:
         """What the four stages give for such pixels: four float32 [batch, channels, height, width]."""
+        return self.outputs(pixels, stages=range(4))[1:]
+
+    def outputs(self, pixels, logits=False, stages=()):
+        """One run: [logits or None, the map of each stage (0 to 3) that is named, in this order]."""
         pixels = self._pixels(pixels)
-        maps = []
-        for stage in range(4):
-            sides = [ctypes.c_int32() for _ in range(3)]
-            _c.lib.replk_model_feature_shape(
-                self._handle.pointer, stage, *pixels.shape[1:3], *(ctypes.byref(side) for side in sides)
-            )
-            maps.append(np.empty((pixels.shape[0], *(side.value for side in sides)), np.float32))
-        self._run(pixels, None, (ctypes.c_void_p * 4)(*(m.ctypes.data for m in maps)))
-        return maps
+        if logits and self.classes == 0:
+            raise InvalidArgument(f"model {self.name}: its weights have no head, so there are no logits")
+        scores = np.empty((pixels.shape[0], self.classes), np.float32) if logits else None
+        maps = [np.empty((pixels.shape[0], *self.feature_shape(stage, pixels.shape[1:3])), np.float32) for stage in stages]
+        pointers = (ctypes.c_void_p * 4)()
+        for stage, features in zip(stages, maps):
+            pointers[stage] = features.ctypes.data
+        self._run(pixels, scores.ctypes.data if logits else None, pointers if maps else None)
+        return [scores, *maps]
+
+    def feature_shape(self, stage, size=None):
+        """(channels, height, width) of what a stage, 0 to 3, gives for an input of this size."""
+        sides = [ctypes.c_int32() for _ in range(3)]
+        _c.lib.replk_model_feature_shape(
+            self._handle.pointer, stage, *self._size(size), *(ctypes.byref(side) for side in sides)
+        )
+        return tuple(side.value for side in sides)
 
     def _size(self, size):
         if size is None:
             size = self.size
         return (size, size) if isinstance(size, int) else tuple(size)
+
+    def _input(self, size, out):
+        shape = (*self._size(size), 3)
+        if out is None:
+            return np.empty(shape, np.float32)
+        return _arrays.shaped(_arrays.written(_arrays.stored(out, "fp32", "out"), "out"), shape, "out")
 
     def _guesses(self, logits, top):
         weights = np.exp(logits.astype(np.float64) - logits.max())

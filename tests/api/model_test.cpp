@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdint>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
@@ -110,6 +113,65 @@ TEST(ModelApi, WrongUseIsAStatusAndALine) {
   EXPECT_EQ(replk_model_run(model, logits.data(), 1, 31, 32, logits.data(), nullptr, nullptr),
             REPLK_INVALID_ARGUMENT);
   EXPECT_NE(std::string(replk_last_error()).find("31"), std::string::npos);
+  replk_model_destroy(model);
+}
+
+/// The status of a picture in memory, read at 32x32; its memory ends where it ends.
+replk_status read_encoded(const replk_model* model, std::vector<std::uint8_t> bytes,
+                          std::vector<float>* pixels) {
+  bytes.shrink_to_fit();
+  pixels->assign(32 * 32 * 3, -99.0f);
+  return replk_model_read_encoded(model, bytes.data(), bytes.size(), "tar/7.png", 32, 32, pixels->data());
+}
+
+TEST(ModelApi, APictureInMemoryIsItsFile) {
+  const std::string path = REPLK_EXAMPLES "/fashion-mnist/0000-ankle-boot.png";
+  std::ifstream file(path, std::ios::binary);
+  const std::vector<std::uint8_t> bytes{std::istreambuf_iterator<char>(file), {}};
+  replk_model* model = nullptr;
+  ASSERT_EQ(replk_model_load(nano, nullptr, nullptr, &model), REPLK_OK);
+  std::vector<float> expected(32 * 32 * 3), pixels;
+  ASSERT_EQ(replk_model_read_image(model, path.c_str(), 32, 32, expected.data()), REPLK_OK)
+      << replk_last_error();
+  ASSERT_EQ(read_encoded(model, bytes, &pixels), REPLK_OK) << replk_last_error();
+  EXPECT_EQ(pixels, expected);
+
+  // Cut anywhere, it is refused, or (without what stands behind the pixels) read as it is whole.
+  int refused = 0;
+  for (std::size_t size = 0; size < bytes.size(); size++) {
+    if (read_encoded(model, {bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)}, &pixels) ==
+        REPLK_OK) {
+      EXPECT_EQ(pixels, expected) << size;
+      continue;
+    }
+    refused++;
+    EXPECT_EQ(std::string(replk_last_error()).rfind("tar/7.png: ", 0), 0u) << replk_last_error();
+  }
+  EXPECT_GT(refused, static_cast<int>(bytes.size()) * 3 / 4);
+  // Any byte wrong: an error or a picture, never more.
+  for (std::size_t i = 0; i < bytes.size(); i++) {
+    std::vector<std::uint8_t> wrong = bytes;
+    wrong[i] ^= 0xa5;
+    const replk_status status = read_encoded(model, wrong, &pixels);
+    EXPECT_TRUE(status == REPLK_OK || status == REPLK_BAD_FILE) << i << ": " << replk_last_error();
+  }
+
+  const auto refuses = [&](replk_status status, const void* from, std::size_t size, const char* name,
+                           const char* word) {
+    EXPECT_EQ(replk_model_read_encoded(model, from, size, name, 32, 32, pixels.data()), status);
+    EXPECT_NE(std::string(replk_last_error()).find(word), std::string::npos) << replk_last_error();
+  };
+  refuses(REPLK_BAD_FILE, nullptr, 0, "x", "empty");
+  refuses(REPLK_BAD_FILE, bytes.data(), (std::size_t{64} << 20) + 1, "x", "67108864");
+  refuses(REPLK_BAD_FILE, bytes.data(), SIZE_MAX, "x", "67108864");
+  refuses(REPLK_INVALID_ARGUMENT, nullptr, 7, "x", "bytes");
+  refuses(REPLK_INVALID_ARGUMENT, bytes.data(), bytes.size(), nullptr, "name");
+  EXPECT_EQ(replk_model_read_encoded(nullptr, bytes.data(), bytes.size(), "x", 32, 32, pixels.data()),
+            REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_model_read_encoded(model, bytes.data(), bytes.size(), "x", 32, 32, nullptr),
+            REPLK_INVALID_ARGUMENT);
+  EXPECT_EQ(replk_model_read_encoded(model, bytes.data(), bytes.size(), "x", 0, 32, pixels.data()),
+            REPLK_INVALID_ARGUMENT);
   replk_model_destroy(model);
 }
 

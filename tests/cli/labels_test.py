@@ -9,7 +9,9 @@ import unittest
 from replk import IMAGE, MODEL, ROOT, FolderTest, nano_shapes, safetensors
 
 sys.path.append(str(ROOT / "python"))
-import convert  # noqa: E402
+import convert  # noqa: E402,F401  (makes replk_source: the package replk without its library)
+from replk_source.convert.errors import Refused  # noqa: E402
+from replk_source.convert.labels import label_text, read_labels  # noqa: E402
 
 NAMES = ["tench", "Köter", "金魚", "🐦"]
 LINES = "\n".join(NAMES)
@@ -75,25 +77,25 @@ class Labels(FolderTest):
         for what, names in [*((content, NAMES) for content in GOOD.values()), *ODD.items()]:
             path = self.file("labels", what)
             self.assertEqual(self.labels(self.weights, "--labels", path), names, what)
-            self.assertEqual(convert.read_labels(path), names, what)
+            self.assertEqual(read_labels(path), names, what)
 
     def test_what_convert_writes_is_read_as_it_was(self):
         for names in (NAMES, *ODD.values()):
-            weights = self.write_weights("labelled.safetensors", {"labels": convert.label_text(names)})
+            weights = self.write_weights("labelled.safetensors", {"labels": label_text(names)})
             self.assertEqual(self.labels(weights), names)
 
     def test_what_is_refused(self):
         for content, reason in BAD.items():
             path = self.file("labels", content)
             self.refuse(*self.classify(self.weights, "--labels", path), names=[path, "labels", reason])
-            with self.assertRaises(convert.Refused) as refused:
-                convert.read_labels(path)
+            with self.assertRaises(Refused) as refused:
+                read_labels(path)
             for part in (str(path), "labels", reason):
                 self.assertIn(part, str(refused.exception))
         self.file("labels", b"x\n" * (8 << 20) + b"y")
         self.refuse(*self.classify(self.weights, "--labels", path), names=[path, "more than 16777216 bytes"])
-        with self.assertRaisesRegex(convert.Refused, "more than 16777216 bytes"):
-            convert.read_labels(path)
+        with self.assertRaisesRegex(Refused, "more than 16777216 bytes"):
+            read_labels(path)
 
 
 if __name__ == "__main__":

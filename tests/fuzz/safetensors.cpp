@@ -1,9 +1,6 @@
 // A .safetensors file: its header, and every tensor it says it holds.
 #include "model/safetensors.hpp"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -12,29 +9,13 @@
 
 #include "core/error.hpp"
 #include "tests/fuzz/limits.hpp"
+#include "tests/fuzz/memory_file.hpp"
 
 using namespace replk;
 
-namespace {
-
-// A file in memory, with a path.
-class MemoryFile {
- public:
-  MemoryFile(const std::uint8_t* data, std::size_t size) : descriptor_(memfd_create("fuzz", 0)) {
-    if (write(descriptor_, data, size) != static_cast<ssize_t>(size)) std::abort();
-  }
-  ~MemoryFile() { close(descriptor_); }
-  std::string path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
-
- private:
-  int descriptor_;
-};
-
-}  // namespace
-
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const fuzz::Limits limits;
-  const MemoryFile memory(data, size);
+  const fuzz::MemoryFile memory(data, size);
   try {
     const model::SafetensorsFile file(memory.path());
     for (const auto& [name, info] : file.tensors()) {

@@ -33,6 +33,15 @@ TEST(Architecture, TrainFormHasThePublishedParameters) {
   EXPECT_NEAR(parameters("convnext-t"), 28.59e6, 5e3);
   EXPECT_NEAR(parameters("convnext-b"), 88.59e6, 5e3);
   EXPECT_NEAR(parameters("convnext-t:k=31,29,27,13"), 31.93e6, 5e3);
+  EXPECT_EQ(parameters("convnext-a"), 3'695'520);  // timm
+  EXPECT_EQ(parameters("convnext-l"), 197'767'336);
+  EXPECT_EQ(parameters("convnext-xl"), 350'196'968);
+  EXPECT_EQ(parameters("convnextv2-a"), 3'708'400);
+  EXPECT_EQ(parameters("convnextv2-t"), 28'635'496);
+  EXPECT_EQ(parameters("convnextv2-h"), 660'289'640);
+  // 12,032 depthwise channels, each with 25 or 9 taps and a BN's gain and offset.
+  EXPECT_EQ(parameters("replknet-31b:small=0"), 79'864'168 - 27 * 12'032);
+  EXPECT_EQ(parameters("replknet-31b:small=3"), 79'864'168 - 16 * 12'032);
   EXPECT_EQ(parameters("mobilenetv2"), 3'504'872);  // torchvision
 }
 
@@ -68,11 +77,48 @@ TEST(Architecture, KernelsCanBeOverridden) {
   EXPECT_EQ(find_architecture("replknet-31b:k=25,25,25,13").name, "replknet-31b:k=25,25,25,13");
 }
 
+TEST(Architecture, SmallKernelsAndWidthsAreOptions) {
+  EXPECT_EQ(find_architecture("replknet-31b:small=3").small_kernel, 3);
+  EXPECT_EQ(find_architecture("replknet-xl:small=5").small_kernel, 5);
+  const Architecture both = find_architecture("replknet-31b:small=0:k=13");
+  EXPECT_EQ(both.small_kernel, 0);
+  EXPECT_EQ(both.kernels, (std::vector<int>{13, 13, 13, 13}));
+  EXPECT_EQ(find_architecture("slak-t").channels, (std::vector<int>{124, 249, 499, 998}));
+  EXPECT_EQ(find_architecture("slak-b").channels, (std::vector<int>{166, 332, 665, 1331}));
+  EXPECT_EQ(find_architecture("slak-l").channels, (std::vector<int>{249, 499, 998, 1996}));
+  EXPECT_EQ(find_architecture("slak-t:width=1").channels, (std::vector<int>{96, 192, 384, 768}));
+  EXPECT_EQ(find_architecture("slak-l:width=1.3").channels, find_architecture("slak-l").channels);
+  EXPECT_EQ(find_architecture("slak-t:small=3").small_kernel, 3);
+}
+
 TEST(Architecture, WrongNamesAreRefusedWithTheNamesThereAre) {
-  for (const char* wrong :
-       {"", "replknet", "replknet-31b:", "replknet-31b:k=", "replknet-31b:k=3,3", "replknet-31b:k=4",
-        "replknet-31b:k=65", "replknet-31b:k=3,3,3,3,", "replknet-31b:k=3;3;3;3", "replknet-31b:x=3",
-        "replknet-31b:k=-3", "replknet-31b:k=99999999999999999999"}) {
+  for (const char* wrong : {"",
+                            "replknet",
+                            "replknet-31b:",
+                            "replknet-31b:k=",
+                            "replknet-31b:k=3,3",
+                            "replknet-31b:k=4",
+                            "replknet-31b:k=65",
+                            "replknet-31b:k=3,3,3,3,",
+                            "replknet-31b:k=3;3;3;3",
+                            "replknet-31b:x=3",
+                            "replknet-31b:small=",
+                            "replknet-31b:small=4",
+                            "replknet-31b:small=-1",
+                            "replknet-31b:small=65",
+                            "replknet-31b:small=3x",
+                            "replknet-31b:small=3:small=3",
+                            "replknet-31b:k=3:",
+                            "replknet-31b:width=1",
+                            "slak-t:small=0",
+                            "slak-t:width=",
+                            "slak-t:width=0",
+                            "slak-t:width=nan",
+                            "slak-t:width=5",
+                            "convnext-t:small=3",
+                            "replknet-31b::k=3",
+                            "replknet-31b:k=-3",
+                            "replknet-31b:k=99999999999999999999"}) {
     EXPECT_THROW(find_architecture(wrong), core::Error) << wrong;
   }
   try {

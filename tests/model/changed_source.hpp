@@ -25,10 +25,12 @@ class ChangedSource : public WeightSource {
     }
   }
   explicit ChangedSource(const std::string& golden_name)
-      : ChangedSource(*open_safetensors(golden(golden_name))) {}
+      : ChangedSource(*open_safetensors(golden(golden_name))) {
+    head_norm_epsilon = open_safetensors(golden(golden_name))->metadata("head_norm_epsilon");
+  }
 
   std::map<std::string, std::pair<Shape, std::vector<float>>, std::less<>> tensors;
-  std::string model;  // in the metadata
+  std::string model, head_norm_epsilon;  // in the metadata
 
   std::string describe() const override { return "changed.safetensors"; }
   std::vector<std::string> names() const override {
@@ -44,7 +46,9 @@ class ChangedSource : public WeightSource {
     const auto& values = tensors.find(name)->second.second;
     std::copy(values.begin(), values.end(), destination.begin());
   }
-  std::string metadata(std::string_view key) const override { return key == "model" ? model : ""; }
+  std::string metadata(std::string_view key) const override {
+    return key == "model" ? model : key == "head_norm_epsilon" ? head_norm_epsilon : "";
+  }
 };
 
 }  // namespace replk::model

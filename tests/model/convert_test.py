@@ -37,7 +37,7 @@ from torch import nn
 
 import convert as program
 import definitions
-import families
+from replk_source.convert import families, models
 
 
 def read(path):
@@ -84,6 +84,7 @@ def mmpretrain(name):
 NETWORKS = {
     'slak': definitions.ConvNeXt((1, 1, 2, 1), (8, 8, 8, 8), (51, 49, 47, 13), 5, classes=4),
     'convnext': definitions.ConvNeXt((1, 1, 2, 1), (8, 8, 8, 8), (7, 7, 7, 7), classes=4),
+    'convnextv2': definitions.ConvNeXt((1, 1, 2, 1), (8, 8, 8, 8), (7, 7, 7, 7), classes=4, grn=True, layer_scale=False),
     'unireplknet': definitions.UniRepLKNet((1, 1, 2, 1), (8, 8, 8, 8), (3, 13, 13, 13), 2, classes=4),
     'replknet': definitions.RepLKNet((1, 1, 2, 1), (8, 8, 8, 8), (13, 7, 5, 3), 5, classes=4),
     'mobilenetv2': definitions.MobileNetV2((1, 2, 2, 1, 1, 2, 1), (4, 6, 8, 10, 12, 14, 16), (3,) * 7, 8, 40, classes=4),
@@ -257,31 +258,9 @@ def values(folder, state):
     same_as(folder, convert(folder, state | {key: eighths}), state | {key: eighths.float()})
 
 
-def renamed_from(state, *rules):
-    result = {}
-    for key, tensor in state.items():
-        for pattern, text in rules:
-            key = re.sub(pattern, text, key)
-        result[key] = tensor
-    return result
-
-
 def whole_networks_only(folder, state):
-    """Networks of other families, and parts of one, are refused with what is missing."""
-    convnext = NETWORKS['convnext'].state_dict()
-    mm = renamed_from(convnext, (r'^(?!head)', 'backbone.'), ('dwconv', 'depthwise_conv'), ('pwconv', 'pointwise_conv'),
-                      (r'backbone\.norm', 'backbone.norm3'), ('^head', 'head.fc'))
-    refused(folder, {'state_dict': mm}, 'stages.0.0.dwconv.weight')
-    torchvision = renamed_from(
-        convnext, (r'^downsample_layers\.(\d)', lambda found: f'features.{2 * int(found[1])}'),
-        (r'^stages\.(\d)\.(\d)\.', lambda found: f'features.{2 * int(found[1]) + 1}.{found[2]}.'), ('gamma', 'layer_scale'),
-        ('dwconv', 'block.0'), (r'(\d\.\d)\.norm', r'\1.block.2'), ('pwconv1', 'block.3'), ('pwconv2', 'block.5'),
-        ('^norm', 'classifier.0'), ('^head', 'classifier.2'))
-    refused(folder, torchvision, 'missing')
-    v2 = {key: tensor for key, tensor in convnext.items() if not key.endswith('.gamma')}
-    refused(folder, {'model': v2}, 'stages.0.0.gamma')
-    timm = renamed_from(convnext, (r'^downsample_layers\.0', 'stem'), (r'^stages\.(\d)\.', r'stages.\1.blocks.'))
-    refused(folder, timm, 'missing')
+    """Parts of a network, and more than one, are refused with what is missing or has no place (other projects' names:
+    frameworks_test.py)."""
     for lost in ('stages.2.blocks.3.pw1.bn.running_var', 'stages.0.blocks.0.large_kernel.small_conv.conv.weight',
                  'transitions.1.1.conv.weight', 'head.weight', 'norm.running_mean'):
         refused(folder, {key: tensor for key, tensor in state.items() if key != lost}, lost)
@@ -297,19 +276,31 @@ def model_names(folder):
     """What replk calls a network follows from depths, channels and kernels."""
     replknet, convnext = definitions.RepLKNet, definitions.ConvNeXt
     depths, base = (2, 2, 18, 2), (128, 256, 512, 1024)
+
+    def slak(channels, width, kernels=(51, 49, 47, 13), small=5):
+        return convnext((3, 3, 27, 3), [int(channels * times * width) for times in (1, 2, 4, 8)], kernels, small)
+
     with torch.device('meta'):
         networks = {
-            'replknet-31b': replknet(depths, base, (31, 29, 27, 13), 5), 'replknet-31b:k=13': replknet(depths, base, (13,) * 4, 5),
+            'replknet-31b': replknet(depths, base, (31, 29, 27, 13), 5),
+            'replknet-31b:k=13': replknet(depths, base, (13,) * 4, 5),
             'replknet-xl': replknet(depths, tuple(2 * c for c in base), (27, 27, 27, 13), 0, 1.5),
             'slak-s': convnext((3, 3, 27, 3), (124, 249, 499, 998), (51, 49, 47, 13), 5),
             'convnext-t:k=31,29,27,13': convnext((3, 3, 9, 3), (96, 192, 384, 768), (31, 29, 27, 13)),
-            'convnext-b': convnext((3, 3, 27, 3), base, (7,) * 4),
+            'convnext-b': convnext((3, 3, 27, 3), base, (7,) * 4), 'slak-l': slak(192, 1.3), 'slak-b:width=1': slak(128, 1),
+            'slak-s:width=1:k=31:small=3': slak(96, 1, (31,) * 4, 3),
+            'convnext-xl': convnext((3, 3, 27, 3), tuple(2 * c for c in base), (7,) * 4),
+            'convnextv2-h': convnext((3, 3, 27, 3), (352, 704, 1408, 2816), (7,) * 4, grn=True, layer_scale=False),
+            'convnextv2-b': convnext((3, 3, 27, 3), base, (7,) * 4, grn=True, layer_scale=False),
+            'replknet-31b:small=3': replknet(depths, base, (31, 29, 27, 13), 3),
+            'replknet-31b:small=0': replknet(depths, base, (31, 29, 27, 13), 0),
+            'replknet-31b:k=3': replknet(depths, base, (3,) * 4, 5),
             'unireplknet-t': definitions.UniRepLKNet((3, 3, 18, 3), (80, 160, 320, 640), (3, 13, 13, 13), 2),
             'mobilenetv2:k=13': definitions.MobileNetV2((1, 2, 3, 4, 3, 3, 1), (16, 24, 32, 64, 96, 160, 320), (13,) * 7),
             None: convnext((3, 3, 8, 3), (96, 192, 384, 768), (7,) * 4)}
     for name, network in networks.items():
         family, net = families.inventory(network.state_dict())
-        assert families.model_of(family, net) == name and not net.missing, name
+        assert models.model_of(family, net) == name and not net.missing, (name, models.model_of(family, net))
 
 
 def mutated(randomly, state):
@@ -333,7 +324,7 @@ def mutations(folder):
         randomly, refusals_, harmless = random.Random(1), 0, 0
         for _ in range(200):
             checkpoint, names = mutated(randomly, state)
-            with mock.patch('checkpoint.unpickle', lambda path, made=checkpoint: made):
+            with mock.patch('replk_source.convert.checkpoint.unpickle', lambda path, made=checkpoint: made):
                 result = run(folder)
             if result.returncode:
                 assert result.returncode == 2 and any(name in result.stderr for name in names), (names, result)

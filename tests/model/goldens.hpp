@@ -28,6 +28,11 @@ inline Architecture golden_architecture(const std::string& name) {
     row.channels = {8, 10, 14, 18};
     row.kernels = {27, 27, 27, 13};
     row.depthwise_ratio = 1.5;
+  } else if (name.starts_with("replknet_small")) {
+    row.depths = {1, 1, 1, 1};
+    row.channels = {4, 6, 8, 10};
+    row.kernels = {31, 29, 27, 13};
+    row.small_kernel = name.back() - '0';
   } else if (name.starts_with("replknet")) {
     row.channels = {8, 12, 20, 24};
     row.kernels = {31, 29, 27, 13};
@@ -41,6 +46,7 @@ inline Architecture golden_architecture(const std::string& name) {
     row.family = Family::convnext;
     row.channels = {8, 12, 16, 24};
     row.kernels = {7, 7, 7, 7};
+    row.grn = name.starts_with("convnextv2");
   } else if (name.starts_with("unireplknet")) {
     row.family = Family::unireplknet;
     row.channels = {8, 12, 16, 24};

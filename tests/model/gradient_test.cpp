@@ -58,8 +58,8 @@ TEST_P(GradientParity, WithinOneInTenThousandOfAutograd) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, GradientParity,
-                         testing::Values("replknet", "replknet_merged", "slak", "convnext", "unireplknet",
-                                         "unireplknet_merged", "mobilenetv2"),
+                         testing::Values("replknet", "replknet_merged", "slak", "convnext", "convnextv2",
+                                         "unireplknet", "unireplknet_merged", "mobilenetv2"),
                          [](const auto& info) { return info.param; });
 
 TEST(Gradient, IsTheSlopeOfTheCentre) {

@@ -33,7 +33,7 @@ TEST_P(Parity, WithinOneInAHundredThousandOfPyTorchInDouble) {
   const GoldenInput input = golden_input();
   const SafetensorsFile expected(golden(expected_name + ".expected"));
   NetworkOptions options;
-  options.norm_intermediate_features = name == "replknet_xl";
+  options.norm_intermediate_features = name == "replknet_xl" || name.ends_with("_bare");
   Network network(golden_architecture(name), *open_safetensors(golden(name)), options);
   ASSERT_EQ(network.classes(), 10);
 
@@ -55,13 +55,15 @@ TEST_P(Parity, WithinOneInAHundredThousandOfPyTorchInDouble) {
         << "stage " << s + 1;
 }
 
-INSTANTIATE_TEST_SUITE_P(Goldens, Parity,
-                         testing::Values(Case{"replknet", "replknet"}, Case{"replknet_merged", "replknet"},
-                                         Case{"replknet_xl", "replknet_xl"}, Case{"slak", "slak"},
-                                         Case{"convnext", "convnext"}, Case{"unireplknet", "unireplknet"},
-                                         Case{"unireplknet_merged", "unireplknet"},
-                                         Case{"mobilenetv2", "mobilenetv2"}),
-                         [](const auto& info) { return info.param.network; });
+INSTANTIATE_TEST_SUITE_P(
+    Goldens, Parity,
+    testing::Values(Case{"replknet", "replknet"}, Case{"replknet_merged", "replknet"},
+                    Case{"replknet_xl", "replknet_xl"}, Case{"slak", "slak"}, Case{"convnext", "convnext"},
+                    Case{"unireplknet", "unireplknet"}, Case{"unireplknet_merged", "unireplknet"},
+                    Case{"mobilenetv2", "mobilenetv2"}, Case{"replknet_small3", "replknet_small3"},
+                    Case{"replknet_small0", "replknet_small0"}, Case{"convnextv2", "convnextv2"},
+                    Case{"convnext_bare", "convnext_bare"}, Case{"unireplknet_bare", "unireplknet_bare"}),
+    [](const auto& info) { return info.param.network; });
 
 }  // namespace
 }  // namespace replk::model

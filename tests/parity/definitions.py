@@ -112,7 +112,7 @@ class RepLKNet(nn.Module):
         return self.head(self.norm(x).mean((2, 3))), features
 
 
-# ConvNeXt (arXiv 2201.03545), SLaK (arXiv 2207.03620) ----------------------------------------------------------------
+# ConvNeXt (arXiv 2201.03545), its second version (arXiv 2301.00808), SLaK (arXiv 2207.03620) -------------------------
 class Stripes(nn.Module):
     def __init__(self, channels, kernel, small):
         super().__init__()
@@ -127,7 +127,7 @@ class Stripes(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    def __init__(self, channels, kernel, small):
+    def __init__(self, channels, kernel, small, grn, layer_scale):
         super().__init__()
         if small:
             self.large_kernel = Stripes(channels, kernel, small)
@@ -135,35 +135,47 @@ class ConvNeXtBlock(nn.Module):
             self.dwconv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.pwconv1 = nn.Linear(channels, 4 * channels)
+        self.grn = GRN(4 * channels, merged=False) if grn else nn.Identity()
         self.pwconv2 = nn.Linear(4 * channels, channels)
-        self.gamma = nn.Parameter(torch.ones(channels))
+        if layer_scale:
+            self.gamma = nn.Parameter(torch.ones(channels))
 
     def forward(self, x):
         y = self.large_kernel(x) if hasattr(self, 'large_kernel') else self.dwconv(x)
         y = self.norm(y.permute(0, 2, 3, 1))
-        y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
+        y = self.pwconv2(self.grn(F.gelu(self.pwconv1(y))))
+        if hasattr(self, 'gamma'):
+            y = self.gamma * y
         return x + y.permute(0, 3, 1, 2)
 
 
 class ConvNeXt(nn.Module):
-    """small_kernel: the short side of SLaK's stripes; 0 is ConvNeXt."""
+    """small_kernel: the short side of SLaK's stripes; 0 is ConvNeXt. grn: V2. norms: of features, as backbones have."""
 
-    def __init__(self, depths, channels, kernels, small_kernel=0, classes=1000):
+    def __init__(self, depths, channels, kernels, small_kernel=0, classes=1000, grn=False, layer_scale=True, norms=False,
+                 head_epsilon=1e-6):
         super().__init__()
         self.downsample_layers = nn.ModuleList(
             [nn.Sequential(nn.Conv2d(3, channels[0], 4, 4), LayerNorm2d(channels[0]))] +
             [nn.Sequential(LayerNorm2d(channels[s]), nn.Conv2d(channels[s], channels[s + 1], 2, 2)) for s in range(3)])
-        self.stages = nn.ModuleList([nn.Sequential(*[ConvNeXtBlock(channels[s], kernels[s], small_kernel)
-                                                     for _ in range(depths[s])]) for s in range(4)])
-        self.norm = nn.LayerNorm(channels[3], eps=1e-6)
+        self.stages = nn.ModuleList([nn.Sequential(*[
+            ConvNeXtBlock(channels[s], kernels[s], small_kernel, grn, layer_scale) for _ in range(depths[s])])
+            for s in range(4)])
+        add_feature_norms(self, channels, norms)
+        self.norm = nn.LayerNorm(channels[3], eps=head_epsilon)
         self.head = nn.Linear(channels[3], classes)
 
     def forward(self, x):
         features = []
-        for downsample, stage in zip(self.downsample_layers, self.stages):
+        for s, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
             x = stage(downsample(x))
-            features.append(x)
+            features.append(self.get_submodule(f'norm{s}')(x))
         return self.head(self.norm(x.mean((2, 3)))), features
+
+
+def add_feature_norms(network, channels, norms):
+    for s in range(4):
+        network.add_module(f'norm{s}', LayerNorm2d(channels[s]) if norms else nn.Identity())
 
 
 # UniRepLKNet (arXiv 2311.15599) --------------------------------------------------------------------------------------
@@ -220,7 +232,7 @@ class SqueezeExcite(nn.Module):
 
 
 class UniRepLKNetBlock(nn.Module):
-    def __init__(self, channels, kernel, merged):
+    def __init__(self, channels, kernel, merged, layer_scale):
         super().__init__()
         hidden = 4 * channels
         if kernel >= 7:
@@ -235,18 +247,22 @@ class UniRepLKNetBlock(nn.Module):
         self.pwconv2 = nn.ModuleDict({'0': nn.Linear(hidden, channels, bias=merged)})
         if not merged:
             self.pwconv2['2'] = nn.BatchNorm2d(channels)
+        if layer_scale and not merged:
             self.gamma = nn.Parameter(torch.ones(channels))
 
     def forward(self, x):
         y = self.se(self.norm(self.dwconv(x))).permute(0, 2, 3, 1)
         y = self.pwconv2['0'](self.act['1'](F.gelu(self.pwconv1['1'](y)))).permute(0, 3, 1, 2)
         if '2' in self.pwconv2:
-            y = self.pwconv2['2'](y) * self.gamma.view(1, -1, 1, 1)
+            y = self.pwconv2['2'](y)
+        if hasattr(self, 'gamma'):
+            y = y * self.gamma.view(1, -1, 1, 1)
         return x + y
 
 
 class UniRepLKNet(nn.Module):
-    def __init__(self, depths, channels, kernels, third_stage_period=1, classes=1000, merged=False):
+    def __init__(self, depths, channels, kernels, third_stage_period=1, classes=1000, merged=False, layer_scale=True,
+                 norms=False):
         super().__init__()
         c = channels[0]
         self.downsample_layers = nn.ModuleList(
@@ -255,8 +271,9 @@ class UniRepLKNet(nn.Module):
             [nn.Sequential(nn.Conv2d(channels[s], channels[s + 1], 3, 2, 1), LayerNorm2d(channels[s + 1]))
              for s in range(3)])
         self.stages = nn.ModuleList([nn.Sequential(*[
-            UniRepLKNetBlock(channels[s], kernels[s] if s != 2 or j % third_stage_period == 0 else 3, merged)
+            UniRepLKNetBlock(channels[s], kernels[s] if s != 2 or j % third_stage_period == 0 else 3, merged, layer_scale)
             for j in range(depths[s])]) for s in range(4)])
+        add_feature_norms(self, channels, norms)
         self.norm = nn.LayerNorm(channels[3], eps=1e-6)
         self.head = nn.Linear(channels[3], classes)
 

@@ -33,12 +33,18 @@ def unireplknet(depths, c, period):
     return lambda **form: d.UniRepLKNet(depths, widths(c), (3, 13, 13, 13), period, **form)
 
 
-def convnext(depths, channels, kernels, small=0):
-    return lambda: d.ConvNeXt(depths, channels, kernels, small)
+def convnext(depths, channels, kernels, small=0, **options):
+    return lambda: d.ConvNeXt(depths, channels, kernels, small, **options)
+
+
+def convnextv2(depths, c):
+    return convnext(depths, widths(c), (7, 7, 7, 7), grn=True, layer_scale=False)
 
 
 MODELS = {
     'replknet-31b': lambda **form: d.RepLKNet(*REPLK, **form),
+    'replknet-31b:small=0': lambda **form: d.RepLKNet(*REPLK[:3], 0, **form),
+    'replknet-31b:small=3': lambda **form: d.RepLKNet(*REPLK[:3], 3, **form),
     'replknet-31b:k=3,3,3,3': lambda **form: d.RepLKNet(REPLK[0], REPLK[1], (3, 3, 3, 3), 5, **form),
     'replknet-nano': lambda **form: d.RepLKNet((1, 2, 1, 1), (24, 48, 96, 128), (13, 13, 7, 3), 5, **NANO, **form),
     'replknet-nano:k=3': lambda **form: d.RepLKNet((1, 2, 1, 1), (24, 48, 96, 128), (3, 3, 3, 3), 5, **NANO, **form),
@@ -48,11 +54,17 @@ MODELS = {
     'slak-t': convnext(T, (124, 249, 499, 998), (51, 49, 47, 13), 5),
     'slak-s': convnext(S, (124, 249, 499, 998), (51, 49, 47, 13), 5),
     'slak-b': convnext(S, (166, 332, 665, 1331), (51, 49, 47, 13), 5),
+    'slak-l': convnext(S, (249, 499, 998, 1996), (51, 49, 47, 13), 5),
+    'slak-t:width=1': convnext(T, widths(96), (51, 49, 47, 13), 5),
     'convnext-t': convnext(T, widths(96), (7, 7, 7, 7)),
     'convnext-t:k=31,29,27,13': convnext(T, widths(96), (31, 29, 27, 13)),
     'convnext-t:k=51,49,47,13': convnext(T, widths(96), (51, 49, 47, 13)),
     'convnext-s': convnext(S, widths(96), (7, 7, 7, 7)),
     'convnext-b': convnext(S, widths(128), (7, 7, 7, 7)),
+    'convnext-l': convnext(S, widths(192), (7, 7, 7, 7)),
+    'convnext-xl': convnext(S, widths(256), (7, 7, 7, 7)),
+    'convnextv2-a': convnextv2((2, 2, 6, 2), 40), 'convnextv2-t': convnextv2(T, 96), 'convnextv2-b': convnextv2(S, 128),
+    'convnextv2-l': convnextv2(S, 192), 'convnextv2-h': convnextv2(S, 352),
     'unireplknet-a': unireplknet((2, 2, 6, 2), 40, 1), 'unireplknet-f': unireplknet((2, 2, 6, 2), 48, 1),
     'unireplknet-p': unireplknet((2, 2, 6, 2), 64, 1), 'unireplknet-n': unireplknet((2, 2, 8, 2), 80, 1),
     'unireplknet-t': unireplknet((3, 3, 18, 3), 80, 2), 'unireplknet-s': unireplknet(S, 96, 3),

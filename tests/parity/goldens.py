@@ -34,15 +34,34 @@ def unireplknet(**options):
     return definitions.UniRepLKNet((1, 1, 2, 1), (8, 12, 16, 24), (3, 13, 13, 13), 2, CLASSES, **options)
 
 
+def convnext(**options):
+    return definitions.ConvNeXt((1, 1, 2, 1), (8, 12, 16, 24), (7, 7, 7, 7), 0, CLASSES, **options)
+
+
+def small_kernel(small):
+    """RepLKNet-31B with another parallel kernel, or none."""
+    return definitions.RepLKNet((1, 1, 1, 1), (4, 6, 8, 10), KERNELS, small, classes=CLASSES)
+
+
+HEAD_EPSILON = 0.01  # another one than usual, as the metadata of convnext_bare say
+
 CASES = {  # name: (network, type of the tensors)
     'replknet': (replknet, torch.float32),
     'replknet_xl': (replknet_xl, torch.float16),
     'slak': (lambda: definitions.ConvNeXt((1, 1, 2, 1), (7, 13, 19, 25), (51, 49, 47, 13), 5, CLASSES), torch.float16),
-    'convnext': (lambda: definitions.ConvNeXt((1, 1, 2, 1), (8, 12, 16, 24), (7, 7, 7, 7), 0, CLASSES), torch.bfloat16),
+    'convnext': (convnext, torch.bfloat16),
     'unireplknet': (unireplknet, torch.float16),
     'mobilenetv2': (lambda: definitions.MobileNetV2((1, 2, 2, 1, 1, 2, 1), (4, 6, 8, 10, 12, 14, 16),
                                                     (3, 13, 3, 5, 13, 3, 7), 8, 40, CLASSES), torch.float16),
+    'replknet_small3': (lambda: small_kernel(3), torch.float16),
+    'replknet_small0': (lambda: small_kernel(0), torch.float16),
+    'convnextv2': (lambda: convnext(grn=True, layer_scale=False), torch.float16),
+    # A backbone's norms, and no layer scale.
+    'convnext_bare': (lambda: convnext(layer_scale=False, norms=True, head_epsilon=HEAD_EPSILON), torch.float16),
+    'unireplknet_bare': (lambda: unireplknet(layer_scale=False, norms=True), torch.float16),
 }
+WITHOUT_GRADIENT = 'replknet_xl', 'replknet_small3', 'replknet_small0', 'convnext_bare', 'unireplknet_bare'
+METADATA = {'convnext_bare': {'head_norm_epsilon': str(HEAD_EPSILON)}}
 MERGED = {'replknet': replknet, 'unireplknet': unireplknet}
 
 
@@ -55,7 +74,7 @@ def expected(network, pixels):
 def save(name, tensors, dtype):
     tensors = {key: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
                for key, tensor in tensors.items()}
-    save_file(tensors, GOLDENS / f'{name}.safetensors')
+    save_file(tensors, GOLDENS / f'{name}.safetensors', METADATA.get(name))
 
 
 def main():
@@ -73,7 +92,7 @@ def main():
         state = network.double().state_dict()
         result = expected(network, pixels)
         save(name + '.expected', result, torch.float32)
-        if name != 'replknet_xl':  # its stages give what their norms make of them
+        if name not in WITHOUT_GRADIENT:  # stages with norms give what those make of them
             gradient = definitions.centre_gradient(network, pixels[:1, :, :CORNER[0], :CORNER[1]])
             save(name + '.gradient', {'gradient': gradient}, torch.float32)
         print(name, 'rms of logits', result['logits'].pow(2).mean().sqrt().item(),

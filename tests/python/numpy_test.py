@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The package replk on numpy alone: results against plain sums in double, errors, threads, memory."""
+import inspect
 import json
 import pathlib
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import unittest.mock
 
 from needs import needs
 
@@ -217,6 +219,24 @@ class ModelTest(unittest.TestCase):
             network = replk.Model("replknet-nano", path)
         self.assertEqual([network.label(i) for i in range(10)], names)
 
+    def test_converters_name_the_library_s_networks(self):
+        from replk.convert.models import MODELS
+        with self.assertRaises(replk.NotFound) as caught:
+            replk.Model("nothing")
+        known = str(caught.exception).partition("there are ")[2].split(", ")
+        self.assertEqual({*MODELS, "replknet-test"}, set(known))
+
+    def test_a_converted_file_is_loaded(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "nano.safetensors")
+            made = replk.convert(NANO, path)
+            self.assertEqual((made.model, made.left_out), ("replknet-nano", []))
+            network, copy = replk.Model("replknet-nano", NANO), replk.Model("replknet-nano", path)
+            np.testing.assert_array_equal(network.logits(network.read(CLOTHES)[None]), copy.logits(copy.read(CLOTHES)[None]))
+            self.assertEqual(copy.label(0), network.label(0))
+            with self.assertRaises(replk.BadFile):
+                replk.convert(__file__, path)
+
     def test_pictures_in_memory_are_files(self):
         network = replk.Model("replknet-nano", NANO)
         picture = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
@@ -227,6 +247,26 @@ class ModelTest(unittest.TestCase):
         self.assertEqual(network.logits(np.stack([pixels, pixels])).shape, (2, 10))
         with self.assertRaisesRegex(replk.InvalidArgument, "float32"):
             network.read(picture.astype(np.float32))
+
+    def test_contents_are_files_and_outputs_are_chosen(self):
+        network = replk.Model("replknet-nano", NANO)
+        pixels = np.empty((2, 28, 28, 3), np.float32)
+        self.assertIs(network.read(CLOTHES, out=pixels[0]).base, pixels)
+        network.decode(CLOTHES.read_bytes(), "boot", out=pixels[1])
+        np.testing.assert_array_equal(pixels[0], pixels[1])
+        logits, third, first = network.outputs(pixels, logits=True, stages=[2, 0])
+        np.testing.assert_array_equal(logits, network.logits(pixels))
+        maps = network.features(pixels)
+        np.testing.assert_array_equal(third, maps[2])
+        np.testing.assert_array_equal(first, maps[0])
+        self.assertEqual(network.feature_shape(2), third.shape[1:])
+        for wrong in (lambda: network.read(CLOTHES, out=pixels[:, 0]), lambda: network.decode(b"", "boot", out=pixels[0, ::2])):
+            with self.assertRaisesRegex(replk.InvalidArgument, "out"):
+                wrong()
+        with self.assertRaisesRegex(replk.BadFile, "boot: "):
+            network.decode(CLOTHES.read_bytes()[:99], "boot")
+        with self.assertRaises(replk.InvalidArgument):
+            network.outputs(pixels, stages=[4])
 
     def test_errors_keep_their_kind(self):
         with self.assertRaises(replk.NotFound):
@@ -252,6 +292,51 @@ class ModelTest(unittest.TestCase):
             replk.Model("replknet-nano", precision="fp64")
 
 
+class QuantizeTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.out = pathlib.Path(folder.name, "int8.safetensors")
+
+    def test_the_file_is_a_network_in_int8(self):
+        layers = replk.quantize("replknet-nano", NANO, self.out, threads=1)
+        self.assertIn("int8", {layer.precision for layer in layers})
+        self.assertGreater(max(layer.int8_error or 0 for layer in layers), 0)
+        narrow, fp32 = replk.Model("replknet-nano", self.out), replk.Model("replknet-nano", NANO)
+        self.assertEqual(narrow.precision, "int8")
+        pixels = fp32.read(CLOTHES)[None]
+        # As quantised while loading, and not as fp32.
+        np.testing.assert_array_equal(narrow.logits(pixels), replk.Model("replknet-nano", NANO, precision="int8").logits(pixels))
+        self.assertNotEqual(np.abs(narrow.logits(pixels) - fp32.logits(pixels)).max(), 0)
+
+    def test_images_calibrate(self):
+        replk.quantize("replknet-nano", str(NANO), str(self.out))
+        norms = self.out.read_bytes()
+        replk.quantize("replknet-nano", NANO, self.out, images=CLOTHES.parent, count=8, size=(28, 28))
+        self.assertNotEqual(self.out.read_bytes(), norms)
+
+    def test_what_is_wrong_is_named_by_its_kind(self):
+        for kind, words, call in (
+            (replk.NotFound, "replknet-99", lambda: replk.quantize("replknet-99", NANO, self.out)),
+            (replk.NotFound, "/nowhere", lambda: replk.quantize("replknet-nano", "/nowhere/at.safetensors", self.out)),
+            (replk.BadFile, "numpy_test", lambda: replk.quantize("replknet-nano", __file__, self.out)),
+            (replk.InvalidArgument, "count", lambda: replk.quantize("replknet-nano", NANO, self.out, images=".", count=0)),
+            (replk.InvalidArgument, "size", lambda: replk.quantize("replknet-nano", NANO, self.out, size=3)),
+        ):
+            with self.assertRaisesRegex(kind, words) as caught:
+                call()
+            self.assertNotIn("\n", str(caught.exception))
+        self.assertFalse(self.out.exists())
+
+    def test_without_the_program(self):
+        with unittest.mock.patch.object(replk.program, "path", lambda: pathlib.Path("/nowhere/replk")):
+            with self.assertRaisesRegex(replk.NotFound, "/nowhere/replk cannot be run"):
+                replk.quantize("replknet-nano", NANO, self.out)
+        with unittest.mock.patch.object(replk.program, "path", lambda: pathlib.Path("/bin/false")):
+            with self.assertRaisesRegex(replk.Error, "ended with code 1"):
+                replk.quantize("replknet-nano", NANO, self.out)
+
+
 class ProcessTest(unittest.TestCase):
     def python(self, code):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -271,6 +356,25 @@ print("libdnnl" in depthwise, "libdnnl" in open("/proc/self/maps").read())
     def test_numpy_alone_is_imported(self):
         code = "import sys, replk; print([m for m in ('torch', 'onnx', 'onnxruntime', 'openvino', 'ray') if m in sys.modules])"
         self.assertEqual(self.python(code).strip(), "[]")
+
+
+class TypesTest(unittest.TestCase):
+    def test_all_that_is_public_is_typed(self):
+        """py.typed says so: every parameter and result."""
+        for name in replk.__all__:
+            thing = getattr(replk, name)
+            methods = [f for n, f in vars(thing).items() if not n.startswith("_") or n in ("__init__", "__call__")] \
+                if inspect.isclass(thing) and thing.__module__ in ("replk.depthwise", "replk.model") else []
+            for function in [thing] * inspect.isfunction(thing) + methods:
+                function = getattr(function, "fget", None) or getattr(function, "__func__", function)
+                if not inspect.isfunction(function):
+                    continue
+                signature = inspect.signature(function)
+                with self.subTest(f"{name}.{function.__name__}"):
+                    self.assertIsNot(signature.return_annotation, inspect.Signature.empty)
+                    for p in signature.parameters.values():
+                        if p.name not in ("self", "cls", "options"):
+                            self.assertIsNot(p.annotation, inspect.Parameter.empty, p.name)
 
 
 class MachineTest(unittest.TestCase):

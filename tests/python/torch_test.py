@@ -13,10 +13,11 @@ from needs import needs
 needs("torch", "pip install torch==2.13.0; ./run test with REPLK_TEST_FRAMEWORKS=1 makes an environment")
 
 import torch  # noqa: E402
-from replk.torch import DepthwiseConv2d, clear_plans, depthwise_conv2d  # noqa: E402
+from replk.torch import _op, DepthwiseConv2d, clear_plans, depthwise_conv2d  # noqa: E402
 from torch import nn  # noqa: E402
 
 conv2d = nn.functional.conv2d
+FORM = sys.argv.pop(1) if sys.argv[1:2] in (["compiled"], ["python"]) else "compiled"  # of the ops, that is expected
 
 
 def problem(seed):
@@ -106,9 +107,36 @@ class Forward(unittest.TestCase):
             ("padding", lambda: depthwise_conv2d(x, weight, padding="reflect")),
             ("activation", lambda: depthwise_conv2d(x, weight, activation="tanh")),
             ("stride", lambda: depthwise_conv2d(x, weight, stride=0)),
+            ("stride", lambda: depthwise_conv2d(x, weight, stride=17)),
+            ("dilation", lambda: depthwise_conv2d(x, weight, dilation=-1)),
+            ("negative padding", lambda: depthwise_conv2d(x, weight, padding=-1)),
+            ("padding", lambda: depthwise_conv2d(x, weight, padding=(1, 1, 1))),
+            ("dtype", lambda: depthwise_conv2d(x.int(), weight)),
+            ("dtype", lambda: depthwise_conv2d(x, weight.double())),
+            ("dtype", lambda: depthwise_conv2d(x, weight, torch.randn(4).double())),
+            ("channels", lambda: depthwise_conv2d(x, torch.randn(8, 1, 3, 3))),
+            ("weight must be", lambda: depthwise_conv2d(x, weight[0])),
+            ("input is on cpu, weight on meta", lambda: depthwise_conv2d(x, weight.to("meta"))),
+            ("Sparse", lambda: depthwise_conv2d(x.to_sparse(), weight)),
+            ("larger than", lambda: depthwise_conv2d(x[:, :, :0], weight)),
+            ("kernel", lambda: depthwise_conv2d(torch.randn(1, 4, 70, 70), torch.randn(4, 1, 65, 65))),
         ):
-            with self.subTest(words=words), self.assertRaisesRegex((RuntimeError, ValueError), words):
+            with self.subTest(words=words), self.assertRaisesRegex((RuntimeError, ValueError), words) as caught:
                 call()
+            message = str(caught.exception)
+            if "Sparse" not in message:  # which is PyTorch's own
+                self.assertRegex(message, r"^[^\n/]*$", "one line, and no place in the source")
+
+    def test_weights_that_are_not_contiguous(self):
+        x, weight, bias = torch.randn(1, 4, 9, 9), torch.randn(4, 1, 5, 10)[..., ::2], torch.randn(8)[::2]
+        self.close(depthwise_conv2d(x, weight, bias, padding=2), exact(x, weight, bias, 1, 2, 1))
+        self.close(depthwise_conv2d(x, weight.transpose(2, 3), padding=2), exact(x, weight.transpose(2, 3), None, 1, 2, 1))
+
+    def test_values_that_are_kept_negated(self):
+        """A view of a conjugate's imaginary part: memory holds the opposite of what it is."""
+        x, weight = torch.randn(1, 4, 9, 9, dtype=torch.cfloat).conj().imag, torch.randn(4, 1, 5, 5)
+        self.assertTrue(x.is_neg())
+        self.close(depthwise_conv2d(x, weight, padding=2), exact(x, weight, None, 1, 2, 1))
 
 
 class Gradient(unittest.TestCase):
@@ -266,6 +294,104 @@ class Stale(unittest.TestCase):
         """PyTorch does not count this one: samples lie over all of them."""
         self.check(lambda layer: layer.weight.data[-8:].zero_(), channels=128)
 
+    def test_reparameterised(self):
+        """As UniRepLKNet merges branches: the parameter stays, its tensor is another, and the old one's memory is free."""
+
+        def merge(layer):
+            layer.weight.data = layer.weight.data + nn.functional.pad(torch.randn(48, 1, 5, 5), (4, 4, 4, 4))
+            layer.bias.data = layer.bias.data + 1
+
+        self.check(merge)
+
+    def test_state_dict_that_is_assigned(self):
+        self.check(lambda layer: layer.load_state_dict(DepthwiseConv2d(48, 13, padding=6).state_dict(), assign=True))
+
+    def test_averaged_model(self):
+        layer = DepthwiseConv2d(16, 7, padding=3)
+        average = torch.optim.swa_utils.AveragedModel(layer, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+        x = torch.randn(1, 16, 9, 9)
+        with torch.no_grad():
+            for _ in range(3):
+                layer.weight.add_(torch.randn_like(layer.weight))
+                average.update_parameters(layer)
+                for module in (layer, average.module):
+                    expected = exact(x, module.weight, module.bias, 1, 3, 1)
+                    torch.testing.assert_close(module(x).double(), expected, atol=1e-4, rtol=0)
+
+    def test_another_type_and_mode(self):
+        self.check(lambda layer: (layer.train(), layer.weight.data.neg_(), layer.eval()))
+        layer, x = DepthwiseConv2d(8, 7, padding=3), torch.randn(1, 8, 9, 9)
+        with torch.no_grad():
+            layer(x)
+            expected = exact(x.bfloat16(), layer.to(torch.bfloat16).weight, layer.bias, 1, 3, 1)
+            torch.testing.assert_close(layer(x.bfloat16()).double(), expected, atol=3e-2, rtol=0)
+
+    def test_memory_that_another_weight_had(self):
+        """A parameter that died, and one of as many changes at the same place."""
+        x, places = torch.randn(1, 16, 9, 9), set()
+        for _ in range(8):
+            weight = torch.randn(16, 1, 7, 7)
+            places.add(weight.data_ptr())
+            torch.testing.assert_close(depthwise_conv2d(x, weight, padding=3).double(), exact(x, weight, None, 1, 3, 1),
+                                       atol=1e-4, rtol=0)
+            del weight
+        self.assertLess(len(places), 8, "no address was used twice: nothing was tested")
+
+    def test_more_layers_than_plans(self):
+        """The 256 plans used last are kept; what was forgotten is made again."""
+        x, weight = torch.randn(1, 2, 3, 300), torch.randn(2, 1, 3, 3)
+        for _ in range(2):
+            for width in range(3, 270):
+                y = depthwise_conv2d(x[..., :width], weight, padding=1)
+            torch.testing.assert_close(y.double(), exact(x[..., :width], weight, None, 1, 1, 1), atol=1e-5, rtol=0)
+        clear_plans()
+
+    def test_workers_of_a_data_loader(self):
+        """Processes forked with plans that the parent has made, and used by several threads."""
+        layer, threads = DepthwiseConv2d(32, 13, padding=6), torch.get_num_threads()
+        images = torch.randn(8, 32, 28, 28)
+
+        class Features(torch.utils.data.Dataset):
+            def __len__(self):
+                return len(images)
+
+            @torch.no_grad()
+            def __getitem__(self, index):
+                return layer(images[index : index + 1])[0]
+
+        torch.set_num_threads(2)
+        try:
+            expected = Features()[0], layer(images).detach()
+            for weights in ("as the parent had them", "changed"):
+                loader = torch.utils.data.DataLoader(Features(), batch_size=2, num_workers=2, timeout=120)
+                torch.testing.assert_close(torch.cat(list(loader)), expected[1], msg=weights)
+                with torch.no_grad():
+                    layer.weight.mul_(2)
+                    expected = None, layer(images)
+        finally:
+            torch.set_num_threads(threads)
+
+    def test_threads_that_meet_changes(self):
+        """Several threads run modules of one shape while each changes its own weights."""
+        failures = []
+
+        def work(seed):
+            with torch.no_grad():
+                g = torch.Generator().manual_seed(seed)
+                layer, x = DepthwiseConv2d(8, 7, padding=3), torch.randn(1, 8, 9, 9, generator=g)
+                for _ in range(20):
+                    layer.weight.copy_(torch.randn(8, 1, 7, 7, generator=g))
+                    error = (layer(x) - exact(x, layer.weight, layer.bias, 1, 3, 1)).abs().max().item()
+                    if error > 1e-4:
+                        failures.append((seed, error))
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(failures, [])
+
     def test_inference_tensors(self):
         with torch.inference_mode():
             x, weight = torch.randn(1, 8, 9, 9), torch.randn(8, 1, 5, 5)
@@ -353,6 +479,10 @@ class Tracers(unittest.TestCase):
 
 
 class Process(unittest.TestCase):
+    def test_the_compiled_ops_or_those_in_python(self):
+        """torch_test.py python: on a copy of the library with no ops beside it."""
+        self.assertEqual(_op.compiled, FORM == "compiled")
+
     def test_one_openmp_runtime_in_either_order(self):
         for order in ("import replk, torch", "import torch, replk"):
             code = order + """

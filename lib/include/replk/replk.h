@@ -389,7 +389,8 @@ typedef struct replk_model_options {
   size_t struct_size;
   int32_t threads;         /* 0: all */
   replk_numerics numerics; /* of the depthwise layers */
-  /* Whether features pass their stage's batch norm, which the file must hold. */
+  /* Whether features pass their stage's norm, which the file must hold: RepLKNet's batch norms, or the layer
+   * norms norm0 to norm3 of a backbone of SLaK, ConvNeXt or UniRepLKNet. */
   int32_t norm_intermediate_features;
   uint64_t seed; /* of random weights, where no file is given */
   /* Called by the loading thread with the fraction done, 0 to 1; it cancels by a value other than 0. May be
@@ -408,10 +409,10 @@ static inline replk_model_options replk_model_options_default(void) {
   return o;
 }
 
-/* name: such as "replknet-31b" or "replknet-31b:k=3,3,3,3". weights_file: a .safetensors file in train,
- * merged, fused or int8 form, refused (REPLK_BAD_FILE) where it is not this whole network or holds more of
- * one; NULL: random weights of options->seed, for measurements. options may be NULL. On failure *model is
- * NULL. */
+/* name: such as "replknet-31b", or with options "replknet-31b:k=3,3,3,3:small=0". weights_file: a
+ * .safetensors file in train, merged, fused or int8 form, refused (REPLK_BAD_FILE) where it is not this whole
+ * network or holds more of one; NULL: random weights of options->seed, for measurements. options may be NULL.
+ * On failure *model is NULL. */
 REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
                                         const replk_model_options* options, replk_model** model);
 /* NULL is allowed. */
@@ -448,6 +449,11 @@ REPLK_API replk_status replk_model_prepare(replk_model* model, int64_t batch, in
  * read_image: a JPEG or PNG file, at most 64 MiB. */
 REPLK_API replk_status replk_model_read_image(const replk_model* model, const char* path, int32_t height,
                                               int32_t width, float* pixels);
+/* The same of a file's content that is in memory (a member of an archive, a column of a table): size bytes,
+ * at most 64 MiB. name stands for the file in messages. */
+REPLK_API replk_status replk_model_read_encoded(const replk_model* model, const void* bytes, size_t size,
+                                                const char* name, int32_t height, int32_t width,
+                                                float* pixels);
 /* rgb: 8-bit red, green and blue, [rows][columns][3]; sides 1 to 16384, at most 2^26 pixels. */
 REPLK_API replk_status replk_model_read_rgb(const replk_model* model, const uint8_t* rgb, int32_t rows,
                                             int32_t columns, int32_t height, int32_t width, float* pixels);

@@ -11,6 +11,8 @@ struct Linear {
   std::string input_batch_norm, input_offset;
   /// Layer scale, folded in behind everything.
   std::string output_scale;
+  /// Stays fp32 in every precision.
+  bool wide = false;
   /// UniRepLKNet's deploy form lacks the offset and the scale where it has a bias in the BN's place.
   bool fused_form_lacks_affine = false;
 

@@ -1,11 +1,12 @@
 """The ops replk::depthwise and its gradients: loaded, described to PyTorch's tracers, and differentiated."""
 import ctypes
+import warnings
 from pathlib import Path
 
 import torch
 
 from .. import _c  # libreplk_cpu first: the op finds it by its name
-from ..errors import Unsupported
+from . import _fallback
 
 
 def _path():
@@ -14,26 +15,34 @@ def _path():
 
 
 def _load():
+    """Whether the compiled ops are there (else they are defined in Python), what keeps them, and what forgets their plans."""
     try:
         torch.ops.load_library(str(_path()))
     except OSError as error:
-        raise Unsupported(
-            f"replk.torch: the op {_path()} cannot be loaded by torch {torch.__version__}; allowed: 2.9 or later ({error})"
-        ) from error
-    return ctypes.CDLL(str(_path())).replk_torch_clear
+        if torch.__version__ >= (2, 9):  # older ones lack the ABI: that is no news
+            warnings.warn(
+                f"replk.torch: {_path()} cannot be loaded by torch {torch.__version__}, its Python form serves: {error}",
+                RuntimeWarning, stacklevel=2)
+        return False, _fallback.define(), _fallback.clear
+    library = ctypes.CDLL(str(_path()))
+    return True, library, library.replk_torch_clear
 
 
-clear = _load()
+compiled, _keeps, clear = _load()
 _depthwise = torch.ops.replk.depthwise.default
 _input_gradient = torch.ops.replk.depthwise_input_gradient.default
 _weight_gradient = torch.ops.replk.depthwise_weight_gradient.default
 
 
-def _version(tensor):
+_is_compiling = torch.compiler.is_compiling
+
+
+def _version(weight, bias=None):
     """What PyTorch counts of changes in place. Inference tensors and compiled graphs have no count: values alone tell."""
-    if tensor is None or torch.compiler.is_compiling() or tensor.is_inference():
+    if _is_compiling():
         return 0
-    return tensor._version
+    version = 0 if weight.is_inference() else weight._version
+    return version if bias is None or bias.is_inference() else version + bias._version
 
 
 def _memory_format(x):
@@ -42,6 +51,8 @@ def _memory_format(x):
 
 @torch.library.register_fake("replk::depthwise")
 def _fake(x, weight, bias, stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w, activation, version):
+    if weight.device != x.device:  # of real tensors: one is a meta tensor, and there would be no result
+        raise RuntimeError(f"replk: the input is on {x.device}, weight on {weight.device}; allowed: the same")
     height = (x.shape[2] + top + bottom - dilation_h * (weight.shape[2] - 1) - 1) // stride_h + 1
     width = (x.shape[3] + left + right - dilation_w * (weight.shape[3] - 1) - 1) // stride_w + 1
     return x.new_empty((x.shape[0], x.shape[1], height, width)).contiguous(memory_format=_memory_format(x))
@@ -63,7 +74,7 @@ def _fake_weight_gradient(x, dy, kernel_h, kernel_w, bias, *_):
 
 
 def forward(x, weight, bias, arguments, activation):
-    return _depthwise(x, weight, bias, *arguments, activation, _version(weight) + _version(bias))
+    return _depthwise(x, weight, bias, *arguments, activation, _version(weight, bias))
 
 
 class _Train(torch.autograd.Function):
@@ -85,10 +96,14 @@ class _Train(torch.autograd.Function):
     def backward(ctx, dy):
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        dx = _InputGradient.apply(dy, weight, ctx.place, ctx.arguments) if wants_x else None
+        # Gradients of these are asked for by create_graph alone; recording them costs more than a small layer.
+        of_input, of_weight = _InputGradient.apply, _WeightGradient.apply
+        if not torch.is_grad_enabled():
+            of_input, of_weight = _InputGradient.forward, _WeightGradient.forward
+        dx = of_input(dy, weight, ctx.place, ctx.arguments) if wants_x else None
         dw = db = None
         if wants_weight or wants_bias:
-            dw, db = _WeightGradient.apply(x, dy, weight, wants_bias, ctx.place, ctx.arguments)
+            dw, db = of_weight(x, dy, weight, wants_bias, ctx.place, ctx.arguments)
         return dx, dw if wants_weight else None, db.to(ctx.bias_type) if wants_bias else None, None
 
 

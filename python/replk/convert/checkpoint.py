@@ -1,22 +1,24 @@
-"""Reads the tensors of one network from a file that torch.save wrote, whatever else and however deep it holds them.
+"""Finds the tensors of one network in a file, or in a module, whatever else and however deep it holds them.
 
-A file is loaded with weights_only=True, so that a hostile one cannot run code. What training left in it besides tensors
-(its arguments, a configuration of yacs) is replaced by stand-ins that do nothing. Needs torch.
+Files of .safetensors are read with NumPy alone (storage.py). One that torch.save wrote is loaded with weights_only=True, so
+that a hostile one cannot run code. What training left in it besides tensors (its arguments, a configuration of yacs) is
+replaced by stand-ins that do nothing; that needs torch.
 """
 import collections
 import re
 import zipfile
+from typing import NamedTuple
+
+from . import dialects, storage
+from .errors import Refused
 
 # A network's tensors are where one of these is: the first parts of the official names but for `norm` and `head`.
 ROOTS = {'stem', 'stages', 'transitions', 'downsample_layers', 'features'}
 # Containers and wrappers that say no more than that this is the network.
-PLAIN = {'state_dict', 'model_state_dict', 'model', 'net', 'network', 'checkpoint', 'module', '_orig_mod', 'backbone'}
+BACKBONE = {'backbone', 'convnext', 'convnextv2', 'mobilenet_v2'}  # beside it lies the head
+PLAIN = {'state_dict', 'model_state_dict', 'model', 'net', 'network', 'checkpoint', 'module', '_orig_mod'} | BACKBONE
 EMA = re.compile(r'(^|[._])ema([._]|$)')
 DEPTH = 8  # of dicts in dicts
-
-
-class Refused(Exception):
-    """Wrong use or input; the text is the one line the user sees."""
 
 
 class StandIn:
@@ -115,14 +117,28 @@ def choose(path, prefixes, ema, part):
     return prefixes[0] if prefixes else ''
 
 
-def load(path, ema=False, part=None):
-    """The tensors of the network in a file, by its own names, and what lies beside them in the same dict.
+class Found(NamedTuple):
+    """A network's tensors by official name, the names they came with, what lies beside them, and what names do not say."""
 
-    mmpretrain's names become the official ones: a `backbone.` is taken away, `head.fc` is the head and, where there is one,
-    the last stage's norm is the network's (without a head it is what it says, one of the norms of features).
-    """
+    tensors: dict
+    origins: dict
+    beside: dict
+    dialect: dialects.Dialect | None
+    settings: dialects.Settings
+    metadata: dict
+
+
+def load(path, ema=False, part=None):
+    """What a file holds of one network, as Found."""
+    if storage.is_safetensors(path):
+        tensors, metadata = storage.read(path)
+        if metadata.get('precision'):
+            raise Refused(f"{path}: its weights are {metadata['precision']} already, in replk's own form")
+        return find(path, tensors, ema, part, dialects.config_beside(path), metadata)
     try:
         checkpoint = unpickle(path)
+    except ImportError as error:
+        raise Refused(f'{path}: is no .safetensors file, and to read others {error.name} is needed') from error
     except Exception as error:  # whatever a broken file makes of the unpickler
         raise Refused(f'{path}: not a checkpoint that can be loaded: {reason_of(error)}') from error
     if not isinstance(checkpoint, dict):
@@ -130,22 +146,36 @@ def load(path, ema=False, part=None):
     tensors = dict(flatten(checkpoint))
     if not tensors:
         raise Refused(f'{path}: holds no tensors (keys: {", ".join(map(str, list(checkpoint)[:8]))})')
-    prefix = choose(path, networks_in(tensors), ema, part)
-    around = re.sub(r'(^|\.)backbone\.$', r'\1', prefix)
-    has_outer_head = prefix != around and f'{around}head.fc.weight' in tensors
-    own, beside = {}, {}
-    for name, tensor in tensors.items():
+    return find(path, tensors, ema, part, dialects.config_beside(path), {})
+
+
+def find(source, tensors, ema, part, config, metadata):
+    """One network among tensors; config is transformers', or empty.
+
+    mmpretrain's names become the official ones: a `backbone.` is taken away, `head.fc` is the head and, where there is one,
+    the last stage's norm is the network's (without a head it is what it says, one of the norms of features).
+    """
+    dialect = dialects.dialect_of(source, tensors)
+    official = {name: dialect.official(name) if dialect else name for name in tensors}
+    prefix = choose(source, networks_in(official.values()), ema, part)
+    around = re.sub(rf'(^|\.)({"|".join(BACKBONE)})\.$', r'\1', prefix)
+    names = set(official.values())
+    has_outer_head = prefix != around and f'{around}head.fc.weight' in names
+    own, origins, beside = {}, {}, {}
+    for origin, name in official.items():
         if name.startswith(prefix):
             new = re.sub(r'^head\.cls_22k\.', 'head.', name[len(prefix):])
             if has_outer_head:
-                new = re.sub(r'^stages\.3\.norm\.', 'norm.', new)
+                new = re.sub(r'^(stages\.3\.norm|norm3)\.', 'norm.', new)
         elif name.startswith(around + 'head.fc.'):
             new = 'head.' + name[len(around + 'head.fc.'):]
+        elif name.startswith(around + 'classifier.1.'):
+            new = name[len(around):]
         else:
             if name.startswith(around):
-                beside[name[len(around):]] = tensor
+                beside[name[len(around):]] = tensors[origin]
             continue
         if new in own:
-            raise Refused(f"{path}: two tensors would be '{new}'")
-        own[new] = tensor
-    return own, beside
+            raise Refused(f"{source}: two tensors would be '{new}': '{origins[new]}' and '{origin}'")
+        own[new], origins[new] = tensors[origin], origin
+    return Found(own, origins, beside, dialect, dialects.settings_of(source, dialect, config), metadata)

@@ -20,12 +20,18 @@ def side(tensors, name, axis):
     return int(shape[axis]) if -len(shape) <= axis < len(shape) else 0
 
 
+def is_layer_scale(name):
+    """stages.2.0.gamma, and not the deeper gamma of a GRN."""
+    return name.count('.') == 3 and name.startswith('stages.') and name.endswith('.gamma')
+
+
 class Inventory:
     """Goes through the tensors of a network: notes which names it may have, and which it must have and has not."""
 
     def __init__(self, tensors):
         self.tensors = tensors
         self.known, self.missing = set(), []
+        self.has_layer_scale = any(map(is_layer_scale, tensors))  # all blocks have it, or none
         self.layers = {name[:end.start()] for name in tensors for end in re.finditer(r'\.', name)}
 
     def has(self, layer):
@@ -103,18 +109,29 @@ def staged(net, downsampling, block):
             net.need(f'downsample_layers.{stage}.{i}', 'weight', 'bias')
         for i in range(max(net.count(f'stages.{stage}'), 1)):
             block(net, f'stages.{stage}.{i}')
+        if net.has(f'norm{stage}'):  # of features for another network
+            net.need(f'norm{stage}', 'weight', 'bias')
     net.head(lambda layer: net.need(layer, 'weight', 'bias'))
 
 
 def feedforward(net, name):
     for layer in 'norm', 'pwconv1', 'pwconv2':
         net.need(f'{name}.{layer}', 'weight', 'bias')
-    net.need(name, 'gamma')
+    if net.has_layer_scale:
+        net.need(name, 'gamma')
 
 
 def convnext(net):
     def block(net, name):
         net.need(name + '.dwconv', 'weight', 'bias')
+        feedforward(net, name)
+    staged(net, ((0, 1), (0, 1)), block)
+
+
+def convnextv2(net):
+    def block(net, name):
+        net.need(name + '.dwconv', 'weight', 'bias')
+        net.need(name + '.grn', 'gamma', 'beta')
         feedforward(net, name)
     staged(net, ((0, 1), (0, 1)), block)
 
@@ -155,7 +172,8 @@ def unireplknet(net):
         affine = f'{name}.act.1.beta', f'{name}.gamma'
         if net.has(name + '.pwconv2.2') or f'{name}.pwconv2.0.bias' not in net.tensors or any(a in net.tensors for a in affine):
             net.need(name + '.act.1', 'beta')
-            net.need(name, 'gamma')
+            if net.has_layer_scale:
+                net.need(name, 'gamma')
     staged(net, ((0, 1, 3, 4), (0, 1)), block)
 
 
@@ -174,7 +192,8 @@ def mobilenetv2(net):
         net.need('classifier.1', 'weight', 'bias')
 
 
-FAMILIES = {'replknet': replknet, 'slak': slak, 'convnext': convnext, 'unireplknet': unireplknet, 'mobilenetv2': mobilenetv2}
+FAMILIES = {'replknet': replknet, 'slak': slak, 'convnext': convnext, 'convnextv2': convnextv2, 'unireplknet': unireplknet,
+            'mobilenetv2': mobilenetv2}
 
 
 def inventory(tensors):
@@ -185,76 +204,3 @@ def inventory(tensors):
         visit(nets[family])
     family = max(nets, key=lambda name: (len(nets[name].known & tensors.keys()), -len(nets[name].missing)))
     return family, nets[family]
-
-
-# Which network it is ---------------------------------------------------------------------------------------------------
-# The rows of lib/model/architecture.cpp: depths, channels and kernels by stage (MobileNetV2: by group).
-SLAK, CONVNEXT, BASE = (124, 249, 499, 998), (96, 192, 384, 768), (128, 256, 512, 1024)
-MODELS = {
-    'replknet-31b': ((2, 2, 18, 2), BASE, (31, 29, 27, 13)),
-    'replknet-31l': ((2, 2, 18, 2), (192, 384, 768, 1536), (31, 29, 27, 13)),
-    'replknet-xl': ((2, 2, 18, 2), (256, 512, 1024, 2048), (27, 27, 27, 13)),
-    'replknet-nano': ((1, 2, 1, 1), (24, 48, 96, 128), (13, 13, 7, 3)),
-    'slak-t': ((3, 3, 9, 3), SLAK, (51, 49, 47, 13)),
-    'slak-s': ((3, 3, 27, 3), SLAK, (51, 49, 47, 13)),
-    'slak-b': ((3, 3, 27, 3), (166, 332, 665, 1331), (51, 49, 47, 13)),
-    'convnext-t': ((3, 3, 9, 3), CONVNEXT, (7, 7, 7, 7)),
-    'convnext-s': ((3, 3, 27, 3), CONVNEXT, (7, 7, 7, 7)),
-    'convnext-b': ((3, 3, 27, 3), BASE, (7, 7, 7, 7)),
-    'unireplknet-a': ((2, 2, 6, 2), (40, 80, 160, 320), (3, 13, 13, 13)),
-    'unireplknet-f': ((2, 2, 6, 2), (48, 96, 192, 384), (3, 13, 13, 13)),
-    'unireplknet-p': ((2, 2, 6, 2), (64, 128, 256, 512), (3, 13, 13, 13)),
-    'unireplknet-n': ((2, 2, 8, 2), (80, 160, 320, 640), (3, 13, 13, 13)),
-    'unireplknet-t': ((3, 3, 18, 3), (80, 160, 320, 640), (3, 13, 13, 13)),
-    'unireplknet-s': ((3, 3, 27, 3), CONVNEXT, (3, 13, 13, 13)),
-    'unireplknet-b': ((3, 3, 27, 3), BASE, (3, 13, 13, 13)),
-    'unireplknet-l': ((3, 3, 27, 3), (192, 384, 768, 1536), (3, 13, 13, 13)),
-    'unireplknet-xl': ((3, 3, 27, 3), (256, 512, 1024, 2048), (3, 13, 13, 13)),
-    'mobilenetv2': ((1, 2, 3, 4, 3, 3, 1), (16, 24, 32, 64, 96, 160, 320), (3,) * 7),
-}
-# Of a family: where a stage's blocks are, how many names there are to a block, and in a stage's first block the tensor
-# whose second side is the stage's channels and those whose third is its kernel.
-PLACES = {
-    'replknet': ('stages.{}.blocks', 2, 'pw1.conv.weight',
-                 ('large_kernel.lkb_origin.conv.weight', 'large_kernel.lkb_reparam.weight')),
-    'slak': ('stages.{}', 1, 'pwconv1.weight', ('large_kernel.LoRA1.conv.weight',)),
-    'convnext': ('stages.{}', 1, 'pwconv1.weight', ('dwconv.weight',)),
-    'unireplknet': ('stages.{}', 1, 'pwconv1.1.weight', ('dwconv.lk_origin.weight', 'dwconv.weight')),
-}
-
-
-def outline(family, net):
-    """Depths, channels and kernels as MODELS has them."""
-    if family == 'mobilenetv2':
-        return inverted_residuals(net)
-    stages, stride, width, kernels = PLACES[family]
-    stages = [stages.format(stage) for stage in range(4)]
-    return (tuple(net.count(stage) // stride for stage in stages),
-            tuple(side(net.tensors, f'{stage}.0.{width}', 1) for stage in stages),
-            tuple(max(side(net.tensors, f'{stage}.0.{kernel}', 2) for kernel in kernels) for stage in stages))
-
-
-def inverted_residuals(net):
-    """MobileNetV2's blocks in the groups of its table."""
-    first, channels, kernels = 1, [], []
-    depths = MODELS['mobilenetv2'][0]
-    for depth in depths:
-        blocks = [f'features.{i}.conv.{{}}.weight' for i in range(first, first + depth)]
-        channels.append({side(net.tensors, block.format(1 if first == 1 else 2), 0) for block in blocks})
-        kernels.append({side(net.tensors, block.format('0.0' if first == 1 else '1.0'), 2) for block in blocks})
-        first += depth
-    if net.has(f'features.{first}.conv') or any(len(sides) > 1 for sides in channels + kernels):
-        return (), (), ()
-    return depths, tuple(sides.pop() for sides in channels), tuple(sides.pop() for sides in kernels)
-
-
-def model_of(family, net):
-    """The name replk has for a network, its kernels included; None where it has none."""
-    depths, channels, kernels = outline(family, net)
-    for model, row in MODELS.items():
-        if model.startswith(family) and row[:2] == (depths, channels):
-            if kernels == row[2]:
-                return model
-            if all(kernel % 2 and kernel <= 63 for kernel in kernels):
-                return f'{model}:k={",".join(map(str, kernels if len(set(kernels)) > 1 else kernels[:1]))}'
-    return None

@@ -1,0 +1,5 @@
+import sys
+
+from replk.convert import main
+
+sys.exit(main())

@@ -1,0 +1,44 @@
+"""Models that replk.onnx has rewritten, in OpenVINO.
+
+    import openvino, replk.onnx, replk.openvino
+    replk.onnx.rewrite("model.onnx", "fast.onnx")
+    core = openvino.Core()
+    print(replk.openvino.add_extension(core))                 # "compiled" or "python: ..."
+    compiled = core.compile_model(core.read_model("fast.onnx"), "CPU")
+
+docs/openvino.md is the guide.
+"""
+import os
+
+from ..errors import NotFound
+from ._build import build, extension_path
+
+
+def add_extension(core, compiled=None):
+    """Teaches ``core``, an ``openvino.Core``, to read and run the library's op. Returns which way: "compiled", or "python: "
+    and why.
+
+    compiled: True for the C++ extension, which is compiled once for each release of OpenVINO (a C++ compiler is needed; what it
+    says is in the error); False for the op in Python, which takes some microseconds a node more and the interpreter's lock; None
+    for the first where it can be had, else the second.
+    """
+    if compiled is not False:
+        try:
+            path = build()
+        except NotFound as error:
+            if compiled:
+                raise
+            why = str(error)
+        else:
+            core.add_extension(os.fspath(path))
+            return "compiled"
+    else:
+        why = "asked for"
+    from . import _op
+
+    for extension in _op.extensions():
+        core.add_extension(extension)
+    return f"python: {why}"
+
+
+__all__ = ["add_extension", "build", "extension_path"]
