@@ -242,7 +242,8 @@ class Jobs(InAFolder):
                         if not early:
                             self.await_part(job, before)
                         process.wait(chance.uniform(0, 0.3 if early else 0.2))
-                    finished = process.wait(None if done >= kills else 0) == 1
+                    # Code 1 where some failed in this run: the last one may find nothing left to do.
+                    finished = process.wait(None if done >= kills else 0) in (0, 1)
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
                     process.wait()
