@@ -43,6 +43,8 @@ template <class... F>
 struct Overloaded : F... {
   using F::operator()...;
 };
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;  // Clang 14 does not deduce an aggregate's arguments
 
 inline MapSize output_size(const Layer& layer, const MapSize& in) {
   return std::visit([&](const auto& operation) { return operation.output_size(in); }, layer.operation);
