@@ -16,7 +16,7 @@
 namespace replk::depthwise {
 namespace {
 
-/// A layer whose tiling is a row-spectral one, the first legal of these that its gradient can take as well.
+/// A layer whose tiling is a row-spectral one, and options for a gradient that may share its weights.
 struct Trained {
   explicit Trained(const std::string& shape, std::uint64_t seed = 1, float mean = 0)
       : c(parse(shape), seed, mean) {
@@ -51,14 +51,13 @@ std::string refusal(const std::function<void()>& call) {
   return "";
 }
 
-bool have_code() {
-  if (core::cpu().isa >= Isa::avx2) return true;
-  std::printf("row-spectral needs AVX2, which is not in use here\n");
-  return false;
-}
+class SharedWeights : public testing::Test {
+  void SetUp() override {
+    if (core::cpu().isa < Isa::avx2) GTEST_SKIP() << "row-spectral needs AVX2, which is not in use here";
+  }
+};
 
-TEST(SharedWeights, GiveTheGradientOfTheDefinition) {
-  if (!have_code()) GTEST_SKIP() << "needs AVX2";
+TEST_F(SharedWeights, GiveTheGradientOfTheDefinition) {
   int shared = 0, shapes = 0;
   for (const char* shape :
        {"n1c16h7w7k13", "n2c37h14w14k27", "n1c33h28w28k29", "n1c16h56w56k31", "n1c20h30w30k31,5",
@@ -77,8 +76,7 @@ TEST(SharedWeights, GiveTheGradientOfTheDefinition) {
   std::printf("%d of %d share\n", shared, shapes);
 }
 
-TEST(SharedWeights, RandomProblems) {
-  if (!have_code()) GTEST_SKIP() << "needs AVX2";
+TEST_F(SharedWeights, RandomProblems) {
   int shared = 0;
   for (unsigned seed = 0; seed < 300; seed++) {
     Problem p = plain(random_problem_with(seed * 37 % 128, seed, 11, 15));
@@ -102,8 +100,7 @@ TEST(SharedWeights, RandomProblems) {
 }
 
 /// New weights go to the layer and then to its gradient, which is then as one that was made with them.
-TEST(SharedWeights, AreSetOnceInOrder) {
-  if (!have_code()) GTEST_SKIP() << "needs AVX2";
+TEST_F(SharedWeights, AreSetOnceInOrder) {
   Trained t("n1c24h14w14k13");
   InputGradient gradient = t.gradient();
   ASSERT_TRUE(t.shares(gradient));
@@ -119,8 +116,7 @@ TEST(SharedWeights, AreSetOnceInOrder) {
   EXPECT_NE(refusal([&] { gradient.set_weights(other.c.weights); }), "");
 }
 
-TEST(SharedWeights, OutliveTheLayer) {
-  if (!have_code()) GTEST_SKIP() << "needs AVX2";
+TEST_F(SharedWeights, OutliveTheLayer) {
   Trained t("n1c24h14w14k13");
   const InputGradient gradient = t.gradient();
   ASSERT_TRUE(t.shares(gradient));
@@ -129,8 +125,7 @@ TEST(SharedWeights, OutliveTheLayer) {
 }
 
 /// Sums that overflow on the way are taken anew, from the layer's weights read backwards.
-TEST(SharedWeights, LargeNumbersStayFinite) {
-  if (!have_code()) GTEST_SKIP() << "needs AVX2";
+TEST_F(SharedWeights, LargeNumbersStayFinite) {
   Trained t("n1c16h14w14k13");
   const InputGradient gradient = t.gradient();
   ASSERT_TRUE(t.shares(gradient));
@@ -142,8 +137,7 @@ TEST(SharedWeights, LargeNumbersStayFinite) {
 }
 
 /// Weights whose spectra overflow: the layer keeps them as they came.
-TEST(SharedWeights, LargeWeightsStayFinite) {
-  if (!have_code()) GTEST_SKIP() << "needs AVX2";
+TEST_F(SharedWeights, LargeWeightsStayFinite) {
   Trained t("n1c16h14w14k13");
   for (float& w : t.c.branch_weights[0]) w = std::copysign(1e38f, w) + 1e38f * w;
   for (std::int64_t i = 0; i < t.c.dy.elements(); i++) t.c.dy.set(i, t.c.dy.get(i) * 1e-30f);
@@ -155,8 +149,7 @@ TEST(SharedWeights, LargeWeightsStayFinite) {
   EXPECT_LE(t.error(dx), 1);
 }
 
-TEST(SharedWeights, AreThoseOfTheSameSizes) {
-  if (!have_code()) GTEST_SKIP() << "needs AVX2";
+TEST_F(SharedWeights, AreThoseOfTheSameSizes) {
   Trained t("n1c24h14w14k13");
   for (const char* other : {"n1c24h14w14k11", "n1c24h14w15k13", "n1c16h14w14k13", "n1c24h14w14k13p5"}) {
     const TrainingCase c(parse(other));

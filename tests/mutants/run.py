@@ -132,7 +132,7 @@ def of_torch(number):
 
 
 def programs(directory, number):
-    """Commands that may catch it, each with what it needs of the environment and the name it is told by."""
+    """Commands that may catch it, each with what it needs of the environment and its name in reports."""
     if number == 0 and FRAMEWORKS.exists() or of_torch(number):
         yield [FRAMEWORKS, ROOT / TORCH, "--failfast"], {
             "REPLK_LIBRARY": directory / "libreplk_cpu.so", "PYTHONPATH": ROOT / "python", "PYTHONDONTWRITEBYTECODE": "1"}, TORCH
