@@ -1,6 +1,6 @@
 // row-spectral against the double reference: every kind of geometry, tiling, epilogue, type, layout and
 // thread count.
-#include "depthwise/row_spectral/row_spectral.hpp"
+#include "depthwise/row_spectral/algorithm.hpp"
 
 #include <gtest/gtest.h>
 

@@ -30,7 +30,7 @@ NOT_IN_THE_KEY = {
     ("lib/depthwise/row_spectral/geometry.cpp", "max_workspace"): LEGAL,
     ("lib/depthwise/row_spectral/geometry.cpp", "way"): CANDIDATES,
     ("lib/depthwise/row_spectral/geometry.cpp", "ways"): CANDIDATES,
-    ("lib/depthwise/row_spectral/row_spectral.cpp", "most"): CANDIDATES,
+    ("lib/depthwise/row_spectral/algorithm.cpp", "most"): CANDIDATES,
     ("lib/depthwise/row_spectral/weights.cpp", "most_lanes"): WEIGHTS,
     ("lib/depthwise/row_spectral/weights.cpp", "most_taps"): WEIGHTS,
     ("lib/depthwise/stripes/stripes.cpp", "most"): CANDIDATES,

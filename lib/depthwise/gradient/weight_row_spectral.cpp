@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "depthwise/gradient/weight_spectral_executor.hpp"
-#include "depthwise/row_spectral/row_spectral.hpp"
+#include "depthwise/row_spectral/algorithm.hpp"
 
 namespace replk::depthwise {
 namespace {

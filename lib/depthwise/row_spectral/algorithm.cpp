@@ -1,4 +1,4 @@
-#include "depthwise/row_spectral/row_spectral.hpp"
+#include "depthwise/row_spectral/algorithm.hpp"
 
 #include <algorithm>
 #include <set>
