@@ -1,7 +1,8 @@
 #include "depthwise/algorithm.hpp"
 #include "depthwise/direct/direct.hpp"
 #include "depthwise/portable/portable.hpp"
-#include "depthwise/row_spectral/algorithm.hpp"
+#include "depthwise/row_spectral/row_spectral.hpp"
+#include "depthwise/spectral/spectral.hpp"
 #include "depthwise/stripes/stripes.hpp"
 
 namespace replk::depthwise {

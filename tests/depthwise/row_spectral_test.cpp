@@ -1,12 +1,13 @@
 // row-spectral against the double reference: every kind of geometry, tiling, epilogue, type, layout and
 // thread count.
-#include "depthwise/row_spectral/algorithm.hpp"
+#include "depthwise/row_spectral/row_spectral.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "core/cpu.hpp"
+#include "depthwise/spectral/spectral.hpp"
 #include "tests/depthwise/case.hpp"
 
 namespace replk::depthwise {
