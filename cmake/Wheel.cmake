@@ -49,7 +49,11 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/integrations/openvino ${PROJECT_SOURCE_D
   ${PROJECT_SOURCE_DIR}/lib/include/replk DESTINATION ${wheel}/openvino/source COMPONENT wheel
   FILES_MATCHING PATTERN *.cpp PATTERN *.hpp PATTERN *.h)
 
-# The licences of what is carried or compiled in.
+# What is carried or compiled in, and its licences.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+execute_process(COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/bill.py wheel ${PROJECT_VERSION}
+  OUTPUT_FILE ${PROJECT_BINARY_DIR}/bill.cdx.json COMMAND_ERROR_IS_FATAL ANY)
+install(FILES ${PROJECT_BINARY_DIR}/bill.cdx.json DESTINATION ${wheel}/licences COMPONENT wheel)
 if(EXISTS ${PROJECT_BINARY_DIR}/onednn/share/doc/onednn)
   install(DIRECTORY ${PROJECT_BINARY_DIR}/onednn/share/doc/onednn/ DESTINATION ${wheel}/licences/onednn COMPONENT wheel)
 endif()

@@ -3,10 +3,13 @@
 its packages. debian.py PROGRAM OUT writes OUT/program and OUT/doc, as Debian.cmake installs them."""
 import datetime
 import gzip
+import json
 import pathlib
 import re
 import subprocess
 import sys
+
+import bill
 
 HOUSE = pathlib.Path(__file__).resolve().parents[1]
 MAINTAINER = "The libreplk_cpu authors <libreplk-cpu@replk.invalid>"
@@ -82,6 +85,8 @@ def main():
     others = program.parent / "onednn/share/doc/onednn/THIRD-PARTY-PROGRAMS"
     if others.exists():
         write_packed(out / "doc/THIRD-PARTY-PROGRAMS.gz", others.read_text(errors="replace"))
+    made = json.dumps(bill.bill("deb", version, system_onednn=not others.exists()), indent=1)
+    write_packed(out / "doc/bill.cdx.json.gz", made + "\n")
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%a, %d %b %Y %H:%M:%S +0000")
     write_packed(out / "doc/changelog.gz",
                  f"replk ({version}) unstable; urgency=medium\n\n  * Release {version}.\n\n -- {MAINTAINER}  {date}\n")

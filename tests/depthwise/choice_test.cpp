@@ -8,6 +8,7 @@
 
 #include "core/error.hpp"
 #include "depthwise/choose/trial.hpp"
+#include "depthwise/gradient/weight_choice.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -44,42 +45,33 @@ TEST(Choice, EveryCandidateIsLegalDistinctAndPredicted) {
   }
 }
 
-/// Another algorithm but for one of its constants.
-class Changed final : public Algorithm {
- public:
-  Changed(const Algorithm& from, std::size_t changed)
-      : from_(from), values_(from.constants().begin(), from.constants().end()) {
-    values_[changed]++;
-  }
-  std::string_view name() const override { return from_.name(); }
-  bool exact() const override { return from_.exact(); }
-  int complexity() const override { return from_.complexity(); }
-  std::span<const std::int32_t> constants() const override { return values_; }
-
- private:
-  std::unique_ptr<Variant> read_fields(const Request&, const Tiling&) const override { return nullptr; }
-  std::vector<Candidate> every_candidate(const Request&) const override { return {}; }
-
-  const Algorithm& from_;
-  std::vector<std::int32_t> values_;
-};
-
-TEST(Choice, WhatWasMeasuredWithAnotherConstantIsNotFound) {
-  const std::string version = key_version(isa);
-  EXPECT_NE(question_key(ask(parse("n1c8h14w14k7"), 1), {}).json().find('"' + version + '"'),
-            std::string::npos);
+/// How many constants a pass's key has; each, changed alone, gives another version.
+std::size_t constants_in_the_key(Pass pass, const std::vector<KeyPart>& parts) {
+  const Request request = ask(parse("n1c8h14w14k7"), 1, pass);
+  const tuner::Question q = pass == Pass::weight_gradient ? weight_question(request, {}) : question(request);
+  const std::string version = key_version(isa, parts);
+  EXPECT_NE(q.key.json().find('"' + version + '"'), std::string::npos) << name(pass);
   std::set<std::string> seen{version};
   std::size_t changes = 0;
-  for (std::size_t a = 0; a < algorithms().size(); a++)
-    for (std::size_t i = 0; i < algorithms()[a]->constants().size(); i++, changes++) {
-      std::vector<const Algorithm*> all = algorithms();
-      const Changed changed(*all[a], i);
-      all[a] = &changed;
-      seen.insert(key_version(isa, all));
+  for (std::size_t p = 0; p < parts.size(); p++)
+    for (std::size_t i = 0; i < parts[p].constants.size(); i++, changes++) {
+      std::vector<std::int32_t> values(parts[p].constants.begin(), parts[p].constants.end());
+      values[i]++;
+      std::vector<KeyPart> changed = parts;
+      changed[p].constants = values;
+      seen.insert(key_version(isa, changed));
     }
-  EXPECT_EQ(seen.size(), changes + 1);
+  EXPECT_EQ(seen.size(), changes + 1) << name(pass);
+  return changes;
+}
+
+TEST(Choice, WhatWasMeasuredWithAnotherConstantIsNotFound) {
+  const std::size_t forward = constants_in_the_key(Pass::forward, key_parts(algorithms()));
   for (const char* name : {"portable", "direct", "row-spectral", "spectral"})
     EXPECT_FALSE(find_algorithm(name)->constants().empty()) << name;
+  EXPECT_GT(constants_in_the_key(Pass::weight_gradient, weight_key_parts()), forward);
+  for (const WeightAlgorithm* each : weight_algorithms())
+    EXPECT_FALSE(each->constants().empty()) << each->name();
 }
 
 TEST(Choice, SmallWorkMayUseFewerThreads) {

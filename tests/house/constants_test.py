@@ -9,13 +9,14 @@ import unittest
 import arrows
 
 HOUSE = pathlib.Path(__file__).resolve().parents[2]
-# Gradients of the weights have an interface of their own, which has no constants yet.
 FOLDERS = ["lib/depthwise/portable/", "lib/depthwise/direct/", "lib/depthwise/row_spectral/", "lib/depthwise/spectral/",
-           "lib/depthwise/stripes/", "lib/dense/"]
+           "lib/depthwise/stripes/",
+           "lib/depthwise/gradient/", "lib/dense/"]
 
 LEGAL = "a limit of what is legal: a record is read anew"
 CANDIDATES = "what is tried, not how it runs"
 WEIGHTS = "packs weights, which no race times"
+REFERENCE = "of the reference that results are compared with"
 NOT_IN_THE_KEY = {
     ("lib/depthwise/portable/portable.cpp", "lanes"): WEIGHTS,
     ("lib/depthwise/direct/geometry.cpp", "max_code_fmas"): LEGAL,
@@ -35,6 +36,22 @@ NOT_IN_THE_KEY = {
     ("lib/depthwise/row_spectral/weights.cpp", "most_lanes"): WEIGHTS,
     ("lib/depthwise/row_spectral/weights.cpp", "most_taps"): WEIGHTS,
     ("lib/depthwise/stripes/stripes.cpp", "most"): CANDIDATES,
+    ("lib/depthwise/gradient/turned.cpp", "together"): WEIGHTS,
+    ("lib/depthwise/gradient/turned.cpp", "most_side"): LEGAL,
+    ("lib/depthwise/gradient/turned.cpp", "most_line"): LEGAL,
+    ("lib/depthwise/gradient/weight_choice.cpp", "most_tilings"): CANDIDATES,
+    ("lib/depthwise/gradient/weight_direct.cpp", "spare_registers"): CANDIDATES,
+    ("lib/depthwise/gradient/weight_direct_executor.cpp", "most_bytes"): LEGAL,
+    ("lib/depthwise/gradient/weight_direct_executor.cpp", "most_width"): LEGAL,
+    ("lib/depthwise/gradient/weight_direct_executor.cpp", "most_products"): LEGAL,
+    ("lib/depthwise/gradient/weight_direct_executor.cpp", "most_column_groups"): LEGAL,
+    ("lib/depthwise/gradient/weight_portable.cpp", "most_taps"): LEGAL,
+    ("lib/depthwise/gradient/weight_reference.cpp", "few_taps"): REFERENCE,
+    ("lib/depthwise/gradient/weight_spectral_geometry.cpp", "least_taps"): LEGAL,
+    ("lib/depthwise/gradient/weight_spectral_geometry.cpp", "least_along"): LEGAL,
+    ("lib/depthwise/gradient/weight_spectral_geometry.cpp", "max_products"): LEGAL,
+    ("lib/depthwise/gradient/weight_spectral_geometry.cpp", "max_split"): LEGAL,
+    ("lib/depthwise/gradient/weight_spectral_geometry.cpp", "max_tile_bytes"): LEGAL,
     ("lib/dense/choice.cpp", "kSamples"): CANDIDATES,
     ("lib/dense/narrow_trial.cpp", "sample_count"): CANDIDATES,
     ("lib/dense/dense.cpp", "max_channels"): LEGAL,

@@ -89,17 +89,18 @@ std::string op_text(Pass pass) {
 
 }  // namespace
 
-std::string key_version(Isa isa, std::span<const Algorithm* const> all) {
+std::string key_version(Isa isa, std::span<const KeyPart> parts) {
   jit::Fingerprint fingerprint;
   fingerprint.add(jit::fingerprint(isa));
-  for (const Algorithm* algorithm : all) {
-    fingerprint.add(algorithm->name());
-    fingerprint.add(algorithm->constants());
+  for (const KeyPart& part : parts) {
+    fingerprint.add(part.name);
+    fingerprint.add(part.constants);
   }
   return fmt::format("{}.{:016x}", kVersion, fingerprint.value());
 }
 
-tuner::Key question_key(const Request& request, const std::optional<std::string>& algorithm) {
+tuner::Key question_key(const Request& request, const std::optional<std::string>& algorithm,
+                        std::span<const KeyPart> parts) {
   const Problem& p = request.problem;
   const Isa isa = request.isa();
   static const char* const types[] = {"f32", "bf16", "f16"};
@@ -111,19 +112,19 @@ tuner::Key question_key(const Request& request, const std::optional<std::string>
   // The best tiling depends on the map and the kernel; channels and images only repeat it.
   std::string shape = to_string(p);
   if (request.pass != Pass::forward) shape += fmt::format(" {}", name(request.pass));
-  return {
-      std::move(shape),
-      {tuner::word("op", op_text(request.pass)),
-       tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
-       tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
-       tuner::word("branches", branches_text(p)),
-       tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
-       tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
-       tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
-       tuner::number("height", p.height), tuner::number("width", p.width),
-       tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
-       tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
-       tuner::word("threads", std::to_string(request.threads)), tuner::word("version", key_version(isa))}};
+  return {std::move(shape),
+          {tuner::word("op", op_text(request.pass)),
+           tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
+           tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
+           tuner::word("branches", branches_text(p)),
+           tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
+           tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
+           tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
+           tuner::number("height", p.height), tuner::number("width", p.width),
+           tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
+           tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
+           tuner::word("threads", std::to_string(request.threads)),
+           tuner::word("version", key_version(isa, parts))}};
 }
 
 std::vector<int> fewer_threads(int threads, double best_seconds) {
@@ -237,7 +238,7 @@ tuner::Question question(const Request& request, const std::optional<std::string
   // The question outlives this call, and so must what its functions refer to.
   const auto trial = std::make_shared<Trial>(request);
   tuner::Question q;
-  q.key = question_key(request, algorithm);
+  q.key = question_key(request, algorithm, key_parts(algorithms()));
   q.candidates = [=, key = q.key] {
     const auto compute = [&] { return candidates_of(request, algorithm, breadth); };
     if (breadth == Breadth::all) return compute();

@@ -38,13 +38,27 @@ std::optional<Choice> read_choice(std::string_view text, const Request& request)
 /// that leaves out nothing.
 enum class Breadth { likely, all };
 
+/// Of an algorithm, what its executors decide by.
+struct KeyPart {
+  std::string_view name;
+  std::span<const std::int32_t> constants;
+};
+/// Of algorithms of any pass.
+template <class A>
+std::vector<KeyPart> key_parts(const std::vector<const A*>& all) {
+  std::vector<KeyPart> parts;
+  for (const A* algorithm : all) parts.push_back({algorithm->name(), algorithm->constants()});
+  return parts;
+}
+
 /// Which code this is, of the generators and of all that these algorithms decide by beside it: part of every
 /// key.
-std::string key_version(Isa isa, std::span<const Algorithm* const> all = algorithms());
+std::string key_version(Isa isa, std::span<const KeyPart> parts);
 
 /// What the answer to a question depends on. Its shape is to_string(problem), and behind it, apart, the name
 /// of a pass that is not the forward one.
-tuner::Key question_key(const Request& request, const std::optional<std::string>& algorithm);
+tuner::Key question_key(const Request& request, const std::optional<std::string>& algorithm,
+                        std::span<const KeyPart> parts);
 
 /// The candidates of a key: computed once a process, and then looked up (a few dozen keys' are kept). To
 /// predict them takes most of the time of a plan whose code exists.

@@ -2,7 +2,9 @@
 // weight_algorithms() (weight_registry.cpp).
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -44,6 +46,8 @@ class WeightAlgorithm {
   virtual bool exact() const = 0;
   /// Lower goes first among equally fast ones.
   virtual int complexity() const = 0;
+  /// As Algorithm::constants().
+  virtual std::span<const std::int32_t> constants() const = 0;
   /// As Algorithm::legal: for cache records, so it trusts nothing and never throws.
   virtual bool legal(const Problem&, const Kernel& geometry, const Tiling&, Isa) const = 0;
   /// The tilings worth trying, best predicted first, at most so many; empty where the algorithm cannot do the

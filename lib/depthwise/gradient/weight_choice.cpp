@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "core/error.hpp"
-#include "depthwise/choose/choice.hpp"
 #include "depthwise/gradient/check.hpp"
 #include "depthwise/gradient/weight_trial.hpp"
 
@@ -79,6 +78,12 @@ std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel
 
 }  // namespace
 
+std::vector<KeyPart> weight_key_parts() {
+  std::vector<KeyPart> parts = key_parts(algorithms());
+  for (const KeyPart& each : key_parts(weight_algorithms())) parts.push_back(each);
+  return parts;
+}
+
 tuner::Question weight_question(const Request& request, const std::optional<std::string>& algorithm) {
   check_gradient(request.problem);
   const Isa isa = request.isa();
@@ -87,7 +92,7 @@ tuner::Question weight_question(const Request& request, const std::optional<std:
   const auto asked = std::make_shared<const Request>(request);
   const auto trial = std::make_shared<WeightTrial>(request.problem, isa, threads);
   tuner::Question q;
-  q.key = question_key(request, algorithm);
+  q.key = question_key(request, algorithm, weight_key_parts());
   q.candidates = [=, key = q.key] {
     return known_candidates(
         key, [&] { return candidates_of(asked->problem, asked->kernel, algorithm, isa, threads); });

@@ -3,7 +3,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "depthwise/choose/choice.hpp"
 #include "depthwise/gradient/weight_algorithm.hpp"
 #include "depthwise/plan.hpp"
 #include "tuner/tuner.hpp"
@@ -27,6 +29,9 @@ WeightChoice choose_weight(const Problem& problem, const Kernel& kernel, const P
 /// The tiling that a text spells, if it can compute the problem; trusts nothing. The source stays empty.
 std::optional<WeightChoice> read_weight_choice(std::string_view text, const Problem& problem,
                                                const Kernel& geometry, Isa isa, int threads);
+
+/// What its key has of algorithms: the forward pass's too, whose kernels and windows some of these use.
+std::vector<KeyPart> weight_key_parts();
 
 /// What the tuner is asked; `algorithm` restricts it to one. Throws invalid_argument as check_gradient()
 /// does.

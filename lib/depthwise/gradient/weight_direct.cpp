@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "depthwise/gradient/weight_constants.hpp"
 #include "depthwise/gradient/weight_direct_executor.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -17,6 +19,7 @@ class DirectWeights final : public WeightAlgorithm {
   std::string_view name() const override { return "direct"; }
   bool exact() const override { return false; }
   int complexity() const override { return 2; }
+  std::span<const std::int32_t> constants() const override { return jit::values_of<WeightConstants>; }
 
   bool legal(const Problem& problem, const Kernel& geometry, const Tiling& tiling, Isa isa) const override {
     if (isa == Isa::portable || problem.numerics == Numerics::exact || tiling.algorithm != name())

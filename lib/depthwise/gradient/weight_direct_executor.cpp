@@ -4,13 +4,15 @@
 #include <set>
 
 #include "core/memory.hpp"
+#include "depthwise/gradient/weight_constants.hpp"
 #include "simd/taps.hpp"
 
 namespace replk::depthwise {
 namespace {
 
-constexpr int most_additions = 16;               // of fp32 to a sum, then in double
-constexpr std::size_t wanted_bytes = 256 << 10;  // of packed rows, which stay in the L2
+constexpr int most_additions = weight_constants.most_additions;
+constexpr std::size_t wanted_bytes = weight_constants.wanted_bytes;
+// Limits of what is legal.
 constexpr std::size_t most_bytes = std::size_t{16} << 20;
 constexpr int most_width = 1024;               // beyond, more would be added in fp32
 constexpr std::int64_t most_products = 24000;  // multiply-adds of one routine's code

@@ -7,6 +7,7 @@
 #include "core/memory.hpp"
 #include "core/threads.hpp"
 #include "depthwise/problem/rows.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -125,6 +126,7 @@ class PortableAlgorithm final : public WeightAlgorithm {
   std::string_view name() const override { return "portable"; }
   bool exact() const override { return true; }
   int complexity() const override { return 0; }
+  std::span<const std::int32_t> constants() const override { return jit::values_of<WeightConstants>; }
   bool legal(const Problem&, const Kernel&, const Tiling& tiling, Isa) const override {
     return tiling.algorithm == name() && tiling.fields.empty();
   }

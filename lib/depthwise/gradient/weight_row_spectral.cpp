@@ -2,8 +2,10 @@
 
 #include <cstdint>
 
+#include "depthwise/gradient/weight_constants.hpp"
 #include "depthwise/gradient/weight_spectral_executor.hpp"
 #include "depthwise/row_spectral/row_spectral.hpp"
+#include "jit/x64/fingerprint.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -16,6 +18,7 @@ class RowSpectralWeights final : public WeightAlgorithm {
   std::string_view name() const override { return "row-spectral"; }
   bool exact() const override { return false; }
   int complexity() const override { return 5; }
+  std::span<const std::int32_t> constants() const override { return jit::values_of<WeightConstants>; }
 
   bool legal(const Problem& problem, const Kernel& geometry, const Tiling& tiling, Isa isa) const override {
     if (isa == Isa::portable || problem.numerics == Numerics::exact || tiling.algorithm != name())

@@ -9,6 +9,7 @@
 
 #include "core/memory.hpp"
 #include "core/overflow.hpp"
+#include "depthwise/gradient/weight_constants.hpp"
 #include "depthwise/gradient/weight_portable.hpp"
 #include "depthwise/problem/reader.hpp"
 #include "depthwise/problem/rows.hpp"
@@ -17,7 +18,7 @@
 namespace replk::depthwise {
 namespace {
 
-constexpr int most_together = 128;  // taps that are gathered before they are transposed, or a row
+constexpr int most_together = weight_constants.most_together;
 
 int rows_together(const Branch& b) {
   return std::max(1, most_together / b.kernel_w);

@@ -6,13 +6,13 @@
 #include "core/memory.hpp"
 #include "core/overflow.hpp"
 #include "core/threads.hpp"
+#include "depthwise/gradient/weight_constants.hpp"
 
 namespace replk::depthwise {
 namespace {
 
-constexpr int wanted_tasks = 16;
-constexpr int least_pieces = 4;  // of a slice, whose end costs; fewer where else nothing could be dealt out
-constexpr int few_groups = 4;
+constexpr int wanted_tasks = weight_constants.wanted_tasks, least_pieces = weight_constants.least_pieces,
+              few_groups = weight_constants.few_groups;
 
 }  // namespace
 

@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "core/memory.hpp"
+#include "depthwise/gradient/weight_constants.hpp"
 
 namespace replk::depthwise {
 namespace {
 
-constexpr int pieces_together = 8;  // more would add roundings, and the way back takes little by then
+constexpr int pieces_together = weight_constants.pieces_together;
 /// As of the forward pass's outputs: a few taps may all be small by chance.
 constexpr int least_taps = 8, least_along = 4;
 constexpr std::int64_t max_products = 24000;  // multiply-adds of one column plane's code

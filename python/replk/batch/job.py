@@ -12,11 +12,9 @@ import pyarrow.parquet as pq
 
 from ..errors import BadFile, InvalidArgument, NotFound
 from .listing import SCHEMA, Passed, Row, rows
+from .manifest import FORMAT, SHARD_SIZES, read as read_manifest
 from .part import finished, sync_folder, write_whole
 from .wanted import Wanted
-
-FORMAT = 1
-SHARD_SIZES = 1, 65536
 
 
 def file_hash(path):
@@ -46,13 +44,9 @@ class Job:
     def open(cls, folder):
         path = Path(folder) / "manifest.json"
         try:
-            manifest = json.loads(path.read_bytes())
+            manifest = read_manifest(path)
         except FileNotFoundError:
             raise NotFound(f"{folder}: no job is there (no manifest.json)") from None
-        except (OSError, ValueError) as error:
-            raise BadFile(f"{path}: {error}") from None
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise BadFile(f"{path}: format is not {FORMAT}, which this version reads")
         return cls(folder, manifest)
 
     @classmethod
