@@ -130,7 +130,8 @@ class RowSpectral final : public Algorithm {
     const RowSpectralGeometry base(request, p);
     for (const int across : segment_sizes(base.across.output, base.across.taps))
       for (const int levels : {0, 1, 2, 3}) {
-        if (levels > 0 && (base.across.stride != 1 || base.across_taps.size() < 7)) continue;
+        if (levels > 0 && (base.across.stride != 1 || base.across_taps.size() < (levels == 1 ? 7u : 12u)))
+          continue;
         for (const bool gauss : {true, false}) {
           if (!gauss && (levels > 0 || base.across_taps.size() > 5)) continue;
           for (const int blocks : block_counts(request)) {
@@ -215,13 +216,18 @@ class RowSpectral final : public Algorithm {
     return request.isa() == Isa::avx512 ? std::vector<int>{1, 2, 4} : std::vector<int>{1, 2, 4, 8};
   }
 
-  /// The whole axis, where code and scratch allow it, and segments for larger ones.
+  /// The whole axis, where code and scratch allow it, and equal parts of about so many outputs: those of a
+  /// large map, and those of a smaller one whose rows are read twice for few taps. Their planes leave the L2
+  /// to the tensors.
   static std::vector<int> segment_sizes(int outputs, int taps) {
     std::vector<int> sizes;
     if (outputs <= 128) sizes.push_back(0);
-    if (outputs > 96)
-      for (const int size : {48, 96})
-        if (size < outputs && 2 * size >= taps) sizes.push_back(size);
+    for (const int about : {24, 48, 64, 96}) {
+      const int parts = (outputs + about / 2) / about, size = parts > 1 ? (outputs + parts - 1) / parts : 0;
+      const bool large = outputs > 96 && about >= 48 && 2 * size >= taps, few_taps = size >= 2 * (taps - 1);
+      if (parts > 1 && (large || few_taps) && std::find(sizes.begin(), sizes.end(), size) == sizes.end())
+        sizes.push_back(size);
+    }
     return sizes;
   }
 
