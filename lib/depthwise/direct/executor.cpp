@@ -176,6 +176,19 @@ void DirectExecutor::list_steps(const RowGroup& group, const DirectRows& rows, i
   }
 }
 
+void DirectExecutor::take_inputs(const Tensors& tensors, const Task& task, const DirectRows& rows, int row,
+                                 int count, bool pack, int& packed, char* memory) const {
+  const int first = rows.axis.origin(row);  // input row that meets kernel row 0 for the first output row
+  const int reach = static_cast<int>(compact_row_.size()) + (count - 1) * geometry_.problem.stride_h;
+  const int last = std::min(rows.axis.input, first + reach);
+  packed = std::max(packed, first);
+  if (pack) {
+    pack_rows(tensors, task, rows, packed, last, reinterpret_cast<float*>(memory));
+    packed = std::max(packed, last);
+  }
+  list_steps(groups_.at(count), rows, first, last, memory);
+}
+
 void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, const DirectRows& rows, int row,
                               int count, int& packed, char* memory) const {
   const DirectGeometry& g = geometry_;
@@ -186,15 +199,7 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, const Di
   const int whole = blocks - tail;
   auto* ring = reinterpret_cast<float*>(memory);
 
-  const int first = rows.axis.origin(row);  // input row that meets kernel row 0 for the first output row
-  const int reach = static_cast<int>(compact_row_.size()) + (count - 1) * g.problem.stride_h;
-  const int last = std::min(rows.axis.input, first + reach);
-  packed = std::max(packed, first);
-  if (g.parameters.ring || tail) {
-    pack_rows(tensors, task, rows, packed, last, ring);
-    packed = std::max(packed, last);
-  }
-  list_steps(group, rows, first, last, memory);
+  take_inputs(tensors, task, rows, row, count, g.parameters.ring || tail, packed, memory);
   const int out = rows.first + row * g.row_step;
 
   float* dst = reinterpret_cast<float*>(memory + at.out);

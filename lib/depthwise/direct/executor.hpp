@@ -51,6 +51,9 @@ class DirectExecutor final : public Executor {
   /// ring already.
   void run_rows(const Tensors& tensors, const Task& task, const DirectRows& rows, int row, int count,
                 int& packed, char* memory) const;
+  /// Input rows of these output rows to the ring, where it is read, and their steps to the workspace.
+  void take_inputs(const Tensors& tensors, const Task& task, const DirectRows& rows, int row, int count,
+                   bool pack, int& packed, char* memory) const;
   /// Takes input rows of the task's channels to the ring.
   void pack_rows(const Tensors& tensors, const Task& task, const DirectRows& rows, int begin, int end,
                  float* ring) const;
