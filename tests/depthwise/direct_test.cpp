@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -75,6 +76,30 @@ TEST_P(Direct, EveryCandidateOfTypicalShapes) {
     const Storage expected = c.run(portable_options());
     for (const Tiling& tiling : candidates(c.problem))
       EXPECT_EQ(differing(expected, c.run(forced(tiling))), 0) << shape << ": " << tiling.to_string();
+  }
+}
+
+// Rows that lie a dilation apart are a map of their own: tiles have several of them, as without holes, and
+// the first ones of all maps, their ends and their borders lie in different rows.
+TEST_P(Direct, TilesOfADilatedKernelHaveSeveralRows) {
+  for (const char* shape :
+       {"n1c33h17w16k5d3exact+gelu+residual", "n2c24h9w10k3d4nchwexact", "n1c16h14w13k3d2p0bf16exact+relu",
+        "n1c8h4w9k3d3exact", "n1c19h23w12k5d2,3d4exact", "n1c16h20w11k3d5s1x2exact", "n1c40h16w15k7d2"}) {
+    const Case c(shape);
+    const Storage expected = c.run(portable_options());
+    int most = 0;
+    for (const Tiling& tiling : candidates(c.problem)) {
+      most = std::max(most, tiling.number("rows", 0));
+      for (const int threads : {1, 3}) {
+        const Storage actual = c.run(forced(tiling, threads));
+        if (c.problem.numerics == Numerics::exact)
+          ASSERT_EQ(differing(expected, actual), 0)
+              << shape << ": " << tiling.to_string() << " on " << threads;
+        else
+          ASSERT_EQ(differing(c.run(forced(tiling)), actual), 0) << shape << ": " << tiling.to_string();
+      }
+    }
+    EXPECT_GT(most, 1) << shape;
   }
 }
 

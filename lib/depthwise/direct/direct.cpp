@@ -75,7 +75,7 @@ DirectCounts counts_of(const DirectGeometry& g, int threads) {
   const Problem& p = g.problem;
   const DirectParameters& t = g.parameters;
   const double batch = static_cast<double>(p.batch), stored = static_cast<double>(g.out_height) * g.out_width;
-  const double window_rows = g.kernel.height + t.rows - 1.0,
+  const double window_rows = g.kernel_rows() + t.rows - 1.0,
                window_columns = t.columns + g.kernel.width - 1.0;
   const DirectDeal d = g.deal(p.batch, threads);
   const double tasks = batch * d.groups * d.bands;
@@ -159,7 +159,7 @@ class DirectAlgorithm final : public Algorithm {
     for (bool ring : {true, false}) {
       g.set({rows, columns, ring, 1});
       const double cycles = tile_cycles(m, g);
-      for (int group : {1, 2, 4, 8, 16, 64}) {
+      for (int group : {1, 2, 4, 8, 16, 32, 64}) {
         if (group > 1 && group / 2 >= g.blocks) continue;
         if (ring && group > 8) continue;
         g.set({rows, columns, ring, group});

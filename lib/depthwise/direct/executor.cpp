@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 #include <utility>
 
 #include "core/threads.hpp"
@@ -16,18 +17,19 @@ DirectExecutor::DirectExecutor(DirectGeometry geometry)
       input_(input_rows(geometry_.problem)),
       output_(output_rows(geometry_.problem)) {
   const DirectGeometry& g = geometry_;
-  compact_row_.assign(g.kernel.height, -1);
+  compact_row_.assign(g.kernel_rows(), -1);
   for (std::size_t row = 0; row < g.taps.rows.size(); row++)
-    compact_row_[g.taps.rows[row]] = static_cast<int>(row);
+    compact_row_[g.taps.rows[row] / g.row_step] = static_cast<int>(row);
   weights_row_bytes_ = static_cast<std::int64_t>(g.taps.columns.size()) * g.lanes * 4;
   const std::size_t channels = static_cast<std::size_t>(g.blocks) * g.lanes;
   weights_ = core::Buffer<float>(g.taps.rows.size() * g.taps.columns.size() * channels);
   bias_ = core::Buffer<float>(channels);
   if (g.problem.epilogue.scale) scale_ = core::Buffer<float>(channels);
-  const int rest = g.out_height % g.parameters.rows;
-  for (int rows : {g.parameters.rows, rest}) {
-    if (rows == 0) continue;
-    RowGroup& group = rows == g.parameters.rows ? whole_ : rest_;
+  std::set<int> counts{g.parameters.rows};
+  for (int first = 0; first < g.row_step; first++)
+    if (const int rest = g.rows_from(first).axis.output % g.parameters.rows) counts.insert(rest);
+  for (int rows : counts) {
+    RowGroup& group = groups_[rows];
     const jit::DirectSpec spec = g.specification(rows, false);
     group.phase_of_row = jit::direct_phases(spec).of_row;
     for (int phase : group.phase_of_row) phases_ = std::max(phases_, phase + 1);
@@ -100,16 +102,17 @@ Work DirectExecutor::work() const {
 
 std::size_t DirectExecutor::prepared_bytes() const {
   std::size_t bytes = 4 * (weights_.size() + bias_.size());
-  for (const RowGroup* group : {&whole_, &rest_}) {
-    if (group->blocks) bytes += group->blocks->code_bytes();
-    if (group->tail) bytes += group->tail->code_bytes();
+  for (const auto& [rows, group] : groups_) {
+    if (group.blocks) bytes += group.blocks->code_bytes();
+    if (group.tail) bytes += group.tail->code_bytes();
   }
   return bytes;
 }
 
 DirectExecutor::Scratch DirectExecutor::make_scratch() const {
   const DirectGeometry& g = geometry_;
-  const std::size_t steps = round_up(whole_.phase_of_row.size() * sizeof(jit::DirectStep), core::alignment);
+  const std::size_t steps =
+      round_up(groups_.at(g.parameters.rows).phase_of_row.size() * sizeof(jit::DirectStep), core::alignment);
   Scratch s;
   s.out = round_up(g.ring_bytes(), core::alignment);
   s.residual = s.out + round_up(g.out_bytes(), core::alignment);
@@ -122,27 +125,34 @@ DirectExecutor::Scratch DirectExecutor::make_scratch() const {
 
 void DirectExecutor::run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const {
   const DirectGeometry& g = geometry_;
-  const int height = g.out_height, rows = g.parameters.rows;
-  const int row_groups = g.row_groups();
-  const int begin = row_groups * task.band / task.bands * rows;
-  const int end = std::min(height, row_groups * (task.band + 1) / task.bands * rows);
-  int packed = std::max(0, g.vertical.origin(begin));  // input rows before it are not needed any more
-  for (int row = begin; row < end; row += rows)
-    run_rows(tensors, task, row, end - row >= rows ? whole_ : rest_, std::min(rows, end - row), packed,
-             scratch_memory);
+  const int rows = g.parameters.rows, groups = g.row_groups();
+  // Groups are counted through all sets of rows, one behind the other.
+  int group = groups * task.band / task.bands, before = 0;
+  const int end = groups * (task.band + 1) / task.bands;
+  for (int first = 0; first < g.row_step && group < end; first++) {
+    const DirectRows set = g.rows_from(first);
+    const int height = set.axis.output, all = (height + rows - 1) / rows;
+    int packed = 0;  // input rows before it are not needed any more
+    for (; group < std::min(end, before + all); group++) {
+      const int row = (group - before) * rows;
+      run_rows(tensors, task, set, row, std::min(rows, height - row), packed, scratch_memory);
+    }
+    before += all;
+  }
 }
 
-void DirectExecutor::pack_rows(const Tensors& tensors, const Task& task, int begin, int end,
-                               float* ring) const {
+void DirectExecutor::pack_rows(const Tensors& tensors, const Task& task, const DirectRows& rows, int begin,
+                               int end, float* ring) const {
   const DirectGeometry& g = geometry_;
   const int ring_channel = g.parameters.ring ? task.channel : g.problem.channels - g.tail;
   for (int row = begin; row < end; row++)
-    simd::pack_row(input_, tensors.src, input_.at(task.image, row, ring_channel),
+    simd::pack_row(input_, tensors.src, input_.at(task.image, rows.in + row * g.row_step, ring_channel),
                    task.channel + task.channels - ring_channel, g.lanes,
                    ring + row % g.ring_rows * g.ring_row, g.ring_block, ring_channel);
 }
 
-void DirectExecutor::list_steps(const RowGroup& group, int first, int last, char* memory) const {
+void DirectExecutor::list_steps(const RowGroup& group, const DirectRows& rows, int first, int last,
+                                char* memory) const {
   const DirectGeometry& g = geometry_;
   auto* steps = reinterpret_cast<jit::DirectStep*>(memory + scratch_.steps);
   auto* tail_steps = reinterpret_cast<jit::DirectStep*>(memory + scratch_.tail_steps);
@@ -158,45 +168,53 @@ void DirectExecutor::list_steps(const RowGroup& group, int first, int last, char
     counts[group.phase_of_row[kernel_row]]++;
     const std::int64_t weights = kernel_row * weights_row_bytes_;
     tail_steps[step] = {4 * ((first + j) % g.ring_rows * g.ring_row), weights};
-    steps[step] = g.parameters.ring ? tail_steps[step]
-                                    : jit::DirectStep{4 * ((first + j) * input_.row_stride), weights};
+    steps[step] =
+        g.parameters.ring
+            ? tail_steps[step]
+            : jit::DirectStep{4 * ((rows.in + (first + j) * g.row_step) * input_.row_stride), weights};
     step++;
   }
 }
 
-/// `count` output rows from `row` of the task's channels. Input rows before `packed` are in the ring
-/// already.
-void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group,
+void DirectExecutor::take_inputs(const Tensors& tensors, const Task& task, const DirectRows& rows, int row,
+                                 int count, bool pack, int& packed, char* memory) const {
+  const int first = rows.axis.origin(row);  // input row that meets kernel row 0 for the first output row
+  const int reach = static_cast<int>(compact_row_.size()) + (count - 1) * geometry_.problem.stride_h;
+  const int last = std::min(rows.axis.input, first + reach);
+  packed = std::max(packed, first);
+  if (pack) {
+    pack_rows(tensors, task, rows, packed, last, reinterpret_cast<float*>(memory));
+    packed = std::max(packed, last);
+  }
+  list_steps(groups_.at(count), rows, first, last, memory);
+}
+
+void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, const DirectRows& rows, int row,
                               int count, int& packed, char* memory) const {
   const DirectGeometry& g = geometry_;
+  const RowGroup& group = groups_.at(count);
   const Scratch& at = scratch_;
   const int block = task.block, blocks = task.blocks, channel = task.channel;
   const bool tail = group.tail && block + blocks == g.blocks;
   const int whole = blocks - tail;
   auto* ring = reinterpret_cast<float*>(memory);
 
-  const int first = g.vertical.origin(row);  // input row that meets kernel row 0 for the first output row
-  const int reach = static_cast<int>(compact_row_.size()) + (count - 1) * g.problem.stride_h;
-  const int last = std::min(g.problem.height, first + reach);
-  packed = std::max(packed, first);
-  if (g.parameters.ring || tail) {
-    pack_rows(tensors, task, packed, last, ring);
-    packed = std::max(packed, last);
-  }
-  list_steps(group, first, last, memory);
+  take_inputs(tensors, task, rows, row, count, g.parameters.ring || tail, packed, memory);
+  const int out = rows.first + row * g.row_step;
 
   float* dst = reinterpret_cast<float*>(memory + at.out);
   const float* residual = reinterpret_cast<const float*>(memory + at.residual);
   std::int64_t dst_block = 4 * g.out_block;
   if (g.native) {
-    const std::int64_t offset = output_.at(task.image, row, channel);
+    const std::int64_t offset = output_.at(task.image, out, channel);
     dst = static_cast<float*>(tensors.dst) + offset;
     residual = g.problem.epilogue.residual ? static_cast<const float*>(tensors.residual) + offset : nullptr;
     dst_block = 4 * g.lanes;
   } else if (g.problem.epilogue.residual) {
     for (int r = 0; r < count; r++)
-      simd::pack_row(output_, tensors.residual, output_.at(task.image, row + r, channel), task.channels,
-                     g.lanes, reinterpret_cast<float*>(memory + at.residual) + r * g.out_row, g.out_block);
+      simd::pack_row(output_, tensors.residual, output_.at(task.image, out + r * g.row_step, channel),
+                     task.channels, g.lanes, reinterpret_cast<float*>(memory + at.residual) + r * g.out_row,
+                     g.out_block);
   }
 
   const std::int64_t weights_block = static_cast<std::int64_t>(weights_.size()) / g.blocks;
@@ -223,7 +241,7 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, int row,
     arguments.blocks = 1;
     (*group.tail)(arguments);
   }
-  if (!g.native) write_rows(tensors, task, row, count, memory);
+  if (!g.native) write_rows(tensors, task, out, count, memory);
 }
 
 void DirectExecutor::write_rows(const Tensors& tensors, const Task& task, int row, int count,
@@ -238,7 +256,7 @@ void DirectExecutor::write_rows(const Tensors& tensors, const Task& task, int ro
                  out + b * g.out_block, count * g.out_row);
   for (int r = 0; r < count; r++)
     simd::unpack_row(output_, out + r * g.out_row, g.out_block, task.channels, g.lanes, tensors.dst,
-                     output_.at(task.image, row + r, task.channel));
+                     output_.at(task.image, row + r * g.row_step, task.channel));
 }
 
 }  // namespace replk::depthwise

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -46,14 +47,20 @@ class DirectExecutor final : public Executor {
 
   Scratch make_scratch() const;
   void run_task(const Tensors& tensors, const Task& task, char* scratch_memory) const;
-  void run_rows(const Tensors& tensors, const Task& task, int row, const RowGroup& group, int count,
+  /// `count` output rows from `row` of `rows` of the task's channels. Input rows before `packed` are in the
+  /// ring already.
+  void run_rows(const Tensors& tensors, const Task& task, const DirectRows& rows, int row, int count,
                 int& packed, char* memory) const;
+  /// Input rows of these output rows to the ring, where it is read, and their steps to the workspace.
+  void take_inputs(const Tensors& tensors, const Task& task, const DirectRows& rows, int row, int count,
+                   bool pack, int& packed, char* memory) const;
   /// Takes input rows of the task's channels to the ring.
-  void pack_rows(const Tensors& tensors, const Task& task, int begin, int end, float* ring) const;
+  void pack_rows(const Tensors& tensors, const Task& task, const DirectRows& rows, int begin, int end,
+                 float* ring) const;
   /// Writes the steps of the code to the workspace: input rows from `first` to before `last`, with the
   /// weights that each meets.
-  void list_steps(const RowGroup& group, int first, int last, char* memory) const;
-  /// Takes `count` rows of the task's channels from the packed output to the tensor.
+  void list_steps(const RowGroup& group, const DirectRows& rows, int first, int last, char* memory) const;
+  /// Takes `count` rows of the task's channels from the packed output to the tensor, row `row` the first.
   void write_rows(const Tensors& tensors, const Task& task, int row, int count, char* memory) const;
 
   const DirectGeometry geometry_;
@@ -63,7 +70,7 @@ class DirectExecutor final : public Executor {
   core::Buffer<float> weights_, bias_, scale_;  // [block][row][column][lane], [block][lane]; scale: if any
   int phases_ = 0;
   Scratch scratch_{};
-  RowGroup whole_, rest_;
+  std::map<int, RowGroup> groups_;  // by their rows: those of a tiling, and what a map leaves
 };
 
 }  // namespace replk::depthwise

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 #include <utility>
 
 namespace replk::depthwise {
@@ -43,11 +44,18 @@ DirectTaps::DirectTaps(const Kernel& k) {
   }
 }
 
+int DirectTaps::row_step() const {
+  int step = 0;
+  for (int row : rows) step = std::gcd(step, row);
+  return std::max(1, step);
+}
+
 DirectGeometry::DirectGeometry(const Request& request, const DirectParameters& t)
     : problem(request.problem),
       kernel(request.kernel),
       taps(kernel),
       vertical(request.vertical()),
+      row_step(problem.stride_h == 1 ? taps.row_step() : 1),
       isa(request.isa()),
       finished(direct_has(problem.epilogue)),
       native(problem.layout == Layout::nhwc && problem.output_layout() == Layout::nhwc &&
@@ -62,11 +70,30 @@ DirectGeometry::DirectGeometry(const Request& request, const DirectParameters& t
 
 void DirectGeometry::set(const DirectParameters& t) {
   parameters = t;
-  ring_rows = std::min(problem.height, kernel.height + (t.rows - 1) * problem.stride_h);
+  ring_rows =
+      std::min((problem.height + row_step - 1) / row_step, kernel_rows() + (t.rows - 1) * problem.stride_h);
   ring_row = std::int64_t{problem.width} * lanes;
   ring_block = ring_rows * ring_row;
   out_row = std::int64_t{out_width} * lanes;
   out_block = t.rows * out_row;
+}
+
+DirectRows DirectGeometry::rows_from(int first) const {
+  const auto rows = [&](int from, int end) { return std::max(0, (end - from + row_step - 1) / row_step); };
+  const int origin = vertical.origin(first), in = (origin % row_step + row_step) % row_step;
+  return {first, in,
+          Axis{.input = rows(in, problem.height),
+               .output = rows(first, out_height),
+               .stride = vertical.stride,
+               .offset = (origin - in) / row_step,
+               .taps = kernel_rows()}};
+}
+
+int DirectGeometry::row_groups() const {
+  int groups = 0;
+  for (int first = 0; first < row_step; first++)
+    groups += (rows_from(first).axis.output + parameters.rows - 1) / parameters.rows;
+  return groups;
 }
 
 DirectDeal DirectGeometry::deal(std::int64_t batch, int threads) const {
@@ -104,7 +131,7 @@ jit::DirectSpec DirectGeometry::specification(int rows, bool tail_code) const {
   const Strides out = p.output_strides();
   spec.x_pixel_bytes = 4 * (parameters.ring || tail_code ? lanes : p.input_strides().pixel);
   spec.dst_pixel_bytes = 4 * (native ? out.pixel : lanes);
-  spec.dst_row_bytes = 4 * (native ? out.row : out_row);
+  spec.dst_row_bytes = 4 * (native ? out.row * row_step : out_row);
   spec.channels = tail_code ? tail : lanes;
   if (finished) {
     spec.activation = p.epilogue.activation;
@@ -116,7 +143,7 @@ jit::DirectSpec DirectGeometry::specification(int rows, bool tail_code) const {
 
 bool DirectGeometry::code_fits() const {
   const int rows = parameters.rows;
-  if (taps.rows.empty() || (rows > 1 && !taps.every_row(kernel))) return false;
+  if (taps.rows.empty() || (rows > 1 && static_cast<int>(taps.rows.size()) != kernel_rows())) return false;
   return jit::direct_code_fmas(specification(rows, false)) <= max_code_fmas;
 }
 
@@ -126,7 +153,7 @@ bool DirectGeometry::memory_fits() const {
   const DirectParameters& t = parameters;
   if (!t.ring && !native) return false;
   if (!jit::direct_fits(isa, t.rows, t.columns, finished ? p.epilogue.activation : Activation::none) ||
-      t.rows > out_height)
+      t.rows > (out_height + row_step - 1) / row_step)
     return false;
   // Displacements in the code have 32 bits, and the longest spans a tile's rows or its inputs. (The tensors'
   // strides are at most 2^47 elements: the factors' products do not overflow.)
@@ -135,7 +162,7 @@ bool DirectGeometry::memory_fits() const {
   const auto too_far = [](std::int64_t count, std::int64_t bytes) {
     return bytes > max_displacement / count;
   };
-  if (too_far(t.rows + 1, 4 * (native ? out.row : out_row))) return false;
+  if (too_far((t.rows + 1) * std::int64_t{row_step}, 4 * (native ? out.row : out_row))) return false;
   if (too_far(t.columns + 1, 4 * (native ? out.pixel : lanes))) return false;
   if (too_far(t.columns * p.stride_w + k.width + std::abs(k.offset_w), 4 * in_pixel)) return false;
   if (too_far((t.rows * p.stride_h + 1) * std::int64_t{k.width}, vector)) return false;

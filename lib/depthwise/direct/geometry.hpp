@@ -41,8 +41,16 @@ struct DirectTaps {
   std::vector<std::vector<bool>> support;  // [compact row][compact column]
 
   explicit DirectTaps(const Kernel& kernel);
-  bool every_row(const Kernel& kernel) const { return static_cast<int>(rows.size()) == kernel.height; }
+  /// Rows with taps are multiples of it: the dilation, where branches share one.
+  int row_step() const;
   bool every_column(const Kernel& kernel) const { return static_cast<int>(columns.size()) == kernel.width; }
+};
+
+/// The output rows first, first + row_step, .. and the input rows that their taps meet, as an axis without
+/// holes. Its input i is row in + i * row_step of the map.
+struct DirectRows {
+  int first, in;
+  Axis axis;
 };
 
 /// How a run is dealt out: blocks of a group, groups of an image, bands of rows of a group.
@@ -60,6 +68,7 @@ struct DirectGeometry {
   Kernel kernel;
   DirectTaps taps;
   Axis vertical;
+  int row_step;  // output rows so far apart meet the same input rows: those of a dilated kernel, else all
   Isa isa;
   DirectParameters parameters;
   bool finished;  // the code has the whole epilogue
@@ -71,7 +80,11 @@ struct DirectGeometry {
   std::int64_t out_row, out_block;    // floats, of the packed output where not native
 
   int group_blocks() const { return std::min(parameters.blocks, blocks); }
-  int row_groups() const { return (out_height + parameters.rows - 1) / parameters.rows; }
+  /// Kernel rows, of which each row_step'th counts.
+  int kernel_rows() const { return (kernel.height - 1) / row_step + 1; }
+  DirectRows rows_from(int first) const;  // first < row_step
+  /// Of all rows_from().
+  int row_groups() const;
   /// Rows are split only where images and channels alone give too few tasks, since each band packs its own
   /// halo; groups are made smaller than the tiling's only where rows do not help either, since then cache
   /// lines that lie together go to several threads.

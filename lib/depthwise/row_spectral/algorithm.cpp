@@ -132,9 +132,12 @@ std::vector<int> SpectralAlgorithm::block_counts(const Request& request) {
 std::vector<int> SpectralAlgorithm::segment_sizes(int outputs, int taps) {
   std::vector<int> sizes;
   if (outputs <= 128) sizes.push_back(0);
-  if (outputs > 96)
-    for (const int size : {48, 96})
-      if (size < outputs && 2 * size >= taps) sizes.push_back(size);
+  for (const int about : {24, 48, 64, 96}) {
+    const int parts = (outputs + about / 2) / about, size = parts > 1 ? (outputs + parts - 1) / parts : 0;
+    const bool large = outputs > 96 && about >= 48 && 2 * size >= taps, few_taps = size >= 2 * (taps - 1);
+    if (parts > 1 && (large || few_taps) && std::find(sizes.begin(), sizes.end(), size) == sizes.end())
+      sizes.push_back(size);
+  }
   return sizes;
 }
 

@@ -28,7 +28,8 @@ class SpectralAlgorithm : public Algorithm {
   static void add_candidate(std::vector<Candidate>& found, const Request& request, RowSpectralParameters p);
   /// Vectors of channels that may share scratch.
   static std::vector<int> block_counts(const Request& request);
-  /// The whole axis, where code and scratch allow it, and segments for larger ones.
+  /// The whole axis, where code and scratch allow it, and equal parts of about so many outputs: of a large
+  /// map, and of a smaller one where the taps that overlap are few. Their planes leave the L2 to the tensors.
   static std::vector<int> segment_sizes(int outputs, int taps);
   /// Lengths of at least `least` with cheap codelets, ascending: products of small primes, at most a sixth
   /// longer.

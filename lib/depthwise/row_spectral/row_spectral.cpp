@@ -31,7 +31,8 @@ class RowSpectral final : public SpectralAlgorithm {
     const RowSpectralGeometry base(request, p);
     for (const int across : segment_sizes(base.across.output, base.across.taps))
       for (const int levels : {0, 1, 2, 3}) {
-        if (levels > 0 && (base.across.stride != 1 || base.across_taps.size() < 7)) continue;
+        const std::size_t least_taps = levels == 1 ? 7 : 12;
+        if (levels > 0 && (base.across.stride != 1 || base.across_taps.size() < least_taps)) continue;
         for (const bool gauss : {true, false}) {
           if (!gauss && (levels > 0 || base.across_taps.size() > 5)) continue;
           for (const int blocks : block_counts(request)) {
