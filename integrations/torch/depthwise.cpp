@@ -2,7 +2,7 @@
 // torch only what the ABI promises for years.
 #include <optional>
 
-#include "plans.hpp"
+#include "layer_plan.hpp"
 #include "tensors.hpp"
 
 // Of libgomp, which a process has once (docs/python.md).
@@ -11,29 +11,24 @@ extern "C" int omp_get_max_threads(void);
 namespace replk_torch {
 namespace {
 
-Plans<replk_depthwise>& plans() {
-  // Lives until the process ends: calls may come from any destructor.
-  static auto* const all = new Plans<replk_depthwise>(replk_depthwise_destroy);
-  return *all;
-}
-
 Tensor depthwise(const Tensor& x, Tensor weight, std::optional<Tensor> bias, const Layer& layer,
-                 std::int64_t activation, std::int64_t version) {
+                 std::int64_t version) {
   const int threads = omp_get_max_threads();  // what torch.get_num_threads() says on this thread
   check_shapes(x, weight);
   if (bias) require(bias->dim() == 1 && bias->size(0) == x.size(1), "bias must be [", x.size(1), "]");
-  const Sides sides = output_sides(x.size(2), x.size(3), weight.size(2), weight.size(3), layer);
+  const std::int64_t *const size = sizes_of(x), kernel_h = sizes_of(weight)[2],
+                            kernel_w = sizes_of(weight)[3];
+  const Sides sides = output_sides(size[2], size[3], kernel_h, kernel_w, layer);
   const bool last = channels_last(x);
   Tensor y = empty_result(x, sides.height, sides.width, last);
-  if (x.size(0) == 0 || x.size(1) == 0) return y;
+  if (size[0] == 0 || size[1] == 0) return y;
 
   const Activations input(x, last);
   weight = contiguous(weight);
   if (bias) bias = contiguous(*bias);
-  const replk_branch branch = branch_of(weight.size(2), weight.size(3), layer);
-  replk_depthwise_problem p =
-      problem_of(x.size(1), x.size(2), x.size(3), layer, branch, last, x.scalar_type());
-  p.activation = static_cast<replk_activation>(activation);
+  const replk_branch branch = branch_of(kernel_h, kernel_w, layer);
+  replk_depthwise_problem p = problem_of(size[1], size[2], size[3], layer, branch, last, x.scalar_type());
+  p.activation = layer.activation;
   p.bias = bias.has_value();
   p.input_strides = input.strides;
 
@@ -45,7 +40,7 @@ Tensor depthwise(const Tensor& x, Tensor weight, std::optional<Tensor> bias, con
     const float* pointers[] = {values.data()};
     use(pointers, bias_values ? bias_values->data() : nullptr);
   };
-  const auto plan = plans().get(
+  const auto plan = layer_plans().get(
       key_of(p, threads), weights,
       [&] {
         replk_depthwise* made = nullptr;
@@ -54,25 +49,22 @@ Tensor depthwise(const Tensor& x, Tensor weight, std::optional<Tensor> bias, con
           options.threads = threads;
           check(replk_depthwise_create(&p, w, b, &options, &made));
         });
-        return made;
+        return std::make_shared<LayerPlan>(made);
       },
-      [&](replk_depthwise* stale) {
-        with_values(
-            [&](const float* const* w, const float* b) { check(replk_depthwise_set_weights(stale, w, b)); });
+      [&](LayerPlan* stale) {
+        with_values([&](const float* const* w, const float* b) { stale->set_weights(w, b); });
       });
   replk_run_options options = replk_run_options_default();
-  options.batch = x.size(0);
-  check(replk_depthwise_run_with(plan.get(), input.tensor.data_ptr(), y.data_ptr(), nullptr, &options));
+  options.batch = size[0];
+  check(replk_depthwise_run_with(plan->forward(), input.tensor.data_ptr(), y.data_ptr(), nullptr, &options));
   return y;
 }
 
 void boxed_depthwise(StableIValue* stack, std::uint64_t, std::uint64_t) {
   using torch::stable::detail::from;
   using torch::stable::detail::to;
-  std::int64_t n[10];
-  for (int i = 0; i < 10; i++) n[i] = to<std::int64_t>(stack[3 + i]);
   stack[0] = from(depthwise(to<Tensor>(stack[0]), to<Tensor>(stack[1]), to<std::optional<Tensor>>(stack[2]),
-                            {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]}, n[8], n[9]));
+                            unpack(to<std::int64_t>(stack[3])), to<std::int64_t>(stack[4])));
 }
 
 }  // namespace
@@ -80,9 +72,7 @@ void clear_gradients();
 }  // namespace replk_torch
 
 STABLE_TORCH_LIBRARY(replk, m) {
-  m.def(
-      "depthwise(Tensor x, Tensor weight, Tensor? bias, int stride_h, int stride_w, int top, int bottom, int "
-      "left, int right, int dilation_h, int dilation_w, int activation, int version) -> Tensor");
+  m.def("depthwise(Tensor x, Tensor weight, Tensor? bias, int layer, int version) -> Tensor");
 }
 STABLE_TORCH_LIBRARY_IMPL(replk, CPU, m) {
   m.impl("depthwise", &replk_torch::boxed_depthwise);
@@ -90,6 +80,6 @@ STABLE_TORCH_LIBRARY_IMPL(replk, CPU, m) {
 
 /// Forgets all plans: for tests, and for who wants the memory. Called by Python through ctypes.
 extern "C" __attribute__((visibility("default"))) void replk_torch_clear() {
-  replk_torch::plans().clear();
+  replk_torch::layer_plans().clear();
   replk_torch::clear_gradients();
 }

@@ -1,6 +1,7 @@
 // replk::depthwise_input_gradient and replk::depthwise_weight_gradient for PyTorch: what autograd calls.
 #include <utility>
 
+#include "layer_plan.hpp"
 #include "plans.hpp"
 #include "tensors.hpp"
 
@@ -13,17 +14,23 @@ namespace {
 using Gradient = replk_depthwise_gradient;
 
 Plans<Gradient>& plans() {
-  static auto* const all = new Plans<Gradient>(replk_depthwise_gradient_destroy);
+  static auto* const all = new Plans<Gradient>;
   return *all;
 }
 
-Gradient* make(const replk_depthwise_problem& p, const float* const* weights, int threads, int wanted) {
+Gradient* make(const replk_depthwise_problem& p, const float* const* weights, int threads, int wanted,
+               const replk_depthwise* layer = nullptr) {
   replk_depthwise_gradient_options options = replk_depthwise_gradient_options_default();
   options.threads = threads;
   options.wanted = wanted;
+  options.layer = layer;
   Gradient* made = nullptr;
   check(replk_depthwise_gradient_create(&p, weights, &options, &made));
   return made;
+}
+
+std::shared_ptr<Gradient> owned(Gradient* plan) {
+  return {plan, replk_depthwise_gradient_destroy};
 }
 
 /// dy of a layer whose input has this format and these sides.
@@ -44,6 +51,38 @@ void check_output(const Tensor& dy, const Sides& sides, std::int64_t kernel_h, s
           "the gradient of the output must be [n, c, ", output.height, ", ", output.width, "]");
 }
 
+/// A plan, and the layer that it shares with: while both are held, the layer is given no other weights.
+struct Held {
+  Plans<LayerPlan>::Plan layer;
+  std::shared_ptr<const Gradient> gradient;
+};
+
+/// Of the layer that ran with these weights; a plan of its own where there is none (any more).
+Held input_plan(const replk_depthwise_problem& p, const Tensor& weight, std::int64_t version, int threads) {
+  const auto with_values = [&](auto use) {
+    const Parameter values(weight);
+    const float* pointers[] = {values.data()};
+    return use(pointers);
+  };
+  const auto made = [&](const replk_depthwise* layer) {
+    return with_values(
+        [&](const float* const* w) { return make(p, w, threads, REPLK_GRADIENT_INPUT, layer); });
+  };
+  const Key key = key_of(p, threads);
+  const Weights weights{weight.data_ptr(), bytes_of(weight), nullptr, 0, version};
+  const auto layer = layer_plans().find([&](const Key& other, const Snapshot& snapshot) {
+    return key.is_gradient_of(other) && snapshot.same_weight(weights);
+  });
+  if (layer) return {layer, layer->gradient(key, made)};
+  return {nullptr, plans().get(
+                       key, weights, [&] { return owned(made(nullptr)); },
+                       [&](Gradient* stale) {
+                         with_values([&](const float* const* w) {
+                           check(replk_depthwise_gradient_set_weights(stale, w));
+                         });
+                       })};
+}
+
 Tensor input_gradient(const Tensor& dy, Tensor weight, const Sides& sides, bool last, const Layer& layer,
                       std::int64_t version) {
   const int threads = omp_get_max_threads();
@@ -55,23 +94,12 @@ Tensor input_gradient(const Tensor& dy, Tensor weight, const Sides& sides, bool 
   const Activations output(dy, dy_last);
   weight = contiguous(weight);
   const replk_branch branch = branch_of(weight.size(2), weight.size(3), layer);
-  const replk_depthwise_problem p = problem_of(output, dy_last, last, sides, layer, branch);
-  const auto with_values = [&](auto use) {
-    const Parameter values(weight);
-    const float* pointers[] = {values.data()};
-    return use(pointers);
-  };
-  const auto plan = plans().get(
-      key_of(p, threads), Weights{weight.data_ptr(), bytes_of(weight), nullptr, 0, version},
-      [&] {
-        return with_values([&](const float* const* w) { return make(p, w, threads, REPLK_GRADIENT_INPUT); });
-      },
-      [&](Gradient* stale) {
-        with_values([&](const float* const* w) { check(replk_depthwise_gradient_set_weights(stale, w)); });
-      });
+  const Held plan =
+      input_plan(problem_of(output, dy_last, last, sides, layer, branch), weight, version, threads);
   replk_run_options options = replk_run_options_default();
   options.batch = dy.size(0);
-  check(replk_depthwise_gradient_input(plan.get(), output.tensor.data_ptr(), dx.data_ptr(), &options));
+  check(
+      replk_depthwise_gradient_input(plan.gradient.get(), output.tensor.data_ptr(), dx.data_ptr(), &options));
   return dx;
 }
 
@@ -101,7 +129,7 @@ std::pair<Tensor, Tensor> weight_gradient(const Tensor& x, const Tensor& dy, std
   p.batch = x.size(0);  // which algorithm is best depends on it
   p.input_strides = input.strides;
   const auto plan = plans().get(
-      key_of(p, threads), Weights{}, [&] { return make(p, nullptr, threads, REPLK_GRADIENT_WEIGHTS); },
+      key_of(p, threads), Weights{}, [&] { return owned(make(p, nullptr, threads, REPLK_GRADIENT_WEIGHTS)); },
       [](Gradient*) {});
   replk_run_options options = replk_run_options_default();
   options.batch = x.size(0);
@@ -115,22 +143,16 @@ std::pair<Tensor, Tensor> weight_gradient(const Tensor& x, const Tensor& dy, std
 using torch::stable::detail::from;
 using torch::stable::detail::to;
 
-Layer layer_at(const StableIValue* stack) {
-  std::int64_t n[8];
-  for (int i = 0; i < 8; i++) n[i] = to<std::int64_t>(stack[i]);
-  return {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
-}
-
 void boxed_input_gradient(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[0] = from(input_gradient(to<Tensor>(stack[0]), to<Tensor>(stack[1]),
                                  {to<std::int64_t>(stack[2]), to<std::int64_t>(stack[3])}, to<bool>(stack[4]),
-                                 layer_at(stack + 5), to<std::int64_t>(stack[13])));
+                                 unpack(to<std::int64_t>(stack[5])), to<std::int64_t>(stack[6])));
 }
 
 void boxed_weight_gradient(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const auto [dw, db] =
       weight_gradient(to<Tensor>(stack[0]), to<Tensor>(stack[1]), to<std::int64_t>(stack[2]),
-                      to<std::int64_t>(stack[3]), layer_at(stack + 5), to<bool>(stack[4]));
+                      to<std::int64_t>(stack[3]), unpack(to<std::int64_t>(stack[5])), to<bool>(stack[4]));
   stack[0] = from(dw);
   stack[1] = from(db);
 }
@@ -146,13 +168,10 @@ void clear_gradients() {
 STABLE_TORCH_LIBRARY_FRAGMENT(replk, m) {
   m.def(
       "depthwise_input_gradient(Tensor dy, Tensor weight, int height, int width, bool channels_last, int "
-      "stride_h, int stride_w, int top, int bottom, int left, int right, int dilation_h, int dilation_w, int "
-      "version) -> Tensor");
+      "layer, int version) -> Tensor");
   m.def(
-      "depthwise_weight_gradient(Tensor x, Tensor dy, int kernel_h, int kernel_w, bool bias, int stride_h, "
-      "int "
-      "stride_w, int top, int bottom, int left, int right, int dilation_h, int dilation_w) -> (Tensor, "
-      "Tensor)");
+      "depthwise_weight_gradient(Tensor x, Tensor dy, int kernel_h, int kernel_w, bool bias, int layer) -> "
+      "(Tensor, Tensor)");
 }
 STABLE_TORCH_LIBRARY_IMPL(replk, CPU, m) {
   m.impl("depthwise_input_gradient", &replk_torch::boxed_input_gradient);

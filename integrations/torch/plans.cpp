@@ -44,4 +44,9 @@ bool Snapshot::same_as(const Weights& w) const {
          same(bias_, w.bias, w.bias_bytes);
 }
 
+bool Snapshot::same_weight(const Weights& w) const {
+  return weights_.weight == w.weight && weights_.bytes == w.bytes &&
+         weights_.version >> 32 == w.version >> 32 && same(weight_, w.weight, w.bytes);
+}
+
 }  // namespace replk_torch

@@ -15,12 +15,16 @@ namespace replk_torch {
 
 /// What a plan depends on besides the weights' values.
 struct Key {
-  std::array<std::int64_t, 20> numbers{};                         // the problem's, and threads
+  std::array<std::int64_t, 17> layer{};                           // the problem's numbers, and threads
+  std::array<std::int64_t, 3> results{};                          // output layout, activation, bias
   std::array<std::int64_t, 4> input_strides{}, output_strides{};  // image, row, pixel, channel; 0: dense
   bool operator==(const Key&) const = default;
+  /// Whether a gradient of this key can be that of such a layer: where its tensors lie is no matter.
+  bool is_gradient_of(const Key& other) const { return layer == other.layer; }
 };
 
-/// Where weights and bias lie now, and what PyTorch counts of their changes.
+/// Where weights and bias lie now, and what PyTorch counts of their changes: those of weight in the upper
+/// half, of both together in the lower.
 struct Weights {
   const void* weight = nullptr;
   std::size_t bytes = 0;
@@ -37,6 +41,8 @@ class Snapshot {
   explicit Snapshot(const Weights& weights);
   /// Compared where they lie: a call copies nothing.
   bool same_as(const Weights& weights) const;
+  /// The weights alone, whatever the bias is.
+  bool same_weight(const Weights& weights) const;
   /// Whether these are values of the same parameter, perhaps changed.
   bool same_place(const Weights& weights) const {
     return weights_.weight == weights.weight && weights_.bias == weights.bias;
@@ -52,10 +58,9 @@ template <class Handle>
 class Plans {
  public:
   using Plan = std::shared_ptr<const Handle>;
-  explicit Plans(void (*destroy)(Handle*)) : destroy_(destroy) {}
 
-  /// The plan of a key and weights. `make` is called without the lock where there is none, `change` where a
-  /// plan of the key that nobody else uses has other weights.
+  /// The plan of a key and weights. `make` is called without the lock where there is none, and gives a
+  /// std::shared_ptr<Handle>; `change` where a plan of the key that nobody else uses has other weights.
   template <class Make, class Change>
   Plan get(const Key& key, const Weights& weights, Make make, Change change) {
     std::shared_ptr<Handle> stale;
@@ -76,12 +81,20 @@ class Plans {
     if (stale)
       change(stale.get());
     else
-      stale = std::shared_ptr<Handle>(make(), destroy_);
+      stale = make();
     Snapshot snapshot(weights);
     const std::lock_guard lock(mutex_);
     entries_.push_front({key, std::move(snapshot), stale});
     while (entries_.size() > capacity) entries_.pop_back();
     return stale;
+  }
+  /// The one used last whose key and snapshot `fits`, or null.
+  template <class Fits>
+  Plan find(Fits fits) {
+    const std::lock_guard lock(mutex_);
+    for (const Entry& entry : entries_)
+      if (fits(entry.key, entry.snapshot)) return entry.plan;
+    return nullptr;
   }
   void clear() {
     const std::lock_guard lock(mutex_);
@@ -95,7 +108,6 @@ class Plans {
     Snapshot snapshot;
     std::shared_ptr<Handle> plan;
   };
-  void (*destroy_)(Handle*);
   std::mutex mutex_;
   std::list<Entry> entries_;  // the one used last first
 };

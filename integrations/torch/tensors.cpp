@@ -40,9 +40,10 @@ std::vector<float> widened(const Tensor& t) {
 }
 
 /// Strides in elements as the library takes them, where it can: whole pixels or whole rows.
-std::optional<replk_strides> strides_of(const Tensor& t, bool last) {
-  const replk_strides s{t.stride(0), t.stride(2), t.stride(3), t.stride(1)};
-  const std::int64_t channels = t.size(1), height = t.size(2), width = t.size(3);
+std::optional<replk_strides> whole_strides(const Tensor& t, bool last) {
+  const std::int64_t *const size = sizes_of(t), *const stride = strides_of(t);
+  const replk_strides s{stride[0], stride[2], stride[3], stride[1]};
+  const std::int64_t channels = size[1], height = size[2], width = size[3];
   if (last && s.channel == 1 && s.pixel >= channels && s.row >= s.pixel * width && s.image >= s.row * height)
     return s;
   if (!last && s.pixel == 1 && s.row >= width && s.channel >= s.row * height &&
@@ -64,14 +65,27 @@ void check(replk_status status) {
   require(status == REPLK_OK, replk_last_error());
 }
 
+const std::int64_t* sizes_of(const Tensor& t) {
+  std::int64_t* sizes = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_sizes(t.get(), &sizes));
+  return sizes;
+}
+
+const std::int64_t* strides_of(const Tensor& t) {
+  std::int64_t* strides = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_strides(t.get(), &strides));
+  return strides;
+}
+
 bool channels_last(const Tensor& t) {
+  const std::int64_t *const size = sizes_of(t), *const stride = strides_of(t);
   std::int64_t least = 0;
-  if (t.stride(1) == 0) return false;
+  if (stride[1] == 0) return false;
   for (const int d : {1, 3, 2, 0}) {
-    if (t.size(d) == 0 || t.stride(d) < least) return false;
-    if (d == 0 && least == t.stride(1)) return false;
-    least = t.stride(d);
-    if (t.size(d) > 1) least *= t.size(d);
+    if (size[d] == 0 || stride[d] < least) return false;
+    if (d == 0 && least == stride[1]) return false;
+    least = stride[d];
+    if (size[d] > 1) least *= size[d];
   }
   return true;
 }
@@ -107,7 +121,7 @@ Tensor empty(std::span<const std::int64_t> sizes, std::span<const std::int64_t> 
 }
 
 Tensor empty_result(const Tensor& x, std::int64_t height, std::int64_t width, bool last) {
-  const std::int64_t n = x.size(0), c = x.size(1), sizes[] = {n, c, height, width};
+  const std::int64_t n = sizes_of(x)[0], c = sizes_of(x)[1], sizes[] = {n, c, height, width};
   const std::int64_t nhwc[] = {height * width * c, 1, width * c, c},
                      nchw[] = {c * height * width, height * width, width, 1};
   std::int32_t type = 0;
@@ -116,13 +130,28 @@ Tensor empty_result(const Tensor& x, std::int64_t height, std::int64_t width, bo
 }
 
 Activations::Activations(const Tensor& t, bool last) : tensor(t) {
-  std::optional<replk_strides> found = strides_of(t, last);
+  std::optional<replk_strides> found = whole_strides(t, last);
   if (!found) {
     Tensor copy = empty_result(t, t.size(2), t.size(3), last);
     tensor = torch::stable::copy_(copy, t);
-    found = strides_of(tensor, last);
+    found = whole_strides(tensor, last);
   }
   strides = *found;
+}
+
+Layer unpack(std::int64_t layer) {
+  require(layer >= 0, "layer is ", layer, "; allowed: what python/replk/torch/_layer.py packs");
+  const auto next = [&](int bits, std::int64_t least) {
+    const std::int64_t value = (layer & ((1 << bits) - 1)) + least;
+    layer >>= bits;
+    return value;
+  };
+  Layer l{};
+  for (std::int64_t* stride : {&l.stride_h, &l.stride_w}) *stride = next(4, 1);
+  for (std::int64_t* dilation : {&l.dilation_h, &l.dilation_w}) *dilation = next(6, 1);
+  for (std::int64_t* pad : {&l.top, &l.bottom, &l.left, &l.right}) *pad = next(10, 0);
+  l.activation = static_cast<replk_activation>(layer);
+  return l;
 }
 
 void check_shapes(const Tensor& x, const Tensor& weight) {
@@ -134,9 +163,6 @@ void check_shapes(const Tensor& x, const Tensor& weight) {
 
 Sides output_sides(std::int64_t height, std::int64_t width, std::int64_t kernel_h, std::int64_t kernel_w,
                    const Layer& l) {
-  require(std::min({l.top, l.bottom, l.left, l.right}) >= 0, "negative padding is not supported");
-  require(l.stride_h > 0 && l.stride_w > 0 && l.dilation_h > 0 && l.dilation_w > 0,
-          "stride and dilation must be positive");
   return {output_side(height, l.top, l.bottom, kernel_h, l.dilation_h, l.stride_h),
           output_side(width, l.left, l.right, kernel_w, l.dilation_w, l.stride_w)};
 }
@@ -173,10 +199,10 @@ Key key_of(const replk_depthwise_problem& p, int threads) {
     return std::array<std::int64_t, 4>{s.image, s.row, s.pixel, s.channel};
   };
   Key key;
-  key.numbers = {p.batch,         p.channels,   p.height,     p.width,     b.kernel_h,
-                 b.kernel_w,      b.dilation_h, b.dilation_w, p.stride_h,  p.stride_w,
-                 p.pad_top,       p.pad_bottom, p.pad_left,   p.pad_right, p.layout,
-                 p.output_layout, p.type,       p.activation, p.bias,      threads};
+  key.layer = {p.batch,      p.channels,   p.height,   p.width,    b.kernel_h, b.kernel_w,
+               b.dilation_h, b.dilation_w, p.stride_h, p.stride_w, p.pad_top,  p.pad_bottom,
+               p.pad_left,   p.pad_right,  p.layout,   p.type,     threads};
+  key.results = {p.output_layout, p.activation, p.bias};
   key.input_strides = strides(p.input_strides);
   key.output_strides = strides(p.output_strides);
   return key;

@@ -40,6 +40,10 @@ void require(bool holds, const Words&... words) {
 /// Throws the library's message.
 void check(replk_status status);
 
+/// A tensor's, as long as it lives: one question to torch for all dimensions, where each costs a call.
+const std::int64_t* sizes_of(const Tensor& t);
+const std::int64_t* strides_of(const Tensor& t);
+
 /// PyTorch's own rule (suggest_memory_format), ambiguous cases included: conv2d's result has its input's
 /// format.
 bool channels_last(const Tensor& t);
@@ -72,8 +76,11 @@ struct Activations {
 
 /// How a layer's kernel lies over its input.
 struct Layer {
-  std::int64_t stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w;
+  std::int64_t stride_h, stride_w, dilation_h, dilation_w, top, bottom, left, right;
+  replk_activation activation;
 };
+/// Out of the one integer that ops take: python/replk/torch/_layer.py packs it.
+Layer unpack(std::int64_t layer);
 
 /// 4-dimensional x, weight [channels, 1, kernel_h, kernel_w] of as many channels.
 void check_shapes(const Tensor& x, const Tensor& weight);

@@ -6,7 +6,8 @@
 Each network gets random weights and statistics; one line each: the largest difference of logits (or of a backbone's maps)
 over the largest value, the module's in float64. Exits with 1 where a figure is above 1e-5. A package that is not installed
 is said and passed over. --authors: a folder with the checkouts RepLKNet-pytorch, SLaK, UniRepLKNet, ConvNeXt and
-ConvNeXt-V2, whose code is imported and not changed. Needs torch, and timm, torchvision, transformers for theirs; 3 GB of memory.
+ConvNeXt-V2, whose code is imported and not changed. Needs torch, and timm, torchvision, transformers, mmpretrain (with mmengine and mmcv-lite) for theirs; 3 GB of
+memory.
 """
 import argparse
 import contextlib
@@ -45,6 +46,11 @@ def timm(name, **options):
 def torchvision(name):
     import torchvision
     return getattr(torchvision.models, name)()
+
+
+def mmpretrain(name):
+    import mmpretrain
+    return mmpretrain.get_model(name, pretrained=False)
 
 
 def transformers(kind, config, **options):
@@ -104,6 +110,9 @@ def networks(folder):
         "transformers ConvNextV2Backbone": lambda: transformers("ConvNextV2Backbone", "ConvNextV2Config", **STAGES),
         "transformers MobileNetV2": lambda: transformers("MobileNetV2ForImageClassification", "MobileNetV2Config",
                                                          tf_padding=False),
+        **{f"mmpretrain {name}": lambda name=name: mmpretrain(name) for name in (
+            "convnext-tiny_32xb128_in1k", "convnext-v2-tiny_fcmae-pre_3rdparty_in1k", "mobilenet-v2_8xb32_in1k",
+            "replknet-31b_3rdparty_in1k")},
         **{f"authors' RepLKNet-31B small={small}": of(*replknet, small_kernel=small, num_classes=1000, **B31)
            for small in (5, 3, None)},
         "authors' RepLKNet-31B backbone, norms": of(*replknet, small_kernel=5, num_classes=None, out_indices=[0, 1, 2, 3],

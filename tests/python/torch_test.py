@@ -1,23 +1,16 @@
 #!/usr/bin/env python3
-"""replk.torch against torch's own conv2d in float64: values, formats, gradients, tracers, stale plans."""
-import copy
+"""replk.torch against torch's own conv2d in float64: values, formats, gradients, tracers. stale_test.py has what is kept."""
 import io
-import pickle
 import subprocess
 import sys
-import threading
 import unittest
 
-from needs import needs
+from torch_case import FORM, conv2d, exact
 
-needs("torch", "pip install torch==2.13.0; ./run test with REPLK_TEST_FRAMEWORKS=1 makes an environment")
-
-import torch  # noqa: E402
-from replk.torch import _op, DepthwiseConv2d, clear_plans, depthwise_conv2d  # noqa: E402
-from torch import nn  # noqa: E402
-
-conv2d = nn.functional.conv2d
-FORM = sys.argv.pop(1) if sys.argv[1:2] in (["compiled"], ["python"]) else "compiled"  # of the ops, that is expected
+import torch
+from replk.torch import _op, DepthwiseConv2d, depthwise_conv2d
+from replk.torch._layer import pack, unpack
+from torch import nn
 
 
 def problem(seed):
@@ -37,10 +30,6 @@ def problem(seed):
     weight = torch.randn(c, 1, kh, kw, generator=g)
     bias = torch.randn(c, generator=g) if pick(True, False) else None
     return x, weight, bias, (pick(1, 1, 2), pick(1, 1, 3)), (pick(0, kh // 2), pick(0, kw // 2)), dilation
-
-
-def exact(x, weight, bias, stride, padding, dilation):
-    return conv2d(x.double(), weight.double(), None if bias is None else bias.double(), stride, padding, dilation, x.shape[1])
 
 
 class Forward(unittest.TestCase):
@@ -127,6 +116,21 @@ class Forward(unittest.TestCase):
             if "Sparse" not in message:  # which is PyTorch's own
                 self.assertRegex(message, r"^[^\n/]*$", "one line, and no place in the source")
 
+    def test_packed_layers(self):
+        """Each field at its least and its largest; what it cannot hold is named."""
+        for values in ((1, 1, 1, 1, 0, 0, 0, 0), (16, 1, 64, 1, 1023, 1023, 0, 0), (1, 16, 1, 64, 0, 0, 1023, 1023)):
+            stride, dilation, padding = values[:2], values[2:4], values[4::2]
+            for number, activation in enumerate((None, "relu", "gelu", "silu", "hardswish")):
+                self.assertEqual(unpack(pack(stride, padding, dilation, activation, (7, 7))), (values, number))
+        self.assertEqual(unpack(pack(1, "same", (2, 1), None, (4, 7)))[0], (1, 1, 2, 1, 3, 3, 3, 3))
+        self.assertLess(pack(16, 1023, 64, "hardswish", (7, 7)), 1 << 63)
+        for words, arguments in (("dilation is 65", (1, 0, 65)), ("padding is 1024", (1, (0, 1024), 1)), ("stride is 0", ((1, 0), 0, 1))):
+            with self.assertRaisesRegex(ValueError, words):
+                pack(*arguments, None, (7, 7))
+        x, weight = torch.randn(1, 4, 9, 9), torch.randn(4, 1, 5, 5)
+        for padding in ([2, 1], (2, 1), torch.Size([2, 1])):  # as hashable as they may be
+            self.close(depthwise_conv2d(x, weight, padding=padding), exact(x, weight, None, 1, (2, 1), 1))
+
     def test_weights_that_are_not_contiguous(self):
         x, weight, bias = torch.randn(1, 4, 9, 9), torch.randn(4, 1, 5, 10)[..., ::2], torch.randn(8)[::2]
         self.close(depthwise_conv2d(x, weight, bias, padding=2), exact(x, weight, bias, 1, 2, 1))
@@ -189,6 +193,15 @@ class Gradient(unittest.TestCase):
                 self.close(found[0], expected[0], 2.0**-8)
                 for a, b in zip(found[1:], expected[1:]):
                     self.close(a, b, 5e-6)
+
+    def test_of_torch_func(self):
+        """Transforms take functions of a form of its own."""
+        layer, x = DepthwiseConv2d(4, 5, padding=2), torch.randn(2, 4, 9, 9)
+        parameters = dict(layer.named_parameters())
+        found = torch.func.grad(lambda p: torch.func.functional_call(layer, p, (x,)).square().sum())(parameters)
+        expected = torch.autograd.grad(exact(x, layer.weight, layer.bias, 1, 2, 1).square().sum(), list(layer.parameters()))
+        for a, b in zip(found.values(), expected, strict=True):
+            self.close(a, b, 5e-6)
 
     def test_half_precision(self):
         for dtype, rounding in ((torch.bfloat16, 2.0**-8), (torch.float16, 2.0**-11)):
@@ -256,182 +269,9 @@ class Gradient(unittest.TestCase):
             optimizer.step()
 
 
-class Stale(unittest.TestCase):
-    """A plan must not outlive the values it was made from."""
-
-    def check(self, change, channels=48):
-        layer = DepthwiseConv2d(channels, 13, padding=6)
-        x = torch.randn(1, channels, 20, 20)
-        with torch.no_grad():
-            layer(x)
-            change(layer)
-            expected = exact(x, layer.weight, layer.bias, 1, 6, 1)
-            self.assertLessEqual(((layer(x) - expected).abs().max() / expected.abs().max()).item(), 5e-6)
-
-    def test_in_place(self):
-        self.check(lambda layer: layer.weight.mul_(2))
-
-    def test_data_copy(self):
-        self.check(lambda layer: layer.weight.data.copy_(torch.randn_like(layer.weight)))
-
-    def test_moving_average(self):
-        self.check(lambda layer: layer.weight.data.lerp_(torch.randn_like(layer.weight), 0.01))
-
-    def test_load_state_dict(self):
-        self.check(lambda layer: layer.load_state_dict(DepthwiseConv2d(48, 13, padding=6).state_dict()))
-
-    def test_new_parameter(self):
-        self.check(lambda layer: setattr(layer, "weight", nn.Parameter(torch.randn(48, 1, 13, 13))))
-
-    def test_bias(self):
-        self.check(lambda layer: layer.bias.data.add_(1))
-
-    def test_of_large_weights_one_value(self):
-        """Too large to be compared whole: PyTorch counts this change."""
-        self.check(lambda layer: layer.weight[101, 0, 5, 7].add_(50), channels=128)
-
-    def test_of_large_weights_the_last_channels(self):
-        """PyTorch does not count this one: samples lie over all of them."""
-        self.check(lambda layer: layer.weight.data[-8:].zero_(), channels=128)
-
-    def test_reparameterised(self):
-        """As UniRepLKNet merges branches: the parameter stays, its tensor is another, and the old one's memory is free."""
-
-        def merge(layer):
-            layer.weight.data = layer.weight.data + nn.functional.pad(torch.randn(48, 1, 5, 5), (4, 4, 4, 4))
-            layer.bias.data = layer.bias.data + 1
-
-        self.check(merge)
-
-    def test_state_dict_that_is_assigned(self):
-        self.check(lambda layer: layer.load_state_dict(DepthwiseConv2d(48, 13, padding=6).state_dict(), assign=True))
-
-    def test_averaged_model(self):
-        layer = DepthwiseConv2d(16, 7, padding=3)
-        average = torch.optim.swa_utils.AveragedModel(layer, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
-        x = torch.randn(1, 16, 9, 9)
-        with torch.no_grad():
-            for _ in range(3):
-                layer.weight.add_(torch.randn_like(layer.weight))
-                average.update_parameters(layer)
-                for module in (layer, average.module):
-                    expected = exact(x, module.weight, module.bias, 1, 3, 1)
-                    torch.testing.assert_close(module(x).double(), expected, atol=1e-4, rtol=0)
-
-    def test_another_type_and_mode(self):
-        self.check(lambda layer: (layer.train(), layer.weight.data.neg_(), layer.eval()))
-        layer, x = DepthwiseConv2d(8, 7, padding=3), torch.randn(1, 8, 9, 9)
-        with torch.no_grad():
-            layer(x)
-            expected = exact(x.bfloat16(), layer.to(torch.bfloat16).weight, layer.bias, 1, 3, 1)
-            torch.testing.assert_close(layer(x.bfloat16()).double(), expected, atol=3e-2, rtol=0)
-
-    def test_memory_that_another_weight_had(self):
-        """A parameter that died, and one of as many changes at the same place."""
-        x, places = torch.randn(1, 16, 9, 9), set()
-        for _ in range(8):
-            weight = torch.randn(16, 1, 7, 7)
-            places.add(weight.data_ptr())
-            torch.testing.assert_close(depthwise_conv2d(x, weight, padding=3).double(), exact(x, weight, None, 1, 3, 1),
-                                       atol=1e-4, rtol=0)
-            del weight
-        self.assertLess(len(places), 8, "no address was used twice: nothing was tested")
-
-    def test_more_layers_than_plans(self):
-        """The 256 plans used last are kept; what was forgotten is made again."""
-        x, weight = torch.randn(1, 2, 3, 300), torch.randn(2, 1, 3, 3)
-        for _ in range(2):
-            for width in range(3, 270):
-                y = depthwise_conv2d(x[..., :width], weight, padding=1)
-            torch.testing.assert_close(y.double(), exact(x[..., :width], weight, None, 1, 1, 1), atol=1e-5, rtol=0)
-        clear_plans()
-
-    def test_workers_of_a_data_loader(self):
-        """Processes forked with plans that the parent has made, and used by several threads."""
-        layer, threads = DepthwiseConv2d(32, 13, padding=6), torch.get_num_threads()
-        images = torch.randn(8, 32, 28, 28)
-
-        class Features(torch.utils.data.Dataset):
-            def __len__(self):
-                return len(images)
-
-            @torch.no_grad()
-            def __getitem__(self, index):
-                return layer(images[index : index + 1])[0]
-
-        torch.set_num_threads(2)
-        try:
-            expected = Features()[0], layer(images).detach()
-            for weights in ("as the parent had them", "changed"):
-                loader = torch.utils.data.DataLoader(Features(), batch_size=2, num_workers=2, timeout=120)
-                torch.testing.assert_close(torch.cat(list(loader)), expected[1], msg=weights)
-                with torch.no_grad():
-                    layer.weight.mul_(2)
-                    expected = None, layer(images)
-        finally:
-            torch.set_num_threads(threads)
-
-    def test_threads_that_meet_changes(self):
-        """Several threads run modules of one shape while each changes its own weights."""
-        failures = []
-
-        def work(seed):
-            with torch.no_grad():
-                g = torch.Generator().manual_seed(seed)
-                layer, x = DepthwiseConv2d(8, 7, padding=3), torch.randn(1, 8, 9, 9, generator=g)
-                for _ in range(20):
-                    layer.weight.copy_(torch.randn(8, 1, 7, 7, generator=g))
-                    error = (layer(x) - exact(x, layer.weight, layer.bias, 1, 3, 1)).abs().max().item()
-                    if error > 1e-4:
-                        failures.append((seed, error))
-
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-        self.assertEqual(failures, [])
-
-    def test_inference_tensors(self):
-        with torch.inference_mode():
-            x, weight = torch.randn(1, 8, 9, 9), torch.randn(8, 1, 5, 5)
-            depthwise_conv2d(x, weight, padding=2)
-            weight.mul_(3)
-            expected = exact(x, weight, None, 1, 2, 1)
-            self.assertLessEqual((depthwise_conv2d(x, weight, padding=2) - expected).abs().max().item(), 1e-4)
-
-    def test_copies_are_layers_of_their_own(self):
-        layer = DepthwiseConv2d(8, 7, padding=3)
-        x = torch.randn(1, 8, 9, 9)
-        y = layer(x)
-        for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-            torch.testing.assert_close(other(x), y)
-            other.weight.data.zero_()
-            torch.testing.assert_close(layer(x), y)
-
-    def test_threads_on_one_module(self):
-        layer, results = DepthwiseConv2d(32, 13, padding=6), [None] * 4
-        x = torch.randn(1, 32, 28, 28)
-
-        def work(i):
-            with torch.no_grad():
-                for _ in range(20):
-                    results[i] = layer(x)
-
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-        with torch.no_grad():
-            for result in results:
-                torch.testing.assert_close(result, layer(x))
-        clear_plans()
-
-
 class Tracers(unittest.TestCase):
     def test_opcheck(self):
-        arguments = (torch.randn(1, 8, 9, 9), torch.randn(8, 1, 5, 5), None, 1, 1, 2, 2, 2, 2, 1, 1, 0, 0)
+        arguments = (torch.randn(1, 8, 9, 9), torch.randn(8, 1, 5, 5), None, pack(1, 2, 1, None, (5, 5)), 0)
         torch.library.opcheck(torch.ops.replk.depthwise.default, arguments)
 
     def test_opcheck_of_the_gradients(self):
@@ -439,11 +279,11 @@ class Tracers(unittest.TestCase):
         for last in (False, True):
             if last:
                 x = x.contiguous(memory_format=torch.channels_last)
-            layer = (2, 1, 2, 2, 2, 2, 1, 1)
+            layer = pack((2, 1), 2, 1, None, (5, 5))
             dy = torch.randn(2, 8, 5, 9)
-            torch.library.opcheck(torch.ops.replk.depthwise_input_gradient.default, (dy, weight, 9, 9, last, *layer, 0))
+            torch.library.opcheck(torch.ops.replk.depthwise_input_gradient.default, (dy, weight, 9, 9, last, layer, 0))
             for bias in (False, True):
-                torch.library.opcheck(torch.ops.replk.depthwise_weight_gradient.default, (x, dy, 5, 5, bias, *layer))
+                torch.library.opcheck(torch.ops.replk.depthwise_weight_gradient.default, (x, dy, 5, 5, bias, layer))
 
     def test_compile_of_a_step(self):
         layer = nn.Sequential(DepthwiseConv2d(8, 5, padding=2), nn.ReLU())

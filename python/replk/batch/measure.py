@@ -12,6 +12,7 @@ from .worker import load_model
 DEFAULT_BATCH = 8
 BATCHES = 4, 16, 32
 SECONDS = 0.7  # of one measurement, at least
+GLANCE = 0.1  # of the first, where it shows that the whole job takes no time to speak of
 WORTH_MEASURING = 60  # seconds that the whole job takes on one node
 WORTH_TUNING = 600
 ALIKE = 0.97  # of the best rate: then the setting that needs least memory is taken
@@ -35,7 +36,9 @@ def choose(job, cpus):
     given = bool(m["batch"] and m["threads"])
     seconds = None
     if m["tune"] == "auto" or not given:
-        seconds = job.count / trial.rate(*first)
+        seconds = job.count / trial.rate(*first, GLANCE)
+        if 4 * seconds >= WORTH_MEASURING:
+            seconds = job.count / trial.rate(*first)
         why.append(f"{job.count} images take one node some {seconds:.0f} s")
     if m["tune"] == "now" or (m["tune"] == "auto" and seconds >= WORTH_TUNING):
         why.append("tuning was asked for" if m["tune"] == "now" else "long enough to be worth tuning")
@@ -91,7 +94,7 @@ class Trial:
         self.tuned = False
         self.rates = {}  # {(batch, threads, runs): images a second}
 
-    def rate(self, batch, threads, runs):
+    def rate(self, batch, threads, runs, seconds=SECONDS):
         replk.set_tuning("now" if self.tuned else "cached", self._job.manifest["tune_budget"])
         try:
             if self._loaded[0] != (threads, self.tuned):
@@ -99,19 +102,19 @@ class Trial:
                 self._loaded = (threads, self.tuned), load_model(self._job, threads)
             model = self._loaded[1]
             self._job.wanted.check(model)
-            self.rates[batch, threads, runs] = self._measured(model, batch, runs)
+            self.rates[batch, threads, runs] = self._measured(model, batch, runs, seconds)
         finally:
             replk.set_tuning("cached")
         return self.rates[batch, threads, runs]
 
-    def _measured(self, model, batch, runs):
+    def _measured(self, model, batch, runs, seconds):
         pixels = np.zeros((batch, *self._job.image_size(model), 3), np.float32)
         self._job.wanted.run(model, pixels)  # plans
         counts, errors, start = [0] * runs, [], time.perf_counter()
 
         def run(number):
             try:
-                while counts[number] < 1 or time.perf_counter() - start < SECONDS:
+                while counts[number] < 1 or time.perf_counter() - start < seconds:
                     self._job.wanted.run(model, pixels)
                     counts[number] += 1
             except Exception as error:

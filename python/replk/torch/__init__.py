@@ -12,34 +12,25 @@ from __future__ import annotations
 import torch
 
 from . import _op
+from ._layer import pack
 from .implicit_gemm import install_drop_in
 from .module import DepthwiseConv2d
 from .swap import Report, optimize, restore
 
-_ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "silu": 3, "hardswish": 4}
+_packed = {}  # what calls said of their layers, packed; not 'same', which depends on the kernel
+_is_compiling, _is_grad_enabled = torch.compiler.is_compiling, torch.is_grad_enabled
+# Of any device: a third of what the question for one costs. Not every torch has it.
+_is_any_autocast_enabled = getattr(torch._C, "_is_any_autocast_enabled", lambda: True)
 
 
-def _pair(value, name):
-    if isinstance(value, int):
-        return value, value
-    if len(value) != 2:
-        raise ValueError(f"{name} is {value!r}; allowed: an integer or two")
-    return int(value[0]), int(value[1])
-
-
-def _paddings(padding, weight, dilation, stride):
-    """Top, bottom, left, right. 'same' puts the odd row or column behind, as conv2d does."""
-    if padding == "same":
-        if stride != (1, 1):
-            raise ValueError(f"padding is 'same' with stride {stride}; allowed: with stride 1")
-        rows, columns = (dilation[i] * (weight.shape[2 + i] - 1) for i in range(2))
-        return rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
-    if padding == "valid":
-        padding = 0
-    if isinstance(padding, str):
-        raise ValueError(f"padding is {padding!r}; allowed: an integer, two, 'same' or 'valid'")
-    top, left = _pair(padding, "padding")
-    return top, top, left, left
+def _pack(stride, padding, dilation, activation, weight):
+    """pack() of it, and remembered if it can be."""
+    layer = pack(stride, padding, dilation, activation, weight.shape[2:])
+    if padding != "same" and all(isinstance(each, (int, str, tuple)) for each in (stride, padding, dilation)):
+        if len(_packed) >= 1024:
+            _packed.clear()
+        _packed[stride, padding, dilation, activation] = layer
+    return layer
 
 
 def depthwise_conv2d(
@@ -53,26 +44,24 @@ def depthwise_conv2d(
     ``activation``: None, 'relu', 'gelu' (erf), 'silu' or 'hardswish'; not where gradients are asked for. Kernel sides to
     63 (to 127 where the other is 1), strides to 16. What is not on a CPU goes to ``conv2d``.
     """
-    if type(stride) is type(padding) is type(dilation) is int:  # the short way: a call costs microseconds
-        arguments = stride, stride, padding, padding, padding, padding, dilation, dilation
-    else:
-        stride, dilation = _pair(stride, "stride"), _pair(dilation, "dilation")
-        arguments = (*stride, *_paddings(padding, weight, dilation, stride), *dilation)
-    if activation not in _ACTIVATIONS:
-        raise ValueError(f"activation is {activation!r}; allowed: {', '.join(map(repr, _ACTIVATIONS))}")
-    if x.device.type != "cpu" and not x.is_meta:
-        pads = arguments[2:6]
-        y = torch.nn.functional.conv2d(
-            torch.nn.functional.pad(x, (pads[2], pads[3], pads[0], pads[1])), weight, bias, stride, 0, dilation, x.shape[1]
-        )
+    if not x.is_cpu and not x.is_meta:
+        y = torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, x.shape[1])
         return y if activation is None else getattr(torch.nn.functional, activation)(y)
-    if torch.is_autocast_enabled("cpu"):
+    compiling = _is_compiling()
+    if compiling:  # which would watch what is remembered
+        layer = pack(stride, padding, dilation, activation, weight.shape[2:])
+    else:
+        try:
+            layer = _packed[stride, padding, dilation, activation]
+        except (KeyError, TypeError):  # or a list
+            layer = _pack(stride, padding, dilation, activation, weight)
+    if (compiling or _is_any_autocast_enabled()) and torch.is_autocast_enabled("cpu"):
         x = x.to(torch.get_autocast_dtype("cpu"))
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)):
+    if _is_grad_enabled() and (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)):
         if activation is not None:
             raise ValueError(f"activation is {activation!r} where gradients are asked for; allowed: None")
-        return _op.train(x, weight, bias, arguments)
-    return _op.forward(x, weight, bias, arguments, _ACTIVATIONS[activation])
+        return _op.train(x, weight, bias, layer)
+    return _op.forward(x, weight, bias, layer) if compiling else _op.forward_at_once(x, weight, bias, layer)
 
 
 def clear_plans() -> None:

@@ -9,13 +9,13 @@ from collections import OrderedDict
 import torch
 
 from .. import _c
+from ._layer import unpack
 
-_LAYER = "int stride_h, int stride_w, int top, int bottom, int left, int right, int dilation_h, int dilation_w"
 _SCHEMAS = (
-    f"depthwise(Tensor x, Tensor weight, Tensor? bias, {_LAYER}, int activation, int version) -> Tensor",
-    "depthwise_input_gradient(Tensor dy, Tensor weight, int height, int width, bool channels_last, "
-    f"{_LAYER}, int version) -> Tensor",
-    f"depthwise_weight_gradient(Tensor x, Tensor dy, int kernel_h, int kernel_w, bool bias, {_LAYER}) -> (Tensor, Tensor)",
+    "depthwise(Tensor x, Tensor weight, Tensor? bias, int layer, int version) -> Tensor",
+    "depthwise_input_gradient(Tensor dy, Tensor weight, int height, int width, bool channels_last, int layer, int version) "
+    "-> Tensor",
+    "depthwise_weight_gradient(Tensor x, Tensor dy, int kernel_h, int kernel_w, bool bias, int layer) -> (Tensor, Tensor)",
 )
 _TYPES = {torch.float32: "", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _ACTIVATIONS = "", "+relu", "+gelu", "+silu", "+hardswish"
@@ -98,9 +98,7 @@ def _readable(t, last):
 
 
 def _sides(height, width, kernel, layer):
-    stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w = layer
-    _check(min(top, bottom, left, right) >= 0, "negative padding is not supported")
-    _check(min(stride_h, stride_w, dilation_h, dilation_w) > 0, "stride and dilation must be positive")
+    stride_h, stride_w, dilation_h, dilation_w, top, bottom, left, right = layer
     rooms = (height + top + bottom - (dilation_h * (kernel[0] - 1) + 1), width + left + right - (dilation_w * (kernel[1] - 1) + 1))
     _check(min(rooms) >= 0, "the kernel is larger than the padded input")
     return rooms[0] // stride_h + 1, rooms[1] // stride_w + 1
@@ -115,7 +113,7 @@ def _check_shapes(x, weight):
 def _shape(batch, channels, sides, kernel, layer, dtype, layouts, strides):
     """The problem's text without bias and activation: what a plan depends on."""
     _check(dtype in _TYPES, "dtype of the input must be float32, bfloat16 or float16")
-    stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w = layer
+    stride_h, stride_w, dilation_h, dilation_w, top, bottom, left, right = layer
     return (f"n{batch}c{channels}h{sides[0]}w{sides[1]}k{kernel[0]}x{kernel[1]}d{dilation_h}x{dilation_w}s{stride_h}x{stride_w}"
             f"p{top}:{bottom}x{left}:{right}{layouts}{strides}{_TYPES[dtype]}")
 
@@ -153,8 +151,8 @@ def _run(plan, function, pointers, batch, *last):
     getattr(_c.lib, function)(plan, *pointers, *last, ctypes.byref(options))
 
 
-def _depthwise(x, weight, bias, *rest):
-    layer, activation, version = rest[:8], rest[8], rest[9]
+def _depthwise(x, weight, bias, packed, version):
+    layer, activation = unpack(packed)
     _check_shapes(x, weight)
     _check(bias is None or bias.shape == x.shape[1:2], f"bias must be [{x.shape[1]}]")
     last = _last(x)
@@ -197,8 +195,8 @@ def _check_output(dy, sides, kernel, layer):
     _check(dy.dim() == 4 and dy.shape[2:] == (height, width), f"the gradient of the output must be [n, c, {height}, {width}]")
 
 
-def _input_gradient(dy, weight, height, width, last, *rest):
-    layer, version = rest[:8], rest[8]
+def _input_gradient(dy, weight, height, width, last, packed, version):
+    layer, _ = unpack(packed)
     _check_shapes(dy, weight)
     _check_output(dy, (height, width), weight.shape[2:], layer)
     dx = _empty(dy, height, width, last)
@@ -217,7 +215,8 @@ def _input_gradient(dy, weight, height, width, last, *rest):
     return dx
 
 
-def _weight_gradient(x, dy, kernel_h, kernel_w, bias, *layer):
+def _weight_gradient(x, dy, kernel_h, kernel_w, bias, packed):
+    layer, _ = unpack(packed)
     _check(x.dim() == 4 and dy.dim() == 4 and x.shape[:2] == dy.shape[:2] and x.dtype == dy.dtype,
            "the input and the gradient of the output must agree in batch, channels and dtype")
     kernel, channels = (kernel_h, kernel_w), x.shape[1]
