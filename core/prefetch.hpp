@@ -26,13 +26,17 @@ class Prefetch {
     const char* begin;
     std::int64_t step;
   };
-  /// Takes what `steps` steps of `each` bytes go over off the front; a walk that stands still at `idle` where
-  /// less is left.
+  /// Takes what `steps` steps of `each` bytes go over off the front; where less is left, all of it in shorter
+  /// steps, and where that is less than `each`, a walk that stands still at `idle`.
   Walk take(std::int64_t steps, std::int64_t each, const void* idle) {
-    const std::int64_t bytes = steps * each;
-    if (bytes == 0 || std::ssize(bytes_) < bytes) return {static_cast<const char*>(idle), 0};
+    const std::int64_t left = std::ssize(bytes_);
+    if (steps == 0 || left < each) return {static_cast<const char*>(idle), 0};
     const auto* const begin = reinterpret_cast<const char*>(bytes_.data());
-    bytes_ = bytes_.subspan(static_cast<std::size_t>(bytes));
+    if (left < steps * each) {
+      bytes_ = {};
+      return {begin, (left - each) / (steps - 1)};
+    }
+    bytes_ = bytes_.subspan(static_cast<std::size_t>(steps * each));
     return {begin, each};
   }
 

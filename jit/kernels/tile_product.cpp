@@ -30,8 +30,8 @@ class TileProduct : public NarrowingAssembler {
 
  private:
   const Reg64 arguments_ = rdi;
-  const Reg64 a0_ = rsi, a1_ = rdx, a_stride_ = rcx, line_ = r9;
-  const Reg64 weights_[2] = {r8, r15}, low_weights_[2] = {rbx, rbp};
+  const Reg64 a0_ = rsi, a1_ = rdx, a_stride_ = rcx, weights_stride_ = r9;
+  const Reg64 weights_ = r8, low_weights_ = rbx;
   const Reg64 count_ = r10;
   const Reg64 done_ = r11, dst_ = r12, residual_ = r13, copy_ = r14;
   const Opmask columns_[vectors] = {k1, k2}, all_columns_ = k3;
@@ -101,13 +101,12 @@ class TileProduct : public NarrowingAssembler {
     mov(a0_, argument(offsetof(TileProductArguments, a0)));
     mov(a1_, argument(offsetof(TileProductArguments, a1)));
     mov(a_stride_, argument(offsetof(TileProductArguments, a_stride)));
-    mov(weights_[0], argument(offsetof(TileProductArguments, weights0)));
-    mov(weights_[1], argument(offsetof(TileProductArguments, weights1)));
-    for (int column = 0; column < 2 && three(); column++) {
-      mov(low_weights_[column], weights_[column]);
-      add(low_weights_[column], argument(offsetof(TileProductArguments, low_weights)));
+    mov(weights_, argument(offsetof(TileProductArguments, weights)));
+    if (three()) {
+      mov(low_weights_, weights_);
+      add(low_weights_, argument(offsetof(TileProductArguments, low_weights)));
     }
-    mov(line_, tile_line);
+    mov(weights_stride_, tile_weights_line);
   }
 
   /// One step of the depth: four products, or of bf16x3 three times four. Low times low parts is left
@@ -124,10 +123,8 @@ class TileProduct : public NarrowingAssembler {
       four_products(low);
     }
     for (const Reg64& a : {a0_, a1_}) add(a, tile_step_bytes(spec_.precision));
-    for (int column = 0; column < 2; column++) {
-      add(weights_[column], tile_bytes);
-      if (three()) add(low_weights_[column], tile_bytes);
-    }
+    add(weights_, tile_step_weight_bytes);
+    if (three()) add(low_weights_, tile_step_weight_bytes);
     prefetch_later(spec_.prefetch_lines, offsetof(TileProductArguments, prefetch),
                    offsetof(TileProductArguments, prefetch_advance));
     prefetch_later(1, offsetof(TileProductArguments, later), offsetof(TileProductArguments, later_advance));
@@ -155,8 +152,8 @@ class TileProduct : public NarrowingAssembler {
     // peak with a panel of 32 KiB.
     tileloaddt1(operand(row), ptr[(row == 0 ? a0_ : a1_) + a_stride_ + part]);
   }
-  void load_weights(int column, const Reg64 (&parts)[2]) {
-    tileloadd(weights(column), ptr[parts[column] + line_]);
+  void load_weights(int column, const Reg64& part) {
+    tileloadd(weights(column), ptr[part + weights_stride_ + column * tile_line]);
   }
   void multiply(int row, int column) {
     if (int8())

@@ -14,10 +14,12 @@ namespace replk::jit {
 
 constexpr int tile_rows = 16;        // of a tile, at most
 constexpr int tile_line = 64;        // bytes of a tile's row
-constexpr int tile_bytes = 1024;     // of a whole tile
 constexpr int tile_panel = 32;       // outputs of a block: two tiles side by side
 constexpr int tile_block_rows = 32;  // rows of a block, at most: two tiles below each other
 constexpr int tile_sums_line = 128;  // bytes of a row of a block's sums: tile_panel floats or int32
+/// Bytes of a row of weights, those of tile_panel outputs for a word of inputs; of what a step multiplies.
+constexpr int tile_weights_line = 128;
+constexpr int tile_step_weight_bytes = tile_rows * tile_weights_line;
 
 /// Inputs that one step multiplies: a line of the operand's row (bf16x3: a line of high parts, then one of
 /// low).
@@ -27,10 +29,6 @@ constexpr int tile_step(Precision precision) {
 /// Bytes that a step takes from a row of the operand.
 constexpr int tile_step_bytes(Precision precision) {
   return precision == Precision::bf16x3 ? 2 * tile_line : tile_line;
-}
-/// Tiles of weights that a step multiplies: two outputs' tiles, of bf16x3 the high and the low parts of both.
-constexpr int tile_step_weights(Precision precision) {
-  return precision == Precision::bf16x3 ? 4 : 2;
 }
 
 struct TileProductSpec {
@@ -56,10 +54,10 @@ struct TileProductArguments {
   // Rows of the operand that the two tiles start with, which may overlap; whole steps are read of each.
   const void *a0, *a1;
   std::int64_t a_stride;  // bytes
-  // Tiles of weights one after the other, a step each: of outputs 0 to 15 and 16 to 31. Row r of a tile is 16
-  // outputs by a word of inputs, 2 (bf16) or 4 (int8) of them. bf16x3: high parts; the low ones lie
-  // `low_weights` bytes behind.
-  const void *weights0, *weights1;
+  // Two tiles of weights side by side, a step's below the last one's: tile_rows rows of tile_panel outputs by
+  // a word of inputs, 2 (bf16) or 4 (int8) of them. bf16x3: high parts; the low ones lie `low_weights` bytes
+  // behind.
+  const void* weights;
   std::int64_t low_weights;
   // What sums start from, for both tiles, and bytes between rows: 0 for the same row (a bias) again.
   const void *start0, *start1;

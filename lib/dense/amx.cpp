@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstdio>
 #include <span>
 #include <utility>
@@ -59,9 +58,9 @@ bool suffice(const Linear& l, Features features) {
   return l.precision != Precision::fp32 && features.has(Feature::avx512 | Feature::amx_tile | product);
 }
 
-/// Tiles as NarrowWeights packs them: 16 outputs side by side, words of inputs, whole steps.
+/// Tiles as NarrowWeights packs them: those of a panel's outputs side by side, words of inputs, whole steps.
 NarrowWeights::Panels tiles_of(Precision precision) {
-  return {16, precision == Precision::int8 ? 4 : 2, jit::tile_step(precision)};
+  return {jit::tile_panel, precision == Precision::int8 ? 4 : 2, jit::tile_step(precision)};
 }
 
 /// Blocks of two by two tiles, each as deep as a part. Groups of rows have their operand (or its part) in the
@@ -86,6 +85,7 @@ class AmxEngine final : public Engine {
   void choose_tiles(std::int64_t rows);
   void make_code(bool native_bf16);
   std::int64_t group_blocks() const { return quotient_up(blocks_, row_groups_); }
+  int weight_runs() const { return linear_.precision == Precision::bf16x3 ? 2 : 1; }
   std::size_t sums_bytes() const;
   std::size_t thread_bytes() const;
   void make_rows(const void* src, std::int64_t first, std::int64_t end, std::byte* to) const;
@@ -93,7 +93,7 @@ class AmxEngine final : public Engine {
   Linear linear_;
   int threads_;
   NarrowWeights::Form weights_;
-  std::int64_t weights_panel_ = 0;  // bytes of 16 outputs' tiles
+  std::int64_t weights_panel_ = 0;  // bytes of a panel's tiles
   core::Buffer<float> bias_, multiplier_;
   Quantiser input_;
   core::Buffer<float> copy_scale_, copy_offset_;
@@ -152,11 +152,13 @@ std::int64_t AmxEngine::tile_row(std::int64_t tile) const {
 }
 
 void AmxEngine::make_code(bool native_bf16) {
-  const std::int64_t lines = jit::tile_step_weights(linear_.precision) * jit::tile_bytes / jit::tile_line;
   rows_per_step_ = int(
       std::min<std::int64_t>(quotient_up(2 * height_, quotient_up(steps_, parts_)), constants.rows_per_step));
-  prefetch_lines_ = int(std::min<std::uint64_t>(
-      std::bit_ceil(std::uint64_t(quotient_up(lines, group_blocks()))), constants.lines_of_run));
+  // All of the next part's weights while the blocks pass, evenly: each prefetch that is under way holds a
+  // fill buffer, which the operand's lines need as well.
+  const std::int64_t lines = jit::tile_step_weight_bytes / jit::tile_line,
+                     blocks_of_run = std::max<std::int64_t>(1, group_blocks() / weight_runs());
+  prefetch_lines_ = int(std::min<std::int64_t>(quotient_up(lines, blocks_of_run), constants.lines_of_step));
   jit::TileProductSpec spec;
   spec.precision = linear_.precision;
   spec.rows_per_step = rows_per_step_;
@@ -260,30 +262,24 @@ class AmxEngine::Walk {
   /// First step of a part.
   std::int64_t first_step(int part) const { return bound(product_.steps_, product_.parts_, part); }
   const std::byte* weights(std::int64_t panel) const {
-    return product_.weights_->data() + panel * 2 * product_.weights_panel_;
+    return product_.weights_->data() + panel * product_.weights_panel_;
   }
 
-  /// What prefetches go over: the tiles of a part, a run of them for each column and half of bf16x3.
+  /// What prefetches go over: the tiles of a part, of bf16x3 the high and the low ones.
   void look_ahead(int part, std::int64_t panel) {
     const std::int64_t first = first_step(part), steps = first_step(part + 1) - first;
-    const std::int64_t whole = product_.steps_ * std::int64_t(jit::tile_bytes);  // of one run
-    const std::byte* const end = product_.weights_->data() + product_.weights_->size();
-    const std::byte* run = weights(panel);
-    for (int i = 0; i < jit::tile_step_weights(linear_.precision) && run < end; i++, run += whole)
-      ahead_[std::size_t(i)] =
-          core::Prefetch({run + first * jit::tile_bytes, std::size_t(steps * jit::tile_bytes)});
+    const std::byte* run = weights(panel) + first * jit::tile_step_weight_bytes;
+    for (int i = 0; i < product_.weight_runs(); i++, run += product_.weights_panel_ / 2)
+      ahead_[std::size_t(i)] = core::Prefetch({run, std::size_t(steps * jit::tile_step_weight_bytes)});
   }
 
   void add_part(int part, std::int64_t block, std::int64_t panel, std::byte* sums) {
     const std::int64_t first = first_step(part), end = first_step(part + 1);
-    const std::byte* const weights = this->weights(panel);
     const std::int64_t row0 = product_.tile_row(2 * block), row1 = product_.tile_row(2 * block + 1);
     const std::byte* const a = operand_.data + first * jit::tile_step_bytes(linear_.precision);
     arguments_.a0 = a + row0 * operand_.stride;
     arguments_.a1 = a + row1 * operand_.stride;
-    const bool pair = panel * jit::tile_panel + 16 < linear_.outputs;  // else the second tile is of no use
-    arguments_.weights0 = weights + first * jit::tile_bytes;
-    arguments_.weights1 = weights + first * jit::tile_bytes + (pair ? product_.weights_panel_ : 0);
+    arguments_.weights = weights(panel) + first * jit::tile_step_weight_bytes;
     arguments_.low_weights = product_.weights_panel_ / 2;
     arguments_.sums0 = sums;
     arguments_.sums1 = sums + (row1 - row0) * jit::tile_sums_line;
@@ -347,7 +343,7 @@ class AmxEngine::Walk {
   const LinearRun& run_;
   Operand operand_;
   std::byte* sums_;
-  std::array<core::Prefetch, 4> ahead_ = {};  // of this layer's own weights
+  std::array<core::Prefetch, 2> ahead_ = {};  // of this layer's own weights
   core::Prefetch prefetch_;
   std::int64_t waiting_ = 0;  // rows of the block before
   jit::TileProductArguments arguments_ = {};

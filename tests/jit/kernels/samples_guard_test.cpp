@@ -285,10 +285,9 @@ void run(const TileProductSpec& spec, Memory& memory) {
   a.a_stride = steps * tile_step_bytes(spec.precision);
   a.a0 = memory.in(height * a.a_stride);
   a.a1 = memory.in(height * a.a_stride);
-  const std::int64_t run_bytes = steps * tile_bytes,
+  const std::int64_t run_bytes = steps * tile_step_weight_bytes,
                      low = spec.precision == Precision::bf16x3 ? run_bytes : 0;
-  a.weights0 = memory.in(run_bytes + low);
-  a.weights1 = memory.in(run_bytes + low);
+  a.weights = memory.in(run_bytes + low);
   a.low_weights = low;
   a.start0 = memory.in(tile_sums_line);
   a.start1 = memory.in(tile_sums_line);
@@ -307,8 +306,8 @@ void run(const TileProductSpec& spec, Memory& memory) {
   a.scale = memory.in<float>(4 * tile_panel);
   a.offset = memory.in<float>(4 * tile_panel);
   a.columns = (std::uint64_t{1} << columns) - 1;
-  a.prefetch = a.weights0;
-  a.later = a.weights0;
+  a.prefetch = a.weights;
+  a.later = a.weights;
   const TileProductKernel product = code<TileProductKernel>(spec);
   const auto configure = tile_configure_code(), release = tile_release_code();
   const TilePalette palette(height);

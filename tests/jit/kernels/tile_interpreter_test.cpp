@@ -45,7 +45,7 @@ class EveryInstruction : public Assembler {
     }
     shr(line, 2);
     tilestored(ptr[c + line * 4], Tmm(0));
-    tilestored(ptr[c + line * 4 + tile_bytes], Tmm(1));
+    tilestored(ptr[c + line * 4 + tile_rows * tile_line], Tmm(1));
     tilerelease();
     epilogue();
   }
