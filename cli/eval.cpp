@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <mutex>
@@ -16,6 +15,7 @@
 #include "cli/dataset.hpp"
 #include "cli/network.hpp"
 #include "cli/predictions.hpp"
+#include "core/clock.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
 #include "model/picture.hpp"
@@ -138,9 +138,9 @@ ExitCode run(const Arguments& arguments, bool json) {
     const int batch = static_cast<int>(std::min<std::size_t>(arguments.batch, chosen.size()));
     network.prepare(batch, size.height, size.width);
     Progress progress(std::ssize(chosen), "images");
-    const auto start = std::chrono::steady_clock::now();
+    const double start = core::seconds();
     evaluate(network, *dataset, chosen, size, batch, file.get(), score, progress);
-    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    seconds = core::seconds() - start;
   }
 
   const double images = static_cast<double>(std::max<std::int64_t>(score.images, 1));

@@ -2,6 +2,7 @@
 #include "depthwise/direct/direct.hpp"
 #include "depthwise/portable/portable.hpp"
 #include "depthwise/row_spectral/row_spectral.hpp"
+#include "depthwise/spectral/spectral.hpp"
 #include "depthwise/stripes/stripes.hpp"
 
 namespace replk::depthwise {

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/cpu.hpp"
+#include "depthwise/spectral/spectral.hpp"
 #include "tests/depthwise/case.hpp"
 
 namespace replk::depthwise {

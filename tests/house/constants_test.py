@@ -10,7 +10,8 @@ import arrows
 
 HOUSE = pathlib.Path(__file__).resolve().parents[2]
 # Gradients of the weights have an interface of their own, which has no constants yet.
-FOLDERS = ["lib/depthwise/portable/", "lib/depthwise/direct/", "lib/depthwise/row_spectral/", "lib/depthwise/stripes/", "lib/dense/"]
+FOLDERS = ["lib/depthwise/portable/", "lib/depthwise/direct/", "lib/depthwise/row_spectral/", "lib/depthwise/spectral/",
+           "lib/depthwise/stripes/", "lib/dense/"]
 
 LEGAL = "a limit of what is legal: a record is read anew"
 CANDIDATES = "what is tried, not how it runs"
@@ -22,15 +23,15 @@ NOT_IN_THE_KEY = {
     ("lib/depthwise/direct/geometry.cpp", "max_displacement"): LEGAL,
     ("lib/depthwise/direct/executor.cpp", "half"): WEIGHTS,
     ("lib/depthwise/row_spectral/geometry.cpp", "max_length"): LEGAL,
-    ("lib/depthwise/row_spectral/geometry.cpp", "max_column_length"): LEGAL,
+    ("lib/depthwise/spectral/transformed_columns.cpp", "max_column_length"): LEGAL,
     ("lib/depthwise/row_spectral/geometry.cpp", "max_products"): LEGAL,
     ("lib/depthwise/row_spectral/geometry.cpp", "max_split"): LEGAL,
     ("lib/depthwise/row_spectral/geometry.cpp", "least_outputs"): LEGAL,
-    ("lib/depthwise/row_spectral/geometry.cpp", "least_along"): LEGAL,
+    ("lib/depthwise/row_spectral/geometry.hpp", "least_transformed"): LEGAL,
     ("lib/depthwise/row_spectral/geometry.cpp", "max_workspace"): LEGAL,
     ("lib/depthwise/row_spectral/geometry.cpp", "way"): CANDIDATES,
     ("lib/depthwise/row_spectral/geometry.cpp", "ways"): CANDIDATES,
-    ("lib/depthwise/row_spectral/row_spectral.cpp", "most"): CANDIDATES,
+    ("lib/depthwise/row_spectral/algorithm.cpp", "most"): CANDIDATES,
     ("lib/depthwise/row_spectral/weights.cpp", "most_lanes"): WEIGHTS,
     ("lib/depthwise/row_spectral/weights.cpp", "most_taps"): WEIGHTS,
     ("lib/depthwise/stripes/stripes.cpp", "most"): CANDIDATES,

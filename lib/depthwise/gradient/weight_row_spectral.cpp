@@ -20,14 +20,14 @@ class RowSpectralWeights final : public WeightAlgorithm {
   bool legal(const Problem& problem, const Kernel& geometry, const Tiling& tiling, Isa isa) const override {
     if (isa == Isa::portable || problem.numerics == Numerics::exact || tiling.algorithm != name())
       return false;
-    const auto parameters = RowSpectralParameters::parse(tiling);
+    const auto parameters = row_spectral_algorithm().parameters(tiling);
     return parameters && WeightSpectralGeometry(problem, geometry, *parameters, isa).feasible();
   }
 
   std::unique_ptr<WeightExecutor> prepare(const Problem& problem, const Kernel& kernel, const Tiling& tiling,
                                           Isa isa) const override {
     return std::make_unique<WeightSpectralExecutor>(
-        WeightSpectralGeometry(problem, kernel, *RowSpectralParameters::parse(tiling), isa), kernel);
+        WeightSpectralGeometry(problem, kernel, *row_spectral_algorithm().parameters(tiling), isa), kernel);
   }
 
  private:

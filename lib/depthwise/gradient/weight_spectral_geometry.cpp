@@ -94,7 +94,7 @@ jit::RowInverseSpec WeightSpectralGeometry::taps(bool add) const {
 
 bool WeightSpectralGeometry::feasible() const {
   const RowSpectralGeometry& f = forward;
-  if (f.parameters.two_dimensional() || !f.feasible()) return false;
+  if (!f.feasible()) return false;
   if (along.count < least_along || std::int64_t{along.count} * across.count < least_taps) return false;
   if (f.parameters.karatsuba > 0 &&
       (across.step != 1 || f.across_segments.most_outs() > max_split || across.count > max_split))

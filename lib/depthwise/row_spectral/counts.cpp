@@ -96,10 +96,9 @@ SpectralCounts spectral_counts(const RowSpectralGeometry& g, int threads) {
     const jit::ToeplitzSpec spec = g.toeplitz(run.segment);
     const double times = run.count * along;
     c.columns.push_back({counts.real(spec), times * t.reals(), spec.karatsuba});
-    if (g.parameters.two_dimensional())
-      c.columns.push_back({counts.pair(g.column_fft(run.segment)), times * t.pairs(), -1});
-    else
-      c.columns.push_back({counts.pair(spec), times * t.pairs(), spec.karatsuba});
+    SpectralCounts::Columns pairs = g.parameters.columns->pair(g, run.segment);
+    pairs.times = times * t.pairs();
+    c.columns.push_back(pairs);
   }
   return c;
 }

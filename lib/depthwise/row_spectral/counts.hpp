@@ -6,6 +6,7 @@
 
 #include "depthwise/cost/spectral_cost.hpp"
 #include "depthwise/row_spectral/geometry.hpp"
+#include "jit/kernels/column_fft.hpp"
 
 namespace replk::depthwise {
 

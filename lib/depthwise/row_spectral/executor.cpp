@@ -79,13 +79,8 @@ RowSpectralExecutor::RowSpectralExecutor(const RowSpectralGeometry& geometry,
     rows_.push_back(row);
   }
   for (const auto& [s, begin, count] : g.across_segments.runs()) {
-    const jit::ToeplitzSpec spec = g.toeplitz(s);
-    column_scratch_ = std::max(column_scratch_, jit::scratch_bytes(spec));
-    columns_.push_back(code<jit::Toeplitz>(spec.text(), [&] { return jit::generate(spec); }));
-    if (!g.parameters.two_dimensional()) continue;
-    const jit::ColumnFftSpec fft = g.column_fft(s);
-    column_scratch_ = std::max(column_scratch_, jit::scratch_bytes(fft));
-    transforms_.push_back(code<jit::ColumnFft>(fft.text(), [&] { return jit::generate(fft); }));
+    columns_.push_back(g.parameters.columns->code(g, s));
+    column_scratch_ = std::max(column_scratch_, columns_.back()->scratch_bytes());
   }
   column_scratch_ = core::round_up(column_scratch_, core::alignment);
 }
@@ -190,12 +185,7 @@ void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end,
     out += planes * g.plane_stride;
     weights += g.parameters.transform.reals() * g.real_floats() + g.pair_floats() * begin;
   }
-  const int run = g.across_segments.run_of(t.across);
-  if (!g.parameters.two_dimensional()) return columns_[run](in, out, weights, reals, end - begin, scratch);
-  columns_[run](in, out, weights, reals, 0, scratch);
-  if (end > begin)
-    transforms_[run](in + reals * g.plane_stride, out + reals * g.plane_stride,
-                     weights + reals * g.real_floats(), end - begin, scratch);
+  columns_[g.across_segments.run_of(t.across)]->run(in, out, weights, reals, end - begin, scratch);
 }
 
 /// Rows begin..end-1 of the segment's outputs.
@@ -356,8 +346,7 @@ Work RowSpectralExecutor::work() const {
   for (const auto& [s, begin, times] : g.across_segments.runs()) {
     const double here = static_cast<double>(times) * g.along_segments.size();
     count(jit::count_real(g.toeplitz(s)), here * g.parameters.transform.reals());
-    count(g.parameters.two_dimensional() ? jit::count_pair(g.column_fft(s)) : jit::count_pair(g.toeplitz(s)),
-          here * g.parameters.transform.pairs());
+    count(g.parameters.columns->pair(g, s).each, here * g.parameters.transform.pairs());
     ins += static_cast<double>(times) * s.ins;
     outs += static_cast<double>(times) * s.outs;
   }
@@ -378,6 +367,7 @@ Work RowSpectralExecutor::work() const {
 std::size_t RowSpectralExecutor::prepared_bytes() const {
   std::size_t bytes = geometry_.turned_signs.empty() ? spectra_->bytes() : 0;  // those of others' memory
   for (const auto& code : code_) bytes += code->bytes().size();
+  for (const auto& columns : columns_) bytes += columns->bytes();
   return bytes;
 }
 

@@ -91,10 +91,9 @@ class RowSpectralExecutor final : public Executor {
   const RowSpectralGeometry::Window window_in_, window_out_;
   const simd::RowLayout input_, output_;
   const std::shared_ptr<Spectra> spectra_;
-  const core::Buffer<float> no_bias_;       // of one that is turned
-  std::vector<RowCode> rows_;               // for each run of segments of the transformed axis
-  std::vector<jit::Toeplitz> columns_;      // for each run of the other one's
-  std::vector<jit::ColumnFft> transforms_;  // the same, where the second axis is transformed too
+  const core::Buffer<float> no_bias_;                 // of one that is turned
+  std::vector<RowCode> rows_;                         // for each run of segments of the transformed axis
+  std::vector<std::unique_ptr<ColumnCode>> columns_;  // for each run of the other one's
   std::vector<std::shared_ptr<const jit::Code>> code_;
   std::size_t column_scratch_ = 0;  // bytes that the column pass wants besides planes
 };

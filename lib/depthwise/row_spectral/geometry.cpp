@@ -10,26 +10,21 @@ namespace {
 
 constexpr const RowSpectralConstants& constants = row_spectral_constants;
 // Limits of what is legal: a record is read anew, so they need not be in its key.
-constexpr int max_length = 320;  // of a transform: its code grows with it
-constexpr int max_column_length = 160;
+constexpr int max_length = 320;               // of a transform: its code grows with it
 constexpr std::int64_t max_products = 24000;  // multiply-adds of one column plane's code
 constexpr int max_split = 256;  // outputs with Karatsuba's splitting, which spills some two vectors each
 /// A transform's error goes by the norm of all it has transformed, and so does the largest of several
 /// outputs; a few may all be small by chance, and direct is faster there.
 constexpr std::int64_t least_outputs = 8;
-constexpr int least_along = 4;  // the same of a transformed axis, most of whose inputs few taps would meet
 constexpr std::size_t max_workspace = std::size_t{64} << 20;  // a thread
 
 }  // namespace
 
 Tiling RowSpectralParameters::tiling() const {
   Tiling t;
-  t.algorithm = two_dimensional() ? "spectral" : "row-spectral";
+  columns->name(t);
   t.set("n", transform.n).set("factors", jit::to_string(transform.factors)).set("axis", along_h ? "h" : "w");
-  if (two_dimensional())
-    t.set("columns", columns).set("column-factors", jit::to_string(column_factors));
-  else
-    t.set("rows", rows).set("karatsuba", karatsuba).set("gauss", static_cast<int>(gauss));
+  columns->add_fields(*this, t);
   t.set("blocks", blocks);
   if (segment_along > 0) t.set("along", segment_along);
   if (segment_across > 0) t.set("across", segment_across);
@@ -38,7 +33,7 @@ Tiling RowSpectralParameters::tiling() const {
   return t;
 }
 
-std::optional<RowSpectralParameters> RowSpectralParameters::parse(const Tiling& t) {
+std::optional<RowSpectralParameters> RowSpectralParameters::rows_of(const Tiling& t) {
   RowSpectralParameters p;
   const auto within = [](int value, int low, int high) { return value >= low && value <= high; };
   p.transform.n = t.number("n", 0);
@@ -53,19 +48,6 @@ std::optional<RowSpectralParameters> RowSpectralParameters::parse(const Tiling& 
   if (p.transform.factors.empty() || !within(p.blocks, 1, 8) || !within(p.segment_along, 0, 65536) ||
       !within(p.segment_across, 0, 65536))
     return {};
-  if (t.algorithm == "spectral") {
-    p.columns = t.number("columns", 0);
-    if (!within(p.columns, 4, max_column_length)) return {};
-    p.column_factors = jit::parse_factors(t.word("column-factors"), p.columns);
-    if (p.column_factors.size() < 2) return {};
-  } else {
-    p.rows = t.number("rows", 0);
-    p.karatsuba = t.number("karatsuba", -1);
-    const int gauss = t.number("gauss", -1);
-    p.gauss = gauss == 1;
-    if (!within(p.rows, 1, 28) || !within(p.karatsuba, 0, 3) || !within(gauss, 0, 1)) return {};
-  }
-  if (p.tiling() != t) return {};  // unknown or repeated fields, another name or spelling
   return p;
 }
 
@@ -158,14 +140,8 @@ jit::ToeplitzSpec RowSpectralGeometry::toeplitz(const Segment& segment) const {
   spec.isa = isa;
   spec.outputs = segment.outs;
   spec.inputs = segment.ins;
+  const int levels = parameters.columns->levels(*this);
   // Karatsuba's level costs least when the even taps are the fewer.
-  int levels = parameters.karatsuba;
-  if (parameters.two_dimensional() && across.stride == 1 &&
-      static_cast<int>(across_taps.size()) >= constants.split_taps) {
-    // The few real planes are left to this kernel, in the same form for all segments: they share weights.
-    const int outputs = across_segments[0].outs;
-    levels = outputs >= constants.split_twice ? 2 : outputs >= constants.split_once ? 1 : 0;
-  }
   const int parity = levels > 0 && across.taps % 2 == 1 ? 1 : 0;
   spec.first = segment.first + parity;
   spec.step = across.stride;
@@ -190,48 +166,21 @@ jit::RowWeightsSpec RowSpectralGeometry::row_weights(const std::vector<int>& sig
   return spec;
 }
 
-jit::ColumnWeightsSpec RowSpectralGeometry::column_weights() const {
-  jit::ColumnWeightsSpec spec;
-  spec.isa = isa;
-  spec.n = parameters.columns;
-  spec.factors = parameters.column_factors;
-  for (const int tap : across_taps) spec.places.push_back(((tap - column_shift) % spec.n + spec.n) % spec.n);
-  spec.order = jit::fft_weight_order(column_fft(across_segments[0]));
-  return spec;
-}
-
-jit::ColumnFftSpec RowSpectralGeometry::column_fft(const Segment& segment) const {
-  jit::ColumnFftSpec spec;
-  spec.isa = isa;
-  spec.n = parameters.columns;
-  spec.factors = parameters.column_factors;
-  spec.first = segment.first - column_shift;
-  spec.inputs = segment.ins;
-  spec.outputs = segment.outs;
-  spec.step = across.stride;
-  spec.chunk = spec.n < constants.short_columns ? constants.short_chunk : constants.chunk;
-  spec.plane_stride = plane_stride;
-  return spec;
-}
-
 bool RowSpectralGeometry::shares_weights(const RowSpectralGeometry& other) const {
   const int n = parameters.transform.n;
   return isa == other.isa && problem.channels == other.problem.channels &&
          parameters.along_h == other.parameters.along_h && n == other.parameters.transform.n &&
-         !parameters.two_dimensional() && !other.parameters.two_dimensional() &&
+         parameters.columns->packs_taps() && other.parameters.columns->packs_taps() &&
          along.taps == other.along.taps && (shift + other.shift - (along.taps - 1)) % n == 0;
 }
 
 bool RowSpectralGeometry::feasible() const {
   if (along.output * static_cast<std::int64_t>(across.output) < least_outputs) return false;
-  if (along.output < least_along || (parameters.two_dimensional() && across.output < least_along))
-    return false;
+  if (along.output < least_transformed) return false;
   if (!sees_every_input) return false;  // a large one would cost accuracy, and no output be large with it
   if (along.output < 1 || across.output < 1 || across_taps.empty()) return false;
   if (parameters.transform.n < std::max(along_segments.least_length(), along.taps)) return false;
-  if (parameters.two_dimensional() &&
-      parameters.columns < std::max(across_segments.least_length(), across.taps))
-    return false;
+  if (!parameters.columns->feasible(*this)) return false;
   if (parameters.karatsuba > 0 && across.stride != 1) return false;
   // What keeps spilled values within the stack of a small thread.
   if (parameters.karatsuba > 0 && (!parameters.gauss || across_segments.most_outs() > max_split))

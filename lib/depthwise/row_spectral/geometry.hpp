@@ -1,14 +1,15 @@
 // How a row-spectral convolution cuts a map: which axis is transformed, into which segments, at which length.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "depthwise/choose/request.hpp"
 #include "depthwise/problem/segments.hpp"
+#include "depthwise/row_spectral/toeplitz_columns.hpp"
 #include "depthwise/tiling.hpp"
-#include "jit/kernels/column_fft.hpp"
 #include "jit/kernels/row_transform.hpp"
 #include "jit/kernels/toeplitz.hpp"
 #include "jit/kernels/weight_transform.hpp"
@@ -29,23 +30,25 @@ struct RowSpectralConstants {
 };
 inline constexpr RowSpectralConstants row_spectral_constants;
 
+/// Least outputs along a transformed axis, most of whose inputs few taps would meet (a limit of what is
+/// legal): as for all outputs together, a few may all be small by chance.
+inline constexpr int least_transformed = 4;
+
 /// The parameters of a tiling, each in its range.
 struct RowSpectralParameters {
   bool along_h = false;  // the transformed axis: columns of the map instead of rows
   jit::RowTransform transform;
-  int rows = 8, karatsuba = 0;  // of the column pass: outputs in registers, levels
+  std::shared_ptr<const ColumnPass> columns = toeplitz_columns();
+  int rows = 8, karatsuba = 0;  // of Toeplitz products: outputs in registers, levels
   bool gauss = true;
-  int columns = 0;  // algorithm spectral: the length of the other axis' transform; else 0
-  jit::Factors column_factors;
   int blocks = 2;                             // vectors of channels that share scratch
   int segment_along = 0, segment_across = 0;  // outputs a segment; 0: the whole axis
   bool packed = false;                        // rows go through a window even where they need not
   bool ahead = false;  // the next row's lines are prefetched while a row is transformed
 
-  bool two_dimensional() const { return columns > 0; }
   Tiling tiling() const;
-  /// Empty where a field is unknown, missing or out of range.
-  static std::optional<RowSpectralParameters> parse(const Tiling& tiling);
+  /// All but those of the column pass; empty where a field is missing or out of range.
+  static std::optional<RowSpectralParameters> rows_of(const Tiling& tiling);
 };
 
 /// A problem and a tiling, all but weights and code.
@@ -89,9 +92,7 @@ struct RowSpectralGeometry {
   jit::RowForwardSpec forward(const Segment& segment, bool from_buffer) const;
   jit::RowInverseSpec inverse(const Segment& segment, bool to_buffer, const std::vector<int>& signs) const;
   jit::ToeplitzSpec toeplitz(const Segment& segment) const;
-  jit::ColumnFftSpec column_fft(const Segment& segment) const;  // two_dimensional() only
   jit::RowWeightsSpec row_weights(const std::vector<int>& signs) const;
-  jit::ColumnWeightsSpec column_weights() const;  // two_dimensional() only
 
   /// Whether the weights that another one packs, of a kernel that this one's is the turn of, serve here too.
   bool shares_weights(const RowSpectralGeometry& other) const;
@@ -100,9 +101,7 @@ struct RowSpectralGeometry {
   std::size_t planes_bytes() const;  // the scratch of one group
   /// Packed weights of a block of channels: of each real plane, each pair of planes, and all.
   std::int64_t real_floats() const { return static_cast<std::int64_t>(across_taps.size()) * lanes; }
-  std::int64_t pair_floats() const {
-    return 2 * (parameters.two_dimensional() ? std::int64_t{parameters.columns} * lanes : real_floats());
-  }
+  std::int64_t pair_floats() const { return parameters.columns->pair_floats(*this); }
   std::int64_t weights_floats() const {
     return real_floats() * parameters.transform.reals() + pair_floats() * parameters.transform.pairs();
   }

@@ -29,12 +29,8 @@ Spectra::Spectra(const RowSpectralGeometry& g, const Kernel& kernel, const std::
   if (g.problem.epilogue.scale) scale_ = core::Buffer<float>(bias_.size());
   const jit::RowWeightsSpec rows = g.row_weights(signs);
   rows_ = jit::get_code(rows.text(), [&] { return jit::generate(rows); });
-  if (!g.parameters.two_dimensional()) {
-    find_way_back();
-    return;
-  }
-  const jit::ColumnWeightsSpec columns = g.column_weights();
-  columns_ = jit::get_code(columns.text(), [&] { return jit::generate(columns); });
+  columns_ = g.parameters.columns->weights_code(g);
+  if (!columns_) find_way_back();
 }
 
 void Spectra::set(const Weights& weights, int threads) {
