@@ -244,7 +244,7 @@ int main(int argc, char** argv) {
   app.add_option("--skip-peer", options.visit.skipped_peers)->group("");
   app.add_option("--cold-rounds", options.visit.cold_rounds)->group("");
   CLI11_PARSE(app, argc, argv);
-  replk::tuner::tune_unless_told();
+  replk::tuner::tune_unless_set();
   if (!options.shape.empty()) return replk::bench::visit_as_child(options.shape, options.visit);
   std::vector<std::string> rest = app.remaining();
   std::string interleaved = "--benchmark_enable_random_interleaving=true";

@@ -7,7 +7,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -18,16 +17,13 @@
 
 #include "bench/options.hpp"
 #include "bench/shapes.hpp"
+#include "core/clock.hpp"
 #include "depthwise/choose/choice.hpp"
 
 namespace {
 
 using namespace replk;
 using Json = nlohmann::ordered_json;
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double processor_seconds() {
   timespec time;
@@ -139,9 +135,9 @@ Row measure(const std::string& shape, int threads, int repeats, double budget) {
   row.analytic = tuner::choose(question, settings, nothing).text;
   std::vector<std::string> tunings;
   for (int i = 0; i < repeats; i++) {
-    const double start = seconds_now();
+    const double start = core::seconds();
     tunings.push_back(tuner::race_only(question, settings, nothing, clock).text);
-    row.tune_seconds += (seconds_now() - start) / repeats;
+    row.tune_seconds += (core::seconds() - start) / repeats;
   }
   row.tuned = tunings.front();
   settings.shortlist = SIZE_MAX;

@@ -94,7 +94,7 @@ bench::DepthwiseRow tuned_and_measured(const depthwise::Problem& problem,
 ExitCode run(const Arguments& arguments, bool json) {
   std::vector<depthwise::Problem> problems;  // all are read before any is timed
   for (const std::string& shape : arguments.shapes) problems.push_back(depthwise::parse(shape));
-  tuner::tune_unless_told();
+  tuner::tune_unless_set();
   bench::DepthwiseOptions options;
   options.threads = arguments.threads;
   options.visits = 3;

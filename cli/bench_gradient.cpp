@@ -81,7 +81,7 @@ ExitCode run(const Arguments& arguments, bool json) {
     problems.push_back(depthwise::parse(shape));
     depthwise::check_gradient(problems.back());
   }
-  tuner::tune_unless_told();
+  tuner::tune_unless_set();
   bench::GradientOptions options;
   options.threads = arguments.threads;
   options.race.seconds = arguments.seconds;

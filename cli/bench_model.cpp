@@ -4,7 +4,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -19,6 +18,7 @@
 #include "cli/network.hpp"
 #include "cli/table.hpp"
 #include "cli/tunable.hpp"
+#include "core/clock.hpp"
 #include "depthwise/problem/problem.hpp"
 #include "measure/depthwise.hpp"
 #include "measure/peak.hpp"
@@ -51,10 +51,6 @@ struct Measurement {
   std::int64_t peak_memory = 0;     // bytes that the process has had resident, up to the first result
 };
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 /// VmHWM; 0 where the system does not tell.
 std::int64_t peak_memory_bytes() {
   std::ifstream status("/proc/self/status");
@@ -63,18 +59,10 @@ std::int64_t peak_memory_bytes() {
   return 0;
 }
 
-template <class T>
-T median(std::vector<T> values) {
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  if (values.size() % 2 == 1) return *middle;
-  return (*middle + *std::max_element(values.begin(), middle)) / 2;
-}
-
 double median_of(const std::vector<Profile>& profiles, const std::function<double(const Profile&)>& value) {
   std::vector<double> values;
   for (const Profile& profile : profiles) values.push_back(value(profile));
-  return median(values);
+  return core::median(values);
 }
 
 /// Room for the maps of the stages from `first` on, and where each begins.
@@ -120,13 +108,13 @@ Measurement measure(model::Network& network, const Arguments& arguments, Size si
   Progress progress(arguments.rounds, "rounds");
   network.prepare(arguments.batch, size.height, size.width);
   network.run(input, output);
-  result.first_result_seconds = now() - start;
+  result.first_result_seconds = core::seconds() - start;
   result.peak_memory = peak_memory_bytes();
   result.peak_gflops = bench::fma_peak_gflops(network.threads()) / 2;
   for (int round = 0; round < arguments.rounds; ++round) {
-    const double begin = now();
+    const double begin = core::seconds();
     network.run(input, output);
-    result.seconds.push_back(now() - begin);
+    result.seconds.push_back(core::seconds() - begin);
     if (round % 3 == 0) network.run(input, output, {.profile = &result.profiles.emplace_back()});
     progress.advance();
   }
@@ -269,16 +257,16 @@ void print_peers(const Json& rows, double network_ms) {
 }
 
 ExitCode run(const Arguments& arguments, bool json) {
-  tuner::tune_unless_told();
+  tuner::tune_unless_set();
   const model::Architecture architecture = model::find_architecture(arguments.network.model);
   const Size size = input_size(arguments.size, architecture);
   tune(arguments, size, architecture);
-  const double start = now();
+  const double start = core::seconds();
   LoadedNetwork loaded = load_network(arguments.network);
   model::Network& network = loaded.network;
   const Measurement measurement = measure(network, arguments, size, start);
 
-  const double seconds = median(measurement.seconds);
+  const double seconds = core::median(measurement.seconds);
   const double depthwise_seconds =
       median_of(measurement.profiles, [](const Profile& p) { return p.seconds(LayerKind::large_depthwise); });
   const Profile& profile = measurement.profiles.front();

@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -14,6 +13,7 @@
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
 #include "cli/network.hpp"
+#include "core/clock.hpp"
 #include "core/error.hpp"
 #include "image/decode.hpp"
 #include "model/labels.hpp"
@@ -90,10 +90,9 @@ class Classifier {
     const image::Image picture = image::read_image(path);
     model::prepare_picture(picture, network_.architecture().preprocessing, size_.height, size_.width,
                            pixels_.data());
-    const auto start = std::chrono::steady_clock::now();
+    const double start = core::seconds();
     network_.run({pixels_.data(), 1, size_.height, size_.width}, {.logits = logits_.data()});
-    milliseconds_ =
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    milliseconds_ = 1e3 * (core::seconds() - start);
     if (!std::all_of(logits_.begin(), logits_.end(), [](float logit) { return std::isfinite(logit); })) {
       core::fail(core::Status::bad_file, "{}: the network's outputs are not finite; check the weights", path);
     }

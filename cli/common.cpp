@@ -6,11 +6,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/clock.hpp"
 #include "core/error.hpp"
 
 namespace replk::cli {
@@ -88,8 +88,7 @@ StatusLine::~StatusLine() {
 
 void StatusLine::show(std::string_view text) {
   if (!terminal_) return;
-  const double now =
-      std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  const double now = core::seconds();
   if (shown_ && now - last_ < 0.1) return;
   fmt::print(stderr, "\r\033[K{}", text);
   std::fflush(stderr);
@@ -121,7 +120,7 @@ void Progress::advance(std::int64_t steps) {
   constexpr std::int64_t width = 30;
   const std::int64_t filled =
       std::clamp<std::int64_t>(done_ * width / std::max<std::int64_t>(total_, 1), 0, width);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double seconds = core::seconds() - start_;
   line_.show(fmt::format("[{:#<{}}{:.<{}}] {} of {} {}, {:.1f} a second", "", filled, "", width - filled,
                          done_, total_, what_, static_cast<double>(done_) / std::max(seconds, 1e-9)));
 }

@@ -1,6 +1,5 @@
 // What the commands share: exit codes, the one JSON object, sizes, progress.
 #pragma once
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
@@ -9,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "core/clock.hpp"
 #include "tuner/tuner.hpp"
 
 namespace CLI {
@@ -86,7 +86,7 @@ class TuneFirst {
 class Progress {
  public:
   Progress(std::int64_t total, std::string what)
-      : total_(total), what_(std::move(what)), start_(std::chrono::steady_clock::now()) {}
+      : total_(total), what_(std::move(what)), start_(core::seconds()) {}
   void advance(std::int64_t steps = 1);
   /// To be called before something is printed while this stands.
   void clear() { line_.clear(); }
@@ -94,7 +94,7 @@ class Progress {
  private:
   std::int64_t total_, done_ = 0;
   std::string what_;
-  std::chrono::steady_clock::time_point start_;
+  double start_;
   StatusLine line_;
 };
 

@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <mutex>
@@ -18,6 +17,7 @@
 #include "cli/predictions.hpp"
 #include "cli/run_images.hpp"
 #include "cli/shape_bias.hpp"
+#include "core/clock.hpp"
 #include "core/error.hpp"
 #include "model/precision.hpp"
 
@@ -95,10 +95,7 @@ ExitCode run_shape_bias(const Arguments& arguments, bool json) {
   return found.failed == 0 ? exit_done : found.images > 0 ? exit_failures : exit_wrong;
 }
 
-ExitCode run(const Arguments& arguments, bool json) {
-  if (!arguments.cue_conflicts.empty()) return run_shape_bias(arguments, json);
-  if (arguments.images.empty())
-    core::fail(core::Status::invalid_argument, "--images is required, or --shape-bias");
+ExitCode run_accuracy(const Arguments& arguments, bool json) {
   const std::unique_ptr<Dataset> dataset = open_dataset(arguments.images);
   LoadedNetwork loaded = load_network(arguments.network);
   model::Network& network = loaded.network;
@@ -125,15 +122,14 @@ ExitCode run(const Arguments& arguments, bool json) {
 
   if (!chosen.empty())
     network.prepare(std::min<std::int64_t>(arguments.batch, std::ssize(chosen)), size.height, size.width);
-  const auto start = std::chrono::steady_clock::now();
+  const double start = core::seconds();
   score.failed = run_images(
       network, *dataset, chosen, size, arguments.batch, [&](std::int64_t index, const float* logits) {
         const Prediction prediction = judge(logits, network.classes(), dataset->label(index));
         score.add(prediction);
         if (file) file->add(index, prediction);
       });
-  const double seconds =
-      chosen.empty() ? 0 : std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = chosen.empty() ? 0 : core::seconds() - start;
 
   const double images = static_cast<double>(std::max<std::int64_t>(score.images, 1));
   const double top1 = score.top1 / images, top5 = score.top5 / images;
@@ -157,6 +153,13 @@ ExitCode run(const Arguments& arguments, bool json) {
       fmt::print("  {} other files were passed over (hidden, or not .jpg, .jpeg or .png)\n", others);
   }
   return score.failed == 0 ? exit_done : score.images > 0 ? exit_failures : exit_wrong;
+}
+
+ExitCode run(const Arguments& arguments, bool json) {
+  if (!arguments.cue_conflicts.empty()) return run_shape_bias(arguments, json);
+  if (arguments.images.empty())
+    core::fail(core::Status::invalid_argument, "--images is required, or --shape-bias");
+  return run_accuracy(arguments, json);
 }
 
 Shard parse_shard(const std::string& text) {

@@ -139,7 +139,7 @@ ExitCode run(const Arguments& a, bool json) {
   const int threads = a.threads > 0 ? a.threads : core::default_threads();
   const tuner::Question question = ask(shape, threads, a.pass);
   // What is not remembered is measured, unless REPLK_TUNING forbids it: an explanation alone changes nothing.
-  tuner::tune_unless_told();
+  tuner::tune_unless_set();
   tuner::Settings settings = tuner::settings();
   if (a.again && settings.mode != tuner::Mode::now)
     core::fail(core::Status::invalid_argument,

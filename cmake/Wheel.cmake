@@ -3,8 +3,10 @@
 set(wheel replk)
 
 # The wheel's libstdc++ is inside: an older system's would be too old. Safe because nothing but replk_* is exported.
-target_link_options(replk_cpu PRIVATE -static-libstdc++)
-target_link_options(replk PRIVATE -static-libstdc++)
+# What of it is not used stays out.
+set(static_runtime -static-libstdc++ -Wl,--gc-sections)
+target_link_options(replk_cpu PRIVATE ${static_runtime})
+target_link_options(replk PRIVATE ${static_runtime})
 
 # Under its own name: a process has one OpenMP pool if all who want libgomp.so.1 get the same, and glibc shares by name.
 # A renamed copy, as auditwheel would make, is a second pool that spins beside PyTorch's.
@@ -13,15 +15,17 @@ execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libgomp.so.1
 file(REAL_PATH ${libgomp} libgomp)
 
 # A wheel holds no links: one name, or the file is in it twice.
-set_target_properties(replk_cpu PROPERTIES VERSION ${REPLK_SOVERSION})
+set_target_properties(replk_cpu PROPERTIES VERSION ${REPLK_SOVERSION} INSTALL_RPATH $ORIGIN)
 install(TARGETS replk_cpu LIBRARY DESTINATION ${wheel}/lib COMPONENT wheel NAMELINK_SKIP)
 install(FILES ${libgomp} RENAME libgomp.so.1 DESTINATION ${wheel}/lib COMPONENT wheel)
 install(FILES $<TARGET_FILE:DNNL::dnnl> RENAME $<TARGET_SONAME_FILE_NAME:DNNL::dnnl>
   DESTINATION ${wheel}/lib COMPONENT wheel)
-# Of Intel's build; so that auditwheel finds the libgomp above.
+# Of Intel's build: its table of local symbols is a tenth of the wheel; and so that auditwheel finds the libgomp above.
 find_program(PATCHELF patchelf REQUIRED)
-install(CODE "execute_process(COMMAND ${PATCHELF} --set-rpath $ORIGIN
-  \$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${wheel}/lib/$<TARGET_SONAME_FILE_NAME:DNNL::dnnl> COMMAND_ERROR_IS_FATAL ANY)"
+set(dnnl \$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${wheel}/lib/$<TARGET_SONAME_FILE_NAME:DNNL::dnnl>)
+install(CODE "
+  execute_process(COMMAND ${CMAKE_STRIP} --strip-unneeded ${dnnl} COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${PATCHELF} --set-rpath $ORIGIN ${dnnl} COMMAND_ERROR_IS_FATAL ANY)"
   COMPONENT wheel)
 
 set_target_properties(replk PROPERTIES INSTALL_RPATH $ORIGIN/../lib)
@@ -30,13 +34,13 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/models/ DESTINATION ${wheel}/share/replk
 
 if(TARGET replk_torch)
   add_dependencies(replk replk_torch)  # so that what pyproject.toml builds is the same with and without torch
-  target_link_options(replk_torch PRIVATE -static-libstdc++)
+  target_link_options(replk_torch PRIVATE ${static_runtime})
   install(TARGETS replk_torch LIBRARY DESTINATION ${wheel}/torch COMPONENT wheel)
 endif()
 
 if(TARGET replk_onnxruntime)
   add_dependencies(replk replk_onnxruntime)
-  target_link_options(replk_onnxruntime PRIVATE -static-libstdc++)
+  target_link_options(replk_onnxruntime PRIVATE ${static_runtime})
   install(TARGETS replk_onnxruntime LIBRARY DESTINATION ${wheel}/onnx COMPONENT wheel)
 endif()
 

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <span>
 
+#include "core/clock.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/memory.hpp"
@@ -34,10 +34,6 @@ double allowed_factor(const Problem& p) {
   return taps;
 }
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 /// Median of runs that find none of their data in a cache: each comes after a walk over more than the last
 /// one holds.
 double cold_seconds(const std::function<void()>& run, int rounds) {
@@ -45,9 +41,9 @@ double cold_seconds(const std::function<void()>& run, int rounds) {
   core::Buffer<char> other(std::max<std::size_t>(64u << 20, 2 * core::cpu().l3_bytes), true);
   for (int i = 0; i < rounds; i++) {
     for (std::size_t at = 0; at < other.size(); at += core::alignment) other[at]++;
-    const double start = now();
+    const double start = core::seconds();
     run();
-    times.seconds.push_back(now() - start);
+    times.seconds.push_back(core::seconds() - start);
   }
   return times.median();
 }
@@ -61,14 +57,14 @@ double figure(const DepthwiseRow& row) {
 void time_other_weights(DepthwiseRow& row, depthwise::Plan& plan,
                         std::span<const std::span<const float>> weights, std::span<const float> bias,
                         const depthwise::PlanOptions& options) {
-  const double start = now();
+  const double start = core::seconds();
   const depthwise::Plan again(plan.problem(), weights, bias, options);
-  row.create_again_ms = 1e3 * (now() - start);
+  row.create_again_ms = 1e3 * (core::seconds() - start);
   row.set_weights_ms = HUGE_VAL;
   for (int i = 0; i < 5; i++) {
-    const double begin = now();
+    const double begin = core::seconds();
     plan.set_weights(weights, bias);
-    row.set_weights_ms = std::min(row.set_weights_ms, 1e3 * (now() - begin));
+    row.set_weights_ms = std::min(row.set_weights_ms, 1e3 * (core::seconds() - begin));
   }
 }
 
@@ -124,12 +120,12 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   const auto weights = data.weight_spans();
   const Tensors tensors = data.tensors();
 
-  const double start = now();
+  const double start = core::seconds();
   depthwise::PlanOptions plan_options = options.plan;
   plan_options.threads = row.threads;
   plan_options.scale = data.scale_span();
   depthwise::Plan plan(p, weights, data.bias_span(), plan_options);
-  row.create_ms = 1e3 * (now() - start);
+  row.create_ms = 1e3 * (core::seconds() - start);
   time_other_weights(row, plan, weights, data.bias_span(), plan_options);
   row.algorithm = plan.tiling().algorithm;
   row.tiling = plan.tiling().to_string();

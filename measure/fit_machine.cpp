@@ -136,7 +136,7 @@ std::map<std::string, double> regrets(const std::vector<Timed>& all, const Machi
   std::map<std::string, Best> best;
   for (const Timed& t : all) {
     const double predicted = t.variant->predict(m);
-    Best& b = best.try_emplace(t.shape, predicted, t.seconds, t.seconds).first->second;
+    Best& b = best.try_emplace(t.shape, Best{predicted, t.seconds, t.seconds}).first->second;
     if (predicted < b.predicted) b.predicted = predicted, b.pick = t.seconds;
     b.least = std::min(b.least, t.seconds);
   }

@@ -1,21 +1,17 @@
 #include "measure/limits.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <utility>
 
+#include "core/clock.hpp"
 #include "core/cpu.hpp"
 #include "core/memory.hpp"
 
 namespace replk::bench {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Bursts are assembly because a compiler may keep accumulators in memory or drop them. Twelve chains cover a
 // latency of up to 6 cycles on two ports.
@@ -120,9 +116,9 @@ template <class Work>
 double fastest(int times, Work work) {
   double best = 1e30;
   for (int i = 0; i < times; i++) {
-    const double start = now();
+    const double start = core::seconds();
     work();
-    best = std::min(best, now() - start);
+    best = std::min(best, core::seconds() - start);
   }
   return best;
 }

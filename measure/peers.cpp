@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <optional>
 #include <span>
 #include <utility>
 
+#include "core/clock.hpp"
 #include "core/error.hpp"
 #include "depthwise/problem/reference.hpp"
 
@@ -150,10 +150,9 @@ PeerGroup checked_group(const Part& part, Data& data, int threads, const Depthwi
       samples = sampled_outputs(p, options.checked_outputs, options.seed);
       expected = reference(p, all, bias, tensors, samples);
     }
-    const auto start = std::chrono::steady_clock::now();
+    const double start = core::seconds();
     peer->run();
-    first_ms.back() =
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    first_ms.back() = 1e3 * (core::seconds() - start);
     peer->result(data.dst.data());
     const double error = compare(p, all, bias, tensors, samples, expected).max_relative_error;
     if (!(error <= peer_tolerance(p.type)))

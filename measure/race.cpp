@@ -1,31 +1,25 @@
 #include "measure/race.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <map>
 #include <random>
 
+#include "core/clock.hpp"
+
 namespace replk::bench {
 namespace {
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 double time(const std::function<void()>& run, int repeats) {
-  const double start = now();
+  const double start = core::seconds();
   for (int i = 0; i < repeats; i++) run();
-  return (now() - start) / repeats;
+  return (core::seconds() - start) / repeats;
 }
 
 }  // namespace
 
 double Times::median() const {
-  std::vector<double> sorted = seconds;
-  std::sort(sorted.begin(), sorted.end());
-  const std::size_t n = sorted.size();
-  return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+  return core::median(seconds);
 }
 
 std::vector<Times> race(const std::vector<std::function<void()>>& candidates, const RaceOptions& options,
@@ -48,8 +42,9 @@ std::vector<Times> race(const std::vector<std::function<void()>>& candidates, co
     if (turns[i] == 0) times[i].seconds.push_back(first[i]);
   }
   std::mt19937_64 random(options.seed);
-  const double end = now() + options.seconds;
-  for (int round = 0; round < options.rounds || (round < options.max_rounds && now() < end); round++) {
+  const double end = core::seconds() + options.seconds;
+  for (int round = 0; round < options.rounds || (round < options.max_rounds && core::seconds() < end);
+       round++) {
     std::vector<std::size_t> order;
     for (std::size_t i = 0; i < candidates.size(); i++)
       if (round < turns[i]) order.push_back(i);

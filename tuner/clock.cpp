@@ -6,15 +6,12 @@
 #include <xmmintrin.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
+
+#include "core/clock.hpp"
 
 namespace replk::tuner {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// The kernel's account of each thread (Documentation/scheduler/sched-stats.rst): time on a core, time
 /// waiting for one, slices. The calling thread alone would not do: while it spins at a barrier it looks busy,
@@ -44,20 +41,20 @@ double one_burst() {
   // may fold or spill a loop of intrinsics, and then something else is measured.
   __m128 a = _mm_set1_ps(1.0f), b = a, c = a, d = a, e = a, f = a, g = a, h = a, i = a, j = a;
   const __m128 one = _mm_set1_ps(1.0f);
-  const double start = now();
+  const double start = core::seconds();
   for (int n = 0; n < 10000; n++)
     __asm__ volatile(
         "mulps %10, %0\n mulps %10, %1\n mulps %10, %2\n mulps %10, %3\n mulps %10, %4\n"
         "mulps %10, %5\n mulps %10, %6\n mulps %10, %7\n mulps %10, %8\n mulps %10, %9\n"
         : "+x"(a), "+x"(b), "+x"(c), "+x"(d), "+x"(e), "+x"(f), "+x"(g), "+x"(h), "+x"(i), "+x"(j)
         : "x"(one));
-  return now() - start;
+  return core::seconds() - start;
 }
 
 }  // namespace
 
 Clock system_clock() {
-  return {now, [] { return std::min({one_burst(), one_burst(), one_burst()}); }, lost};
+  return {core::seconds, [] { return std::min({one_burst(), one_burst(), one_burst()}); }, lost};
 }
 
 }  // namespace replk::tuner

@@ -7,6 +7,7 @@
 #include <random>
 #include <tuple>
 
+#include "core/clock.hpp"
 #include "core/log.hpp"
 
 namespace replk::tuner {
@@ -56,14 +57,6 @@ double surely_above(std::vector<double> values) {
   return values[k - 1];
 }
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const std::size_t half = values.size() / 2;
-  std::nth_element(values.begin(), values.begin() + half, values.end());
-  if (values.size() % 2) return values[half];
-  return (values[half] + *std::max_element(values.begin(), values.begin() + half)) / 2;
-}
-
 class Race {
  public:
   Race(const std::vector<Candidate>& candidates, const Runner& runner, const RaceOptions& options)
@@ -79,7 +72,7 @@ class Race {
     while (!left_.empty() && result_.rounds < options_.most_rounds && now() < end_) {
       if (!round()) break;
       drop();
-      if (!left_.empty()) tell(left_.size(), leader(), median(kept(leader())));
+      if (!left_.empty()) tell(left_.size(), leader(), core::median(kept(leader())));
       if (settled()) break;
       if (result_.rounds % kRoundsAPlace == 0) move();
     }
@@ -253,8 +246,9 @@ class Race {
 
   /// All that are left have run in the same rounds, so their plain medians compare.
   std::size_t leader() const {
-    return *std::min_element(left_.begin(), left_.end(),
-                             [&](std::size_t a, std::size_t b) { return median(kept(a)) < median(kept(b)); });
+    return *std::min_element(left_.begin(), left_.end(), [&](std::size_t a, std::size_t b) {
+      return core::median(kept(a)) < core::median(kept(b));
+    });
   }
 
   void drop() {
@@ -278,7 +272,7 @@ class Race {
     const std::size_t first = leader();
     std::size_t best = first;
     for (std::size_t i : left_) {
-      if (median(ratios(i, first)) > 1 + kTie) continue;
+      if (core::median(ratios(i, first)) > 1 + kTie) continue;
       const Candidate &a = candidates_[i], &b = candidates_[best];
       if (std::tie(a.rank, a.predicted_seconds, a.text) < std::tie(b.rank, b.predicted_seconds, b.text))
         best = i;
@@ -315,12 +309,12 @@ class Race {
     for (std::size_t i = 0; i < candidates_.size(); i++) {
       const std::vector<double> own = kept(i);
       standing(i).rounds = result_.rounds == 0 ? 0 : static_cast<int>(own.size());
-      if (!own.empty()) standing(i).seconds = median(own);
+      if (!own.empty()) standing(i).seconds = core::median(own);
     }
     for (std::size_t i = 0; i < candidates_.size(); i++) {
       const std::vector<double> paired = ratios(i, result_.winner);
       standing(i).ratio =
-          paired.empty() ? standing(i).seconds / standing(result_.winner).seconds : median(paired);
+          paired.empty() ? standing(i).seconds / standing(result_.winner).seconds : core::median(paired);
     }
     for (std::size_t i : left_) {
       if (i != result_.winner) leave(i, Standing::tied);

@@ -11,7 +11,7 @@
 namespace replk::tuner {
 
 struct Candidate {
-  std::string text;              // the tiling's line: stored as it is
+  std::string text;              // the tiling, spelled: stored as it is
   double predicted_seconds = 0;  // orders the candidates
   int rank = 0;                  // among times within 1 %, the lower rank wins
 };

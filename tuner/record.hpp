@@ -18,7 +18,7 @@ struct Record {
   std::string shape;    // as spelled
   std::string key;      // Key::json()
   std::string machine;  // machine_json() of where it was measured
-  std::string pick;     // the tiling's line
+  std::string pick;     // the tiling, spelled
   double seconds = 0;   // median
   int rounds = 0;
   double confidence = 0;

@@ -195,7 +195,7 @@ void change_settings(const std::function<void(Settings&)>& change) {
   change(s.settings);
 }
 
-void tune_unless_told() {
+void tune_unless_set() {
   if (mode_of_environment()) return;
   change_settings([](Settings& settings) { settings.mode = Mode::now; });
 }

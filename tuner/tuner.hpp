@@ -40,7 +40,7 @@ void set_settings(Settings settings);
 /// Changes some of them and leaves the others as they are just then; as thread-safe.
 void change_settings(const std::function<void(Settings&)>& change);
 /// Mode now for the whole process, unless REPLK_TUNING says otherwise: for programs that measure speed.
-void tune_unless_told();
+void tune_unless_set();
 
 struct Choice {
   std::string text;       // the pick; from the cache it need not be among the candidates

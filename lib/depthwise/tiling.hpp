@@ -1,4 +1,4 @@
-// The one line that says how a problem is computed: what the tune cache stores and what a user reads.
+// The one line of text that says how a problem is computed: what the tune cache stores and what a user reads.
 #pragma once
 #include <string>
 #include <string_view>

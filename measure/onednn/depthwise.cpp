@@ -1,9 +1,9 @@
 #include "measure/onednn/depthwise.hpp"
 
-#include <chrono>
 #include <unordered_map>
 #include <utility>
 
+#include "core/clock.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/memory.hpp"
@@ -50,13 +50,13 @@ class Peer final : public OnednnDepthwise {
         stream_(dense::onednn_engine()),
         plain_dst_(result_desc(p)) {
     const core::TeamSize team(threads_);
-    const auto start = std::chrono::steady_clock::now();
+    const double start = core::seconds();
     const auto pd = describe(p, layout);
     if (!pd) return;
     implementation_ = pd.impl_info_str();
     if (!runnable()) return;
     primitive_ = dnnl::convolution_forward(pd);
-    create_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    create_ms_ = 1e3 * (core::seconds() - start);
 
     const Branch& b = p.branches[0];
     const memory::data_type type = onednn_type(p.type);

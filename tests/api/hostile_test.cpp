@@ -37,6 +37,7 @@ void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
+#pragma GCC visibility push(default)  // Clang would hide them from the libraries that are to call them
 void* malloc(std::size_t size) {
   count(size);
   return __libc_malloc(size);
@@ -57,6 +58,7 @@ void* mmap(void* address, std::size_t length, int protection, int flags, int fil
   count(length);
   return reinterpret_cast<void*>(syscall(SYS_mmap, address, length, protection, flags, file, offset));
 }
+#pragma GCC visibility pop
 }
 #endif
 

@@ -43,14 +43,32 @@ TEST(Fma, EmulatedHasTheBitsOfTheFusedOne) {
   }
 }
 
+/// What bits of IEEE 754's binary16 mean, but for its NaNs. Not the compiler's _Float16: Clang 14 has none
+/// here.
+double half_value(std::uint16_t bits) {
+  const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+  const double magnitude = exponent == 31 ? HUGE_VAL
+                           : exponent     ? std::ldexp(1024 + mantissa, exponent - 25)
+                                          : std::ldexp(mantissa, -24);
+  return bits >> 15 ? -magnitude : magnitude;
+}
+
+/// The binary16 nearest to a value, the even one of two; from halfway beyond the largest on, infinite.
+double nearest_half(float value) {
+  if (std::abs(value) >= 65520) return std::copysign(HUGE_VAL, value);
+  int exponent = 0;
+  std::frexp(value, &exponent);
+  const int last = std::max(exponent - 11, -24);  // of the bits that a half has
+  return std::ldexp(std::nearbyint(std::ldexp(double{value}, -last)), last);
+}
+
 TEST(Half, NarrowsToNearestEvenAndBack) {
   for (std::uint32_t bits = 0; bits < 65536; bits++) {
     const core::F16 half{static_cast<std::uint16_t>(bits)};
     const core::Bf16 brain{static_cast<std::uint16_t>(bits)};
     if (!std::isnan(core::to_float(half))) {
       ASSERT_EQ(core::from_float<core::F16>(core::to_float(half)).bits, bits);
-      const auto wanted = static_cast<float>(std::bit_cast<_Float16>(half.bits));
-      ASSERT_EQ(core::to_float(half), wanted);
+      ASSERT_EQ(core::to_float(half), half_value(half.bits));
     }
     if (!std::isnan(core::to_float(brain))) {
       ASSERT_EQ(core::from_float<core::Bf16>(core::to_float(brain)).bits, bits);
@@ -68,7 +86,8 @@ TEST(Half, NarrowsToNearestEvenAndBack) {
       if (std::isnan(value))
         ASSERT_TRUE(std::isnan(core::to_float(half)));
       else
-        ASSERT_EQ(half.bits, std::bit_cast<std::uint16_t>(static_cast<_Float16>(value))) << value;
+        ASSERT_TRUE(same(static_cast<float>(half_value(half.bits)), static_cast<float>(nearest_half(value))))
+            << value << ' ' << half.bits;
     }
   }
 }

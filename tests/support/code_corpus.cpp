@@ -18,8 +18,8 @@ void add_depthwise(Makers& all, const char* shape, Isa isa) {
   const depthwise::Problem problem = depthwise::parse(shape);
   const depthwise::Request request(problem, depthwise::Pass::forward, features_of(isa), 1);
   for (const depthwise::Algorithm* algorithm : depthwise::algorithms())
-    for (const auto& [tiling, seconds] : algorithm->candidates(request))
-      all.push_back([=] { algorithm->read(request, tiling)->prepare(); });
+    for (const depthwise::Candidate& candidate : algorithm->candidates(request))
+      all.push_back([=] { algorithm->read(request, candidate.tiling)->prepare(); });
 }
 
 /// The same of the weight gradient.
@@ -27,8 +27,8 @@ void add_gradients(Makers& all, const char* shape, Isa isa) {
   const depthwise::Problem problem = depthwise::parse(shape);
   const depthwise::Kernel kernel = depthwise::merged_geometry(problem);
   for (const depthwise::WeightAlgorithm* algorithm : depthwise::weight_algorithms())
-    for (const auto& [tiling, seconds] : algorithm->candidates(problem, kernel, isa, 1))
-      all.push_back([=] { algorithm->prepare(problem, kernel, tiling, isa); });
+    for (const depthwise::Candidate& candidate : algorithm->candidates(problem, kernel, isa, 1))
+      all.push_back([=] { algorithm->prepare(problem, kernel, candidate.tiling, isa); });
 }
 
 constexpr Activation activations[] = {Activation::none, Activation::relu, Activation::gelu};

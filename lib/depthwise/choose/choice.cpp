@@ -143,8 +143,8 @@ Features plan_features(const PlanOptions& options) {
   return isa != Isa::portable && jit::code_allowed() ? features_of(isa) : Features();
 }
 
-std::optional<Choice> read_choice(std::string_view line, const Request& request) try {
-  Tiling tiling = Tiling::parse(line);
+std::optional<Choice> read_choice(std::string_view text, const Request& request) try {
+  Tiling tiling = Tiling::parse(text);
   Choice choice;
   choice.threads = request.threads;
   if (!tiling.word("threads").empty()) {
@@ -215,21 +215,21 @@ std::vector<tuner::Candidate> known_candidates(
 
 namespace {
 
-/// Reads lines as choices and keeps the last: what is found legal is mostly what is taken next.
+/// Reads tilings as choices and keeps the last: what is found legal is mostly what is taken next.
 class Reader {
  public:
   explicit Reader(const Request& request) : request_(request) {}
-  const std::optional<Choice>& read(const std::string& line) {
-    if (line != line_ || !choice_) {
-      choice_ = read_choice(line, request_);
-      line_ = line;
+  const std::optional<Choice>& read(const std::string& text) {
+    if (text != text_ || !choice_) {
+      choice_ = read_choice(text, request_);
+      text_ = text;
     }
     return choice_;
   }
 
  private:
   Request request_;
-  std::string line_;
+  std::string text_;
   std::optional<Choice> choice_;
 };
 
@@ -244,10 +244,10 @@ tuner::Question question(const Request& request, const std::optional<std::string
     if (breadth == Breadth::all) return compute();
     return known_candidates(key, compute);
   };
-  q.legal = [=](const std::string& line) { return reader->read(line).has_value(); };
-  q.runner = {[trial](const std::string& line) { return trial->verify(line); },
-              [trial](const std::string& line) { trial->run(line); },
-              [trial](const std::string& line) { trial->release(line); }, [trial] { trial->move(); }};
+  q.legal = [=](const std::string& text) { return reader->read(text).has_value(); };
+  q.runner = {[trial](const std::string& text) { return trial->verify(text); },
+              [trial](const std::string& text) { trial->run(text); },
+              [trial](const std::string& text) { trial->release(text); }, [trial] { trial->move(); }};
   return q;
 }
 
@@ -260,10 +260,10 @@ tuner::Question question(const Request& request, const std::optional<std::string
 
 Choice choose(const Request& request, const PlanOptions& options) {
   const auto reader = std::make_shared<Reader>(request);
-  const auto named = [&](const std::string& line, const std::string& source) {
-    std::optional<Choice> choice = reader->read(line);
+  const auto named = [&](const std::string& text, const std::string& source) {
+    std::optional<Choice> choice = reader->read(text);
     if (!choice)
-      fail(Status::invalid_argument, "tiling '{}' cannot compute {} on {}", line, to_string(request.problem),
+      fail(Status::invalid_argument, "tiling '{}' cannot compute {} on {}", text, to_string(request.problem),
            name(request.isa()));
     choice->source = source;
     return *std::move(choice);

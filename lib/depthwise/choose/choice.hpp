@@ -31,8 +31,8 @@ Features plan_features(const PlanOptions& options);
 /// Throws invalid_argument where a forced tiling or algorithm cannot compute what is asked.
 Choice choose(const Request& request, const PlanOptions& options);
 
-/// The tiling a line names, if it can compute what is asked; trusts nothing. The source stays empty.
-std::optional<Choice> read_choice(std::string_view line, const Request& request);
+/// The tiling that a text spells, if it can compute what is asked; trusts nothing. The source stays empty.
+std::optional<Choice> read_choice(std::string_view text, const Request& request);
 
 /// How many candidates a question has: the best predicted of each algorithm, or all there are, for a search
 /// that leaves out nothing.

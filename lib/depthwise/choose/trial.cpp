@@ -106,33 +106,33 @@ void Trial::prepare(Prepared& prepared) {
   prepared.executor->set_weights(Weights(problem_, spans(weights_), bias_, scale_), request_.threads);
 }
 
-bool Trial::verify(const std::string& line) {
+bool Trial::verify(const std::string& text) {
   // Class exact sums in one fixed order, whose error grows with the number of taps.
   const double factor = problem_.numerics == Numerics::exact ? request_.kernel.support.size() + 2.0 : 1.0;
-  return error_of_bound(line) <= factor;
+  return error_of_bound(text) <= factor;
 }
 
-double Trial::error_of_bound(const std::string& line) {
+double Trial::error_of_bound(const std::string& text) {
   if (samples_.empty()) make_data();
-  std::optional<Choice> choice = read_choice(line, request_);
+  std::optional<Choice> choice = read_choice(text, request_);
   if (!choice) return std::numeric_limits<double>::infinity();
-  Prepared& prepared = prepared_[line];
+  Prepared& prepared = prepared_[text];
   prepared.choice = *std::move(choice);
   prepare(prepared);
   const std::size_t needed = prepared.executor->workspace_bytes(prepared.choice.threads);
   if (workspace_.size() < needed) workspace_ = core::Buffer<std::byte>(needed);
   std::memset(dst_.data(), 0xff, dst_.size());  // NaNs: what is not written is not right
-  run(line);
+  run(text);
   return compare(problem_, spans(weights_), bias_, tensors(), samples_, expected_, scale_).max_of_allowed;
 }
 
-void Trial::run(const std::string& line) {
-  const Prepared& prepared = prepared_.at(line);
+void Trial::run(const std::string& text) {
+  const Prepared& prepared = prepared_.at(text);
   prepared.executor->run(tensors(), {problem_.batch, workspace_.data(), prepared.choice.threads});
 }
 
-void Trial::release(const std::string& line) {
-  prepared_.erase(line);
+void Trial::release(const std::string& text) {
+  prepared_.erase(text);
 }
 
 void Trial::move() {
@@ -142,11 +142,11 @@ void Trial::move() {
     buffer = std::move(other);
   };
   for (core::Buffer<std::byte>* buffer : {&src_, &dst_, &residual_, &workspace_}) elsewhere(*buffer);
-  for (auto& [line, prepared] : prepared_) prepare(prepared);
+  for (auto& [text, prepared] : prepared_) prepare(prepared);
 }
 
-const Executor& Trial::executor(const std::string& line) const {
-  return *prepared_.at(line).executor;
+const Executor& Trial::executor(const std::string& text) const {
+  return *prepared_.at(text).executor;
 }
 
 }  // namespace replk::depthwise

@@ -26,16 +26,16 @@ class Trial {
 
   /// Prepares a candidate (if need be) and compares sampled outputs with the double reference, within the
   /// bound of its class.
-  bool verify(const std::string& line);
-  /// The largest error of these outputs, of what class fast allows; infinite for a line that cannot compute
+  bool verify(const std::string& text);
+  /// The largest error of these outputs, of what class fast allows; infinite for a tiling that cannot compute
   /// the problem.
-  double error_of_bound(const std::string& line);
-  void run(const std::string& line);
-  void release(const std::string& line);
+  double error_of_bound(const std::string& text);
+  void run(const std::string& text);
+  void release(const std::string& text);
   /// Puts data, workspace and every candidate that is prepared into other memory.
   void move();
-  /// What was prepared for this line.
-  const Executor& executor(const std::string& line) const;
+  /// What was prepared for this tiling.
+  const Executor& executor(const std::string& text) const;
 
  private:
   struct Prepared {

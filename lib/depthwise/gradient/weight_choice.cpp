@@ -33,10 +33,10 @@ Tiling WeightChoice::spelled(int all_threads) const {
   return whole;
 }
 
-std::optional<WeightChoice> read_weight_choice(std::string_view line, const Problem& problem,
+std::optional<WeightChoice> read_weight_choice(std::string_view text, const Problem& problem,
                                                const Kernel& geometry, Isa isa, int threads) try {
   WeightChoice choice;
-  choice.tiling = Tiling::parse(line);
+  choice.tiling = Tiling::parse(text);
   choice.algorithm = find_weight_algorithm(choice.tiling.algorithm);
   choice.threads = threads;
   if (!choice.tiling.word("threads").empty()) {
@@ -97,21 +97,21 @@ tuner::Question weight_question(const Request& request, const std::optional<std:
     return known_candidates(
         key, [&] { return candidates_of(asked->problem, asked->kernel, algorithm, isa, threads); });
   };
-  q.legal = [=](const std::string& line) {
-    return read_weight_choice(line, asked->problem, asked->kernel, isa, threads).has_value();
+  q.legal = [=](const std::string& text) {
+    return read_weight_choice(text, asked->problem, asked->kernel, isa, threads).has_value();
   };
-  q.runner = {[trial](const std::string& line) { return trial->verify(line); },
-              [trial](const std::string& line) { trial->run(line); },
-              [trial](const std::string& line) { trial->release(line); }, [trial] { trial->move(); }};
+  q.runner = {[trial](const std::string& text) { return trial->verify(text); },
+              [trial](const std::string& text) { trial->run(text); },
+              [trial](const std::string& text) { trial->release(text); }, [trial] { trial->move(); }};
   return q;
 }
 
 WeightChoice choose_weight(const Problem& problem, const Kernel& kernel, const PlanOptions& options, Isa isa,
                            int threads) {
-  const auto named = [&](const std::string& line, const std::string& source) {
-    std::optional<WeightChoice> choice = read_weight_choice(line, problem, kernel, isa, threads);
+  const auto named = [&](const std::string& text, const std::string& source) {
+    std::optional<WeightChoice> choice = read_weight_choice(text, problem, kernel, isa, threads);
     if (!choice)
-      fail(Status::invalid_argument, "tiling '{}' cannot compute the weight gradient of {} on {}", line,
+      fail(Status::invalid_argument, "tiling '{}' cannot compute the weight gradient of {} on {}", text,
            to_string(problem), name(isa));
     choice->source = source;
     return *std::move(choice);

@@ -26,8 +26,8 @@ struct WeightChoice {
 WeightChoice choose_weight(const Problem& problem, const Kernel& kernel, const PlanOptions& options, Isa isa,
                            int threads);
 
-/// The tiling a line names, if it can compute the problem; trusts nothing. The source stays empty.
-std::optional<WeightChoice> read_weight_choice(std::string_view line, const Problem& problem,
+/// The tiling that a text spells, if it can compute the problem; trusts nothing. The source stays empty.
+std::optional<WeightChoice> read_weight_choice(std::string_view text, const Problem& problem,
                                                const Kernel& geometry, Isa isa, int threads);
 
 /// What its key has of algorithms: the forward pass's too, whose kernels and windows some of these use.

@@ -53,46 +53,46 @@ std::vector<float*> WeightTrial::dweights() {
   return all;
 }
 
-bool WeightTrial::verify(const std::string& line) {
-  return error_of(line) <= most_error;
+bool WeightTrial::verify(const std::string& text) {
+  return error_of(text) <= most_error;
 }
 
-double WeightTrial::error_of(const std::string& line) {
+double WeightTrial::error_of(const std::string& text) {
   if (dweights_.empty()) make_data();
-  const std::optional<WeightChoice> choice = read_weight_choice(line, problem_, kernel_, isa_, threads_);
+  const std::optional<WeightChoice> choice = read_weight_choice(text, problem_, kernel_, isa_, threads_);
   if (!choice) return std::numeric_limits<double>::infinity();
-  Prepared& prepared = prepared_[line];
+  Prepared& prepared = prepared_[text];
   prepared = {choice->algorithm->prepare(problem_, kernel_, choice->tiling, isa_), choice->threads};
   const std::size_t needed = prepared.executor->workspace_bytes(prepared.threads);
   if (workspace_.size() < needed) workspace_ = core::Buffer<std::byte>(needed);
   // NaNs: what is not written is not right.
   for (core::Buffer<float>& each : dweights_) std::memset(each.data(), 0xff, each.size() * sizeof(float));
   std::memset(dbias_.data(), 0xff, dbias_.size() * sizeof(float));
-  run(line);
+  run(text);
   return weight_error(problem_, expected_, dweights(), dbias_.data());
 }
 
-void WeightTrial::run(const std::string& line) {
-  const Prepared& prepared = prepared_.at(line);
+void WeightTrial::run(const std::string& text) {
+  const Prepared& prepared = prepared_.at(text);
   const std::vector<float*> to = dweights();
   prepared.executor->run({src_.data(), dy_.data(), to, dbias_.data()},
                          {problem_.batch, false, workspace_.data(), prepared.threads});
 }
 
-void WeightTrial::release(const std::string& line) {
-  prepared_.erase(line);
+void WeightTrial::release(const std::string& text) {
+  prepared_.erase(text);
 }
 
 void WeightTrial::move() {
   for (core::Buffer<std::byte>* buffer : {&src_, &dy_, &workspace_}) move_buffer(*buffer);
   for (core::Buffer<float>& each : dweights_) move_buffer(each);
-  for (auto& [line, prepared] : prepared_)
-    if (const auto choice = read_weight_choice(line, problem_, kernel_, isa_, threads_))
+  for (auto& [text, prepared] : prepared_)
+    if (const auto choice = read_weight_choice(text, problem_, kernel_, isa_, threads_))
       prepared.executor = choice->algorithm->prepare(problem_, kernel_, choice->tiling, isa_);
 }
 
-const WeightExecutor& WeightTrial::executor(const std::string& line) const {
-  return *prepared_.at(line).executor;
+const WeightExecutor& WeightTrial::executor(const std::string& text) const {
+  return *prepared_.at(text).executor;
 }
 
 }  // namespace replk::depthwise

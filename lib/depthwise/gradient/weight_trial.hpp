@@ -23,16 +23,16 @@ class WeightTrial {
   WeightTrial& operator=(const WeightTrial&) = delete;
 
   /// Prepares a candidate (if need be) and compares some channels with the double reference.
-  bool verify(const std::string& line);
-  /// The largest error over a channel's largest gradient; infinite for a line that cannot compute the
+  bool verify(const std::string& text);
+  /// The largest error over a channel's largest gradient; infinite for a tiling that cannot compute the
   /// problem.
-  double error_of(const std::string& line);
-  void run(const std::string& line);
-  void release(const std::string& line);
+  double error_of(const std::string& text);
+  void run(const std::string& text);
+  void release(const std::string& text);
   /// Puts data, workspace and every candidate that is prepared into other memory.
   void move();
-  /// What was prepared for this line.
-  const WeightExecutor& executor(const std::string& line) const;
+  /// What was prepared for this tiling.
+  const WeightExecutor& executor(const std::string& text) const;
 
  private:
   struct Prepared {
