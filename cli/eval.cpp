@@ -15,10 +15,10 @@
 #include "cli/dataset.hpp"
 #include "cli/network.hpp"
 #include "cli/predictions.hpp"
+#include "cli/run_images.hpp"
+#include "cli/shape_bias.hpp"
 #include "core/clock.hpp"
 #include "core/error.hpp"
-#include "core/threads.hpp"
-#include "model/picture.hpp"
 #include "model/precision.hpp"
 
 namespace replk::cli {
@@ -26,7 +26,7 @@ namespace {
 
 struct Arguments {
   NetworkOptions network;
-  std::string images, out;
+  std::string images, cue_conflicts, out;
   std::optional<Size> size;
   Shard shard;
   int batch = 8;
@@ -56,43 +56,6 @@ Prediction judge(const float* logits, int classes, int label) {
   return result;
 }
 
-// Images are read on all threads and run in batches of one size, so that one plan serves all. file: null, or
-// where each prediction is kept.
-void evaluate(model::Network& network, const Dataset& dataset, const std::vector<std::int64_t>& chosen,
-              Size size, int batch, PredictionsFile* file, Score& score, Progress& progress) {
-  const std::size_t pixels_of_one = static_cast<std::size_t>(size.height) * size.width * 3;
-  std::vector<float> pixels(pixels_of_one * batch);
-  std::vector<float> logits(static_cast<std::size_t>(network.classes()) * batch);
-  std::vector<std::string> faults(batch);
-  for (std::size_t begin = 0; begin < chosen.size(); begin += batch) {
-    const std::size_t count = std::min<std::size_t>(batch, chosen.size() - begin);
-    core::parallel_for(static_cast<std::int64_t>(count), network.threads(), [&](std::int64_t i, int) {
-      faults[i].clear();
-      try {
-        model::prepare_picture(dataset.read(chosen[begin + i]), network.architecture().preprocessing,
-                               size.height, size.width, &pixels[pixels_of_one * i]);
-      } catch (const core::Error& error) {
-        faults[i] = error.what();
-      }
-    });
-    network.run({pixels.data(), batch, size.height, size.width}, {.logits = logits.data()});
-    for (std::size_t i = 0; i < count; ++i) {
-      if (!faults[i].empty()) {
-        progress.clear();
-        report_failure(faults[i]);
-        ++score.failed;
-        continue;
-      }
-      const std::int64_t index = chosen[begin + i];
-      const Prediction prediction =
-          judge(&logits[i * network.classes()], network.classes(), dataset.label(index));
-      score.add(prediction);
-      if (file) file->add(index, prediction);
-    }
-    progress.advance(static_cast<std::int64_t>(count));
-  }
-}
-
 // The images of the shard that are left to do; those that the file, if any, has already are added to the
 // score.
 std::vector<std::int64_t> left_of_shard(const Dataset& dataset, const Shard& shard,
@@ -108,7 +71,31 @@ std::vector<std::int64_t> left_of_shard(const Dataset& dataset, const Shard& sha
   return left;
 }
 
-ExitCode run(const Arguments& arguments, bool json) {
+// --shape-bias.
+ExitCode run_shape_bias(const Arguments& arguments, bool json) {
+  LoadedNetwork loaded = load_network(arguments.network);
+  const Size size = input_size(arguments.size, loaded.network.architecture());
+  const ShapeBias found = shape_bias(loaded, arguments.cue_conflicts, size, arguments.batch);
+  if (json) {
+    print_json({{"images", found.images},
+                {"shape", found.shape},
+                {"texture", found.texture},
+                {"shape_bias", found.value()},
+                {"agreeing", found.agreeing},
+                {"precision", name(loaded.network.precision())},
+                {"failed", found.failed}});
+  } else {
+    fmt::print("{} at {}, weights: {}\n", loaded.network.architecture().name, size.to_string(),
+               loaded.weights_note());
+    fmt::print("  {} images: {} decided by shape, {} by texture", found.images, found.shape, found.texture);
+    if (found.shape + found.texture > 0) fmt::print(": shape bias {:.1f} %", 100 * found.value());
+    fmt::print("{}\n", found.failed ? fmt::format("; {} could not be read", found.failed) : "");
+    if (found.agreeing > 0) fmt::print("  {} of one class in both were left out\n", found.agreeing);
+  }
+  return found.failed == 0 ? exit_done : found.images > 0 ? exit_failures : exit_wrong;
+}
+
+ExitCode run_accuracy(const Arguments& arguments, bool json) {
   const std::unique_ptr<Dataset> dataset = open_dataset(arguments.images);
   LoadedNetwork loaded = load_network(arguments.network);
   model::Network& network = loaded.network;
@@ -133,15 +120,16 @@ ExitCode run(const Arguments& arguments, bool json) {
                arguments.shard.index + 1, arguments.shard.count);
   }
 
-  double seconds = 0;
-  if (!chosen.empty()) {
-    const int batch = static_cast<int>(std::min<std::size_t>(arguments.batch, chosen.size()));
-    network.prepare(batch, size.height, size.width);
-    Progress progress(std::ssize(chosen), "images");
-    const double start = core::seconds();
-    evaluate(network, *dataset, chosen, size, batch, file.get(), score, progress);
-    seconds = core::seconds() - start;
-  }
+  if (!chosen.empty())
+    network.prepare(std::min<std::int64_t>(arguments.batch, std::ssize(chosen)), size.height, size.width);
+  const double start = core::seconds();
+  score.failed = run_images(
+      network, *dataset, chosen, size, arguments.batch, [&](std::int64_t index, const float* logits) {
+        const Prediction prediction = judge(logits, network.classes(), dataset->label(index));
+        score.add(prediction);
+        if (file) file->add(index, prediction);
+      });
+  const double seconds = chosen.empty() ? 0 : core::seconds() - start;
 
   const double images = static_cast<double>(std::max<std::int64_t>(score.images, 1));
   const double top1 = score.top1 / images, top5 = score.top5 / images;
@@ -167,6 +155,13 @@ ExitCode run(const Arguments& arguments, bool json) {
   return score.failed == 0 ? exit_done : score.images > 0 ? exit_failures : exit_wrong;
 }
 
+ExitCode run(const Arguments& arguments, bool json) {
+  if (!arguments.cue_conflicts.empty()) return run_shape_bias(arguments, json);
+  if (arguments.images.empty())
+    core::fail(core::Status::invalid_argument, "--images is required, or --shape-bias");
+  return run_accuracy(arguments, json);
+}
+
 Shard parse_shard(const std::string& text) {
   int index = 0, count = 0, end = 0;
   if (std::sscanf(text.c_str(), "%9d/%9d%n", &index, &count, &end) != 2 || text[end] != '\0' || count < 1 ||
@@ -190,17 +185,26 @@ void add_eval(CLI::App& program) {
           "--images", arguments->images,
           "A folder with one folder of images for each class, in sorted order; or an IDX file of images "
           "(...images-idx3-ubyte, .gz or not) with its labels (...labels-idx1-ubyte) beside it")
-      ->type_name("DIR|IDX")
-      ->required();
+      ->type_name("DIR|IDX");
+  CLI::Option* const shape_bias =
+      command
+          .add_option(
+              "--shape-bias", arguments->cue_conflicts,
+              "Instead: cue-conflict images, named shape and texture as cat7-elephant1.png is; how many are "
+              "decided by shape, of those decided by either")
+          ->type_name("DIR")
+          ->excludes("--images");
   command
       .add_option_function<std::string>(
           "--shard", [arguments](const std::string& text) { arguments->shard = parse_shard(text); },
           "Every N-th image from the I-th on, I in 1..N, so that N runs share the work")
-      ->type_name("I/N");
+      ->type_name("I/N")
+      ->excludes(shape_bias);
   command
       .add_option("--out", arguments->out,
                   "Keep each prediction in this CSV file; what it has already is not run again")
-      ->type_name("FILE.csv");
+      ->type_name("FILE.csv")
+      ->excludes(shape_bias);
   add_size_option(command, arguments->size, "Input size (default: the model's)");
   command.add_option("--batch", arguments->batch, "Images a run")
       ->type_name("N")

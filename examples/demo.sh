@@ -1,6 +1,6 @@
 #!/bin/bash
-# A small trained network on clothes it has never seen, then RepLKNet-31B: how long it takes, and how long oneDNN takes for
-# the same depthwise layers. `./run demo` builds the program and calls this.
+# A small trained network on clothes it has never seen, then RepLKNet-31B: how long it takes in fp32, bf16 and int8, and how
+# long oneDNN takes for the same depthwise layers. `./run demo` builds the program and calls this.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -57,18 +57,27 @@ else
   echo "Debian's package dataset-fashion-mnist is not here; the first 200 test images instead of all 10,000:"
   test_set=examples/fashion-mnist/first200-images-idx3-ubyte.gz
 fi
-build/replk eval --model replknet-nano --threads 1 --images "$test_set"
+for precision in fp32 bf16 int8; do
+  build/replk eval --model replknet-nano --threads 1 --precision "$precision" --images "$test_set"
+done
 
 if ((${#weights[@]})); then
   title "What $model sees in $image"
   build/replk classify "$image" --model "$model" --size "$size" "${weights[@]}"
 fi
 
-title "How long $model takes, and where the time goes"
+title "How long $model takes in each precision, and how long with oneDNN's depthwise layers"
 ((${#weights[@]})) || cat << 'END'
 Its weights are random numbers here: right for timing, no use for seeing. Checkpoints cannot be shipped; with a real one:
   python3 python/convert.py RepLKNet-31B_ImageNet-1K_224.pth 31b.safetensors
   ./run demo --weights 31b.safetensors
 END
-echo "The kernels are generated now, for this CPU; choices that this machine has not made before are measured first."
-build/replk bench model "$model" --size "$size" "${weights[@]}" --profile --peers
+cat << 'END'
+The kernels are generated now, for this CPU. Choices that this machine has not made before are a cost model's here: minutes
+with `build/replk tune --model NAME` make them better.
+END
+for precision in fp32 bf16 int8; do
+  echo
+  REPLK_TUNING=${REPLK_TUNING-cached} build/replk bench model "$model" --size "$size" "${weights[@]}" --precision "$precision" \
+    --threads 1 --rounds 3 --peers
+done
