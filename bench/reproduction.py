@@ -22,7 +22,7 @@ CANNOT = [
     "ADE20K, Cityscapes and COCO results: they need training and those data sets; `replk features` gives the backbone's maps.",
     "Throughput on a 2080 Ti, V100 or A100, batch 64 and 128: GPU figures; here the same ratios are taken on this CPU at batch 1.",
     "Effective receptive fields of RepLKNet-31B (table 10): they need released weights; [`replk erf`](erf.md) measures them, and those of the small network that ships.",
-    "Shape bias (figure 6 of RepLKNet's appendix, on the images of Geirhos et al.): needs released weights and those images; "
+    "Shape bias (RepLKNet's appendix, on the images of Geirhos et al.): needs released weights and those images; "
     "`replk eval --shape-bias DIR` computes it where both are at hand. On `replknet-nano`, 13 × 13 against 3 × 3 kernels on "
     "silhouettes of clothes filled with other classes' textures, it is not measured yet: the 3 × 3 network has to be trained "
     "first (`python/guidelines.py` trains such, but keeps none).",
