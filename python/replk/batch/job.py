@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ..errors import BadFile, InvalidArgument, NotFound
 from .listing import SCHEMA, Passed, Row, rows
-from .manifest import FORMAT, SHARD_SIZES, read as read_manifest
+from .manifest import FIELDS, FORMAT, fault, read as read_manifest
 from .part import finished, sync_folder, write_whole
 from .wanted import Wanted
 
@@ -63,18 +63,9 @@ class Job:
         ``now``, ``off``, or ``auto``: where the job is long enough to be worth it; tune_budget: seconds for each choice at most.
         """
         folder = Path(folder)
-        if not SHARD_SIZES[0] <= shard_size <= SHARD_SIZES[1]:
-            raise InvalidArgument(f"shard_size is {shard_size}; allowed: {SHARD_SIZES[0]} to {SHARD_SIZES[1]}")
-        for name, value, most in (("batch", batch, 1024), ("threads", threads, 1024), ("runs", runs, 1024)):
-            if value is not None and not 1 <= value <= most:
-                raise InvalidArgument(f"{name} is {value}; allowed: 1 to {most}")
-        if tune not in ("auto", "now", "off"):
-            raise InvalidArgument(f"tune is {tune!r}; allowed: auto, now, off")
-        if not 0 < tune_budget <= 3600:
-            raise InvalidArgument(f"tune_budget is {tune_budget}; allowed: above 0, at most 3600 seconds")
         if not inputs:
             raise InvalidArgument("inputs is empty; allowed: at least one folder, list, table, archive or image")
-        Wanted(want)
+        Wanted(want)  # says more of what is wrong than a field's check
         manifest = {
             "format": FORMAT,
             "model": model,
@@ -93,6 +84,9 @@ class Job:
             "tune": tune,
             "tune_budget": tune_budget,
         }
+        wrong = fault(manifest, FIELDS.keys() - {"inputs"})
+        if wrong:
+            raise InvalidArgument(wrong)
         (folder / "parts").mkdir(parents=True, exist_ok=True)
         temporary = folder / f"inputs.parquet.{uuid.uuid4().hex}.tmp"
         try:

@@ -1,4 +1,4 @@
-"""What a job's manifest.json may hold. It lies where other machines write: hostile until it is checked."""
+"""What a job may be asked for, and what its manifest.json may hold, which lies where other machines write: hostile until checked."""
 import json
 import os
 
@@ -6,7 +6,6 @@ from ..errors import BadFile, InvalidArgument
 from .wanted import Wanted
 
 FORMAT = 1
-SHARD_SIZES = 1, 65536
 MOST_BYTES = 64 << 20
 MOST_INPUTS = 10**12
 
@@ -74,7 +73,7 @@ FIELDS = {
     "seed": (_or_null(_whole(0, 2**64 - 1)), "0 to 2^64 - 1 or null"),
     "size": (_or_null(_size), "[height, width], 1 to 16384 each, or null"),
     "want": (_want, "topK, logits, stage1 to stage4 and embedding, each once, between commas"),
-    "shard_size": (_whole(*SHARD_SIZES), f"{SHARD_SIZES[0]} to {SHARD_SIZES[1]}"),
+    "shard_size": (_whole(1, 65536), "1 to 65536"),
     "column": (_or_null(_text), "a name or null"),
     "batch": (_or_null(_whole(1, 1024)), "1 to 1024 or null"),
     "threads": (_or_null(_whole(1, 1024)), "1 to 1024 or null"),
@@ -83,6 +82,16 @@ FIELDS = {
     "tune_budget": (_seconds, "above 0, at most 3600 seconds"),
     "inputs": (_inputs, "given, count, passed_over and sha256 of the inputs"),
 }
+
+
+def fault(manifest, names=FIELDS):
+    """What is wrong with the first of these fields that is missing or holds what it must not; None where all are right."""
+    for name in FIELDS:
+        check, allowed = FIELDS[name]
+        if name in names and (name not in manifest or not check(manifest[name])):
+            shown = repr(manifest[name])[:60] if name in manifest else "missing"
+            return f"{name} is {shown}; allowed: {allowed}"
+    return None
 
 
 def read(path):
@@ -99,8 +108,7 @@ def read(path):
         raise BadFile(f"{path}: {error}") from None
     if not isinstance(manifest, dict):
         raise BadFile(f"{path}: no object")
-    for name, (check, allowed) in FIELDS.items():
-        if name not in manifest or not check(manifest[name]):
-            shown = repr(manifest[name])[:60] if name in manifest else "missing"
-            raise BadFile(f"{path}: {name} is {shown}; allowed: {allowed}")
+    wrong = fault(manifest)
+    if wrong:
+        raise BadFile(f"{path}: {wrong}")
     return manifest
