@@ -1,7 +1,7 @@
 // Layers without weights to multiply by: norms over channels, means over pixels, gates. Channels-last fp32,
 // [images][pixels][channels], contiguous, any alignment. dst may equal src everywhere. The bits do not depend
-// on the number of threads (0: all); nothing is allocated. Preconditions, checked where a plan is made: sizes of
-// at least 1.
+// on the number of threads (0: all); nothing is allocated. Preconditions, checked where a plan is made: sizes
+// of at least 1.
 #pragma once
 #include <cstdint>
 

@@ -7,9 +7,14 @@ import random
 import tempfile
 import unittest
 
-from replk.batch.job import Job
-from replk.batch.manifest import FIELDS, read
-from replk.errors import BadFile, NotFound
+from needs import needs
+
+needs("numpy", "apt-get install python3-numpy")
+needs("pyarrow", "pip install pyarrow, or ./run test with REPLK_TEST_FRAMEWORKS=1")
+
+from replk.batch.job import Job  # noqa: E402
+from replk.batch.manifest import FIELDS, read  # noqa: E402
+from replk.errors import BadFile, NotFound  # noqa: E402
 
 COUNT = 200_000 if os.environ.get("REPLK_SWEEP") == "long" else 2_000
 WHOLE = {
