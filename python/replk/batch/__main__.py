@@ -1,5 +1,6 @@
 """python -m replk.batch run|plan|merge. Exit codes are the program's: 0 done, 1 done with failures, 2 wrong use or input."""
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -120,6 +121,21 @@ def merge(arguments):
     return 0
 
 
+class NoPandas:
+    """pyarrow imports pandas, where it is installed, before it makes its first array, to know pandas's own types again: a
+    third of a second of a program that has none. What it does not find then, it does not look for again."""
+
+    def __enter__(self):
+        sys.meta_path.insert(0, self)
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is not needed")
+
+    def __exit__(self, *error):
+        sys.meta_path.remove(self)
+
+
 def main(arguments=None):
     arguments = parser().parse_args(arguments)
     try:
@@ -135,4 +151,8 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    with contextlib.suppress(ModuleNotFoundError), NoPandas():  # main() says what to install
+        import pyarrow
+
+        pyarrow.array([0])
     sys.exit(main())

@@ -88,8 +88,9 @@ def _shown(path):
 
 def _folder(top, passed):
     absolute = os.path.abspath(top)
+    inside = len(os.path.join(absolute, b""))
     for path in in_order(_walk(absolute, set(), passed)):
-        yield Row(_shown(os.path.join(top, os.path.relpath(path, absolute))), path)
+        yield Row(_shown(os.path.join(top, path[inside:])), path)
 
 
 def _walk(folder, entered, passed):
