@@ -39,6 +39,31 @@ TEST(Stripes, SplitACrossIntoDisjointStripes) {
     }
 }
 
+TEST(Stripes, TapsOfTheOtherStripeAreZeroInBothDirections) {
+  // The band is one column wide, and rows of the second stripe are those of a branch that has taps in it.
+  const Case c("n1c16h11w9k3x9d2,7x3,9x1d2");
+  const Weights weights(c.problem, c.weights, c.bias);
+  const auto stripes = split_stripes(merged_geometry(c.problem));
+  ASSERT_TRUE(stripes);
+  int absent = 0;
+  for (const Kernel* k : {&stripes->vertical, &stripes->horizontal}) {
+    std::vector<float> row(static_cast<std::size_t>(k->width) * 8),
+        column(static_cast<std::size_t>(k->height) * 8);
+    for (int a = 0; a < k->height; a++) {
+      weights.row(*k, a, 0, 8, row.data());
+      for (int b = 0; b < k->width; b++) {
+        weights.column(*k, b, 0, 8, column.data());
+        absent += !k->has(a, b);
+        for (int l = 0; l < 8; l++) {
+          EXPECT_EQ(row[b * 8 + l], column[a * 8 + l]) << a << ' ' << b;
+          if (!k->has(a, b)) EXPECT_EQ(row[b * 8 + l], 0) << a << ' ' << b;
+        }
+      }
+    }
+  }
+  EXPECT_GT(absent, 0);
+}
+
 TEST(Stripes, LeaveOtherKernelsAlone) {
   for (const char* shape : {"n1c3h40w40k31", "n1c3h40w40k31x5", "n1c3h40w40k5x31", "n1c3h40w40k31,5x5",
                             "n1c3h40w40k13,5d2,3d5", "n1c3h7w7k1", "n1c3h7w7k13x5,5x13", "n1c3h40w40k31,5x5"})
@@ -48,7 +73,7 @@ TEST(Stripes, LeaveOtherKernelsAlone) {
 TEST(Stripes, ComputeTheSum) {
   for (const char* shape :
        {"n1c9h30w30k31x5,5x31,5x5", "n2c17h19w33k21x3,3x25", "n1c8h30w30k31x5,5x31,5x5+residual",
-        "n1c8h30w30k29x5,5x29s2", "n1c5h30w30k21x3,3x21nchw"}) {
+        "n1c8h30w30k29x5,5x29s2", "n1c5h30w30k21x3,3x21nchw", "n2c16h11w9k3x9d2,7x3,9x1d2"}) {
     const Case c(shape);
     PlanOptions options;
     options.tiling = Tiling::parse(portable_twice);

@@ -83,8 +83,13 @@ void Weights::merge(const Lines& lines, int offset, int taps, int channel, int l
   // Most lines are one branch's alone, and that is a transpose. (Of a kernel that no output meets, the one
   // tap that is left has no support.)
   if (lines.count == 1 && (taps > 1 || has(0)) && lines.all[0].axis->dilation == 1 &&
-      std::abs(lines.all[0].next_tap) == 1 && core::cpu().isa >= Isa::avx2)
-    return copy(lines.all[0], offset, taps, channel, valid, lanes, to);
+      std::abs(lines.all[0].next_tap) == 1 && core::cpu().isa >= Isa::avx2) {
+    copy(lines.all[0], offset, taps, channel, valid, lanes, to);
+    // Of a stripe, some of the branch's taps are the other stripe's.
+    for (int t = 0; t < taps; t++)
+      if (!has(t)) std::fill_n(to + t * lanes, lanes, 0.0f);
+    return;
+  }
   for (int t = 0; t < taps; t++) {
     float* tap = to + t * lanes;
     if (!has(t)) {
