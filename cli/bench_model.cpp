@@ -301,7 +301,8 @@ ExitCode run(const Arguments& arguments, bool json) {
   fmt::print("  {:.2f} ms a run (median of {}), {:.2f} images a second\n", 1e3 * seconds, arguments.rounds,
              arguments.batch / seconds);
   fmt::print(
-      "  {:.2f} ms of it in large depthwise layers; the rest, {:.2f} GMAC, at {:.0f} % of the fp32 peak of {:.1f} "
+      "  {:.2f} ms of it in large depthwise layers; the rest, {:.2f} GMAC, at {:.0f} % of the fp32 peak of "
+      "{:.1f} "
       "GFLOP/s\n",
       1e3 * depthwise_seconds, 1e-9 * other_macs, 100 * other_gflops / measurement.peak_gflops,
       measurement.peak_gflops);
