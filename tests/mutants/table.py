@@ -127,7 +127,7 @@ MUTANTS = [
     ("lib/dense/amx.cpp", "sums + (row1 - row0) * jit::tile_sums_line", "sums + product_.height_ * jit::tile_sums_line",
      "the sums of tiles that overlap lie as if they did not"),
     ("lib/dense/amx.cpp", "(first - row0) * jit::tile_sums_line", "0", "rows that were finished are finished again as others"),
-    ("lib/dense/amx.cpp", "(pair ? product_.weights_panel_ : 0)", "product_.weights_panel_", "weights are read behind the last panel"),
+    ("lib/dense/amx.cpp", "arguments_.low_weights = product_.weights_panel_ / 2;", "arguments_.low_weights = 0;", "bf16x3 takes the high halves for the low ones"),
     ("lib/dense/amx.cpp", "arguments_.start_stride = jit::tile_sums_line;", "{}", "parts of the depth start from one row's sums"),
 
     # Rows
@@ -179,7 +179,8 @@ MUTANTS = [
     ("core/threads.cpp", "if (!error) error = std::current_exception();", "{}", "what a body throws is forgotten"),
     ("core/caches.cpp", "(type != data && type != unified)", "false", "a cache of instructions counts as one of data"),
     ("core/cgroup.cpp", "!least || *quota < *least", "true", "the last quota counts, not the least"),
-    ("measure/race.cpp", "(sorted[n / 2 - 1] + sorted[n / 2]) / 2", "sorted[n / 2]", "the median of an even number is the upper one"),
+    ("core/clock.hpp", "(*middle + *std::max_element(values.begin(), middle)) / 2", "*middle", "the median of an even number is the upper one"),
+    ("lib/depthwise/problem/weights.cpp", "if (!has(t)) std::fill_n(to + t * lanes, lanes, 0.0f);", "{}", "taps of the other stripe count twice"),
     ("measure/depthwise.cpp", "row.max_of_allowed <= 1", "true", "a wrong result is timed"),
     ("measure/depthwise.cpp", "figures[middle + 1] > apart * figures[middle - 1]", "figures[middle + 1] > figures[middle - 1]",
      "visits that agree but for noise are undecided"),

@@ -1,0 +1,23 @@
+#!/usr/bin/env python3
+"""Every mutant names a place that is there, once: a line that changes takes its mutant along (tests/mutants/table.py)."""
+import pathlib
+import sys
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "mutants"))
+
+from table import MUTANTS  # noqa: E402
+
+
+class Mutants(unittest.TestCase):
+    def test_places(self):
+        self.assertGreater(len(MUTANTS), 100)
+        for path, text, other, *_ in MUTANTS:
+            with self.subTest(path=path, text=text):
+                self.assertEqual((ROOT / path).read_text().count(text), 1)
+                self.assertNotEqual(text, other)
+
+
+if __name__ == "__main__":
+    unittest.main()
