@@ -6,11 +6,11 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import threading
 import unittest
 import unittest.mock
 
 from needs import needs
+from threads import on_four_threads
 
 needs("numpy", "apt-get install python3-numpy")
 
@@ -162,11 +162,7 @@ class DepthwiseTest(unittest.TestCase):
             for _ in range(20):
                 results[i] = layer(x)
 
-        workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        on_four_threads(work)
         for result in results:
             np.testing.assert_array_equal(result, expected)
 

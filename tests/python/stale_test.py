@@ -2,9 +2,9 @@
 """Plans of replk.torch are kept from call to call: none may outlive the values it was made from."""
 import copy
 import pickle
-import threading
 import unittest
 
+from threads import on_four_threads
 from torch_case import exact
 
 import torch
@@ -141,11 +141,7 @@ class Stale(unittest.TestCase):
                     if error > 1e-4:
                         failures.append((seed, error))
 
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
+        on_four_threads(work)
         self.assertEqual(failures, [])
 
     def test_inference_tensors(self):
@@ -174,11 +170,7 @@ class Stale(unittest.TestCase):
                 for _ in range(20):
                     results[i] = layer(x)
 
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
+        on_four_threads(work)
         with torch.no_grad():
             for result in results:
                 torch.testing.assert_close(result, layer(x))
@@ -266,11 +258,7 @@ class Shared(unittest.TestCase):
                 with torch.no_grad():
                     layer.weight.copy_(torch.randn(8, 1, 7, 7))
 
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
+        on_four_threads(work)
         self.assertEqual(failures, [])
 
 
