@@ -17,6 +17,7 @@ class Mutants(unittest.TestCase):
             with self.subTest(path=path, text=text):
                 self.assertEqual((ROOT / path).read_text().count(text), 1)
                 self.assertNotEqual(text, other)
+                self.assertTrue(text.strip() and other.strip() and text[0] not in "&|,?", "no expression, no statement")
                 for each in (text, other):
                     for opens, closes in ("()", "{}"):
                         self.assertEqual(each.count(opens), each.count(closes))

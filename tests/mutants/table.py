@@ -200,7 +200,7 @@ MUTANTS = [
     ("integrations/torch/plans.cpp", "sample * (bytes / word - 1) / (samples - 1)", "sample", "of large weights the first row alone is compared"),
     ("integrations/torch/plans.cpp", "same(bias_, w.bias, w.bias_bytes)", "true", "another bias goes by"),
     ("integrations/torch/plans.cpp", "weights_.version == w.version", "true", "a change that PyTorch counts goes by where no sample lies"),
-    ("integrations/torch/gradient.cpp", "&& snapshot.same_weight(weights)", "", "a gradient is that of another layer of these sizes"),
+    ("integrations/torch/gradient.cpp", "snapshot.same_weight(weights)", "true", "a gradient is that of another layer of these sizes"),
     ("integrations/torch/tensors.cpp", "if (d == 0 && least == stride[1]) return false;", "{}",
      "where both formats fit, the result has the other one than PyTorch's"),
     ("integrations/torch/tensors.cpp", "s.row >= width", "true", "rows that overlap are taken for a layout of the library's"),
