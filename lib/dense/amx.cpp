@@ -399,8 +399,13 @@ std::vector<std::string> amx_choices(const Linear& l, Features features) {
       const int rows = rows_of(bytes);
       if (quotient_up(l.rows, rows) == groups) continue;  // the same groups
       groups = quotient_up(l.rows, rows);
+      const bool parts = l.inputs > d && bytes > l2 / 2;
       choices.push_back(Blocking{d, rows, false}.text());
-      if (l.inputs > d && bytes > l2 / 2) choices.push_back(Blocking{d, rows, true}.text());
+      if (parts) choices.push_back(Blocking{d, rows, true}.text());
+      // Weights that the L2 does not hold pass once where all rows are one group: 0.91 ms instead of 1.40 for
+      // 196 x 2048 to 512 in bf16x3.
+      if (parts && groups == 1 && l.outputs * row > std::int64_t(l2))
+        std::rotate(choices.begin(), choices.end() - 1, choices.end());
     }
   }
   return choices;
