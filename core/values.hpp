@@ -32,8 +32,9 @@ class TypedValues {
   TypedValues(std::nullptr_t) {}
   TypedValues(Like<void>* data, Element type) : data_(static_cast<Byte*>(data)), type_(type) {}
   template <class T>
-  requires ElementType<std::remove_const_t<T>> && std::is_convertible_v < T*, Like<void>
-  * > TypedValues(T* data) : TypedValues(data, element_of<std::remove_const_t<T>>) {}
+  requires(ElementType<std::remove_const_t<T>> && (std::is_const_v<Byte> || !std::is_const_v<T>))
+      TypedValues(T* data)
+      : TypedValues(data, element_of<std::remove_const_t<T>>) {}
   /// What may be written may be read.
   operator TypedValues<const std::byte>() const { return {data_, type_}; }
 

@@ -116,6 +116,11 @@ std::vector<Architecture> make_rows() {
   rows.push_back(convnextv2("convnextv2-b", {3, 3, 27, 3}, 128));
   rows.push_back(convnextv2("convnextv2-l", {3, 3, 27, 3}, 192));
   rows.push_back(convnextv2("convnextv2-h", {3, 3, 27, 3}, 352));
+  // Not in the paper: trained on Fashion-MNIST by python/train_convnext.py.
+  rows.push_back(convnextv2("convnextv2-mini", {1, 1, 2, 1}, 24));
+  rows.back().classes = 10;
+  rows.back().preprocessing = fashion_mnist;
+  rows.back().preprocessing.size = 56;
   rows.push_back(unireplknet("unireplknet-a", {2, 2, 6, 2}, 40, 1));
   rows.push_back(unireplknet("unireplknet-f", {2, 2, 6, 2}, 48, 1));
   rows.push_back(unireplknet("unireplknet-p", {2, 2, 6, 2}, 64, 1));
