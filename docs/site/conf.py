@@ -1,5 +1,5 @@
-"""Sphinx's part of the site; ./run docs has the rest. The sources are the repository's own pages where they lie, with the pages
-of this folder beside the README (build/docs-source, a tree of links)."""
+"""Sphinx's part of the site; ./run docs has the rest. The sources are the repository's own pages, with the pages of this folder
+beside the README (build/docs-source, a copy)."""
 import pathlib
 import re
 import sys

@@ -173,10 +173,10 @@ void SizePlan::run(const Graph& graph, const Input& input, const Output& output,
                          sizes_[layer.src].pixels());
     const auto start = options.profile != nullptr ? Clock::now() : Clock::time_point();
     const LayerFlow& flow = flow_[i];
-    const void* src = layer.src == 0 ? input.pixels : at(layer.src);
-    if (flow.copy_from >= 0) src = arena + copy_offsets_[flow.copy_from];
+    ConstValues src = layer.src == 0 ? input.pixels : at(layer.src);
+    if (flow.copy_from >= 0) src = {arena + copy_offsets_[flow.copy_from], flow.src};
     step.run({src, flow.result ? at(layer.dst) : nullptr,
-              flow.copy == Element::f32 ? nullptr : arena + copy_offsets_[i],
+              flow.copy == Element::f32 ? Values() : Values(arena + copy_offsets_[i], flow.copy),
               layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_});
     if (options.profile != nullptr)
       options.profile->layers.push_back(

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <set>
 
+#include "core/features.hpp"
 #include "dense/constants.hpp"
 #include "jit/x64/fingerprint.hpp"
 
@@ -96,8 +97,10 @@ TEST_F(DenseChoice, EveryCandidateIsRightAndThePickIsRemembered) {
 }
 
 TEST_F(DenseChoice, NarrowCandidatesAreRightToo) {
-  for (const Precision precision : {Precision::bf16, Precision::int8})
+  for (const Precision precision : {Precision::bf16, Precision::int8, Precision::bf16x3})
     for (const bool narrow : {false, true}) {
+      const bool three = precision == Precision::bf16x3;
+      if (three && (narrow || !core::features().has(Feature::amx_bf16))) continue;
       Linear l{
           .rows = 49, .inputs = 66, .outputs = 40, .activation = Activation::gelu, .precision = precision};
       l.residual = !narrow;
