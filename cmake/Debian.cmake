@@ -44,7 +44,9 @@ set(CPACK_DEBIAN_RUNTIME_PACKAGE_NAME ${name_runtime})
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SECTION libs)
 # CPack's own list would have the private libdnnl in it.
 file(WRITE ${PROJECT_BINARY_DIR}/shlibs "libreplk_cpu ${REPLK_SOVERSION} ${name_runtime} (>= ${PROJECT_VERSION})\n")
-set(CPACK_DEBIAN_RUNTIME_PACKAGE_CONTROL_EXTRA ${PROJECT_BINARY_DIR}/shlibs)
+# Debian's CMake calls ldconfig from scripts, where policy wants a trigger.
+file(WRITE ${PROJECT_BINARY_DIR}/triggers "activate-noawait ldconfig\n")
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_CONTROL_EXTRA ${PROJECT_BINARY_DIR}/shlibs ${PROJECT_BINARY_DIR}/triggers)
 set(CPACK_DEBIAN_RUNTIME_DESCRIPTION "large-kernel depthwise convolution on x86-64 CPUs${about}")
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME ${name_dev})
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
