@@ -1,5 +1,6 @@
 """Sphinx's part of the site; ./run docs has the rest. The sources are the repository's own pages, with the pages of this folder
 beside the README (build/docs-source, a copy)."""
+import itertools
 import pathlib
 import re
 import sys
@@ -49,6 +50,15 @@ def c_from_cpp(app, env, node, content):
     return None
 
 
+def name_anonymous(app):
+    """Enumerations without a name, which newer Doxygens leave empty and Breathe wants an @ for."""
+    for at, path in enumerate(sorted((HOUSE / "build/doxygen/xml").glob("*.xml"))):
+        text = path.read_text(encoding="utf-8")
+        numbers = itertools.count()
+        path.write_text(re.sub(r"(<memberdef kind=\"enum\"[^>]*>\s*<type></type>\s*<name>)(</name>)",
+                               lambda found: f"{found[1]}@{at}_{next(numbers)}{found[2]}", text), encoding="utf-8")
+
+
 def readable(app, what, name, thing, options, lines):
     """Docstrings are written to be read as they stand. Parameters become a list of fields, indented blocks code."""
     given, field, code = list(lines), False, False
@@ -73,5 +83,6 @@ def readable(app, what, name, thing, options, lines):
 
 
 def setup(app):
+    app.connect("builder-inited", name_anonymous)
     app.connect("missing-reference", c_from_cpp)
     app.connect("autodoc-process-docstring", readable)
