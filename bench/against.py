@@ -1,8 +1,9 @@
 """The speed of this tree against another commit's, on this machine, back to back: ./run bench --quick --against COMMIT.
 
-The other commit is built in a git worktree of its own. Each visit of a row runs both programs one after the other, in random
-order, each in a process of its own with a tune cache of its own, so that what the machine does meanwhile falls on both. A row's
-figure is the middle ratio of its visits (over 1: slower now); it became slower where the ratio of every visit is above the limit.
+The other commit is built in a git worktree of its own. Each visit of a row runs both programs in turns, twice each (one, the
+other, the other, the one), in processes of their own with a tune cache each, and keeps the lesser time of each side: what the
+machine does meanwhile falls on both. A row's figure is the middle ratio of its visits (over 1: slower now); it became slower
+where the ratio of every visit is above the limit.
 """
 import json
 import math
@@ -34,8 +35,8 @@ def resolve(root, commit):
 
 def build_commit(root, build, sha):
     """The commit's program, built once below build/against/."""
-    home = os.path.join(build, "against", sha[:12])
-    source, binaries = os.path.join(home, "source"), os.path.join(home, "build")
+    source = os.path.join(build, "against", sha[:12], "source")
+    binaries = os.path.join(source, "build")  # as near to its sources as ours, so that a compiler cache knows the files
     if not os.path.exists(os.path.join(source, "CMakeLists.txt")):
         output(["git", "-C", root, "worktree", "prune"])
         output(["git", "-C", root, "worktree", "add", "--detach", "--force", source, sha])
@@ -56,10 +57,10 @@ def time_row(program, row, threads, cache):
     """(ms, what computes it) of one row in a process of its own. What has no record in the tune cache is tuned before."""
     kind, name = row
     if kind == "depthwise":
-        words = ["depthwise", name, "--no-peers", "--seconds", "0.5"]
+        words = ["depthwise", name, "--no-peers", "--seconds", "0.25"]
     else:
         model, _, size = name.partition("@")
-        words = ["model", model, "--size", size, "--rounds", "5"]
+        words = ["model", model, "--size", size, "--rounds", "3"]
     answer = json.loads(output([program, "bench", *words, "--threads", str(threads), "--json"],
                                env={**os.environ, "REPLK_CACHE_DIR": cache}))
     result = answer["rows"][0] if kind == "depthwise" else answer
@@ -73,9 +74,11 @@ def visit_rows(rows, timed, visits, say=lambda message: None, seed=1):
     found = {row: [] for row in rows}
     for visit in range(visits):
         for row in order.sample(rows, len(rows)):
-            sides = order.sample(["old", "new"], 2)
-            ms = {side: timed(side, row) for side in sides}
-            found[row].append((ms["old"], ms["new"]))
+            first, second = order.sample(["old", "new"], 2)
+            ms = {"old": [], "new": []}
+            for side in (first, second, second, first):
+                ms[side].append(timed(side, row))
+            found[row].append((min(ms["old"]), min(ms["new"])))
         say(f"visit {visit + 1} of {visits}")
     return found
 
