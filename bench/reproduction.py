@@ -22,10 +22,9 @@ CANNOT = [
     "ADE20K, Cityscapes and COCO results: they need training and those data sets; `replk features` gives the backbone's maps.",
     "Throughput on a 2080 Ti, V100 or A100, batch 64 and 128: GPU figures; here the same ratios are taken on this CPU at batch 1.",
     "Effective receptive fields of RepLKNet-31B (table 10): they need released weights; [`replk erf`](erf.md) measures them, and those of the small network that ships.",
-    "Shape bias (RepLKNet's appendix, on the images of Geirhos et al.): needs released weights and those images; "
-    "`replk eval --shape-bias DIR` computes it where both are at hand. On `replknet-nano`, 13 × 13 against 3 × 3 kernels on "
-    "silhouettes of clothes filled with other classes' textures, it is not measured yet: the 3 × 3 network has to be trained "
-    "first (`python/guidelines.py` trains such, but keeps none).",
+    "Shape bias of RepLKNet-31B (its paper's appendix, on the images of Geirhos et al.): needs released weights and those images; "
+    "`replk eval --shape-bias DIR` computes it where both are at hand. What the small networks that ship say is in "
+    "[shape_bias.md](shape_bias.md).",
     "SLaK's FLOPs after sparsity: its paper calls them theoretical, and a dense runtime does all of them.",
 ]
 

@@ -10,16 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "cli/calibration_images.hpp"
 #include "cli/commands.hpp"
 #include "cli/common.hpp"
-#include "cli/dataset.hpp"
-#include "cli/image_files.hpp"
 #include "cli/network.hpp"
 #include "cli/precisions.hpp"
 #include "core/error.hpp"
-#include "image/decode.hpp"
-#include "model/calibrate.hpp"
-#include "model/picture.hpp"
 #include "model/precision.hpp"
 #include "model/quantise_network.hpp"
 
@@ -33,57 +29,17 @@ struct Arguments {
   int count = 256;
 };
 
-/// The images to calibrate with: any in a folder, or those of an IDX file; `count` of them, evenly spread.
-class Pictures {
- public:
-  Pictures(const std::string& path, int count) {
-    if (std::filesystem::is_directory(path))
-      files_ = image_files(path).paths;
-    else
-      dataset_ = open_dataset(path);
-    all_ = dataset_ ? dataset_->size() : std::ssize(files_);
-    if (all_ == 0) core::fail(core::Status::not_found, "{}: no JPEG or PNG files", path);
-    count_ = std::min<std::int64_t>(count, all_);
-  }
-  int size() const { return static_cast<int>(count_); }
-  image::Image read(int i) const {
-    const std::int64_t index = i * all_ / count_;
-    return dataset_ ? dataset_->read(index) : image::read_image(files_[static_cast<std::size_t>(index)]);
-  }
-
- private:
-  std::vector<std::string> files_;
-  std::unique_ptr<Dataset> dataset_;
-  std::int64_t all_ = 0, count_ = 0;
-};
-
-std::map<int, model::InputKnowledge> calibrate(const Arguments& arguments, const model::WeightSource& source,
-                                               const model::Architecture& architecture) {
-  const Pictures pictures(arguments.images, arguments.count);
-  model::NetworkOptions options;
-  options.threads = arguments.network.threads;
-  options.precision = Precision::fp32;
-  model::Network network(architecture, source, options);
-  const Size size = input_size(arguments.size, architecture);
-  std::vector<float> pixels(static_cast<std::size_t>(size.height) * size.width * 3);
-  model::Calibration calibration(network, source, pictures.size());
-  Progress progress(pictures.size(), "images");
-  for (int i = 0; i < pictures.size(); ++i) {
-    model::prepare_picture(pictures.read(i), architecture.preprocessing, size.height, size.width,
-                           pixels.data());
-    calibration.add({pixels.data(), 1, size.height, size.width});
-    progress.advance();
-  }
-  return calibration.result();
-}
-
 ExitCode run(const Arguments& arguments, bool json) {
   model::Architecture architecture = model::find_architecture(arguments.network.model);
   const Weights weights = open_weights(arguments.network, architecture);
   architecture = model::as_stored(architecture, *weights.source);
   model::QuantiseOptions options;
   options.threads = arguments.network.threads;
-  if (!arguments.images.empty()) options.seen = calibrate(arguments, *weights.source, architecture);
+  if (!arguments.images.empty()) {
+    const CalibrationImages images(arguments.images, arguments.count);
+    options.seen = calibrate(images, *weights.source, architecture, input_size(arguments.size, architecture),
+                             options.threads);
+  }
   StatusLine line;
   options.progress = [&](double fraction) {
     line.show(fmt::format("quantising {}: {:.0f} %", architecture.name, 100 * fraction));

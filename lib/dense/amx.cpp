@@ -80,7 +80,7 @@ class AmxEngine final : public Engine {
   void make_code(bool native_bf16);
   std::size_t sums_bytes() const;
   std::size_t thread_bytes() const;
-  void make_rows(const void* src, std::int64_t first, std::int64_t end, std::byte* to) const;
+  void make_rows(ConstValues src, std::int64_t first, std::int64_t end, std::byte* to) const;
 
   TiledProduct product_;
   int threads_;
@@ -177,10 +177,10 @@ std::size_t AmxEngine::scratch_bytes() const {
   return shared + thread_bytes() * std::size_t(threads_);
 }
 
-void AmxEngine::make_rows(const void* src, std::int64_t first, std::int64_t end, std::byte* to) const {
+void AmxEngine::make_rows(ConstValues src, std::int64_t first, std::int64_t end, std::byte* to) const {
   jit::TileOperandArguments arguments;
-  arguments.src_stride = product_.linear.inputs * std::int64_t(size_of(product_.linear.src));
-  arguments.src = static_cast<const std::byte*>(src) + first * arguments.src_stride;
+  arguments.src_stride = product_.linear.inputs * std::int64_t(size_of(src.type()));
+  arguments.src = (src + first * product_.linear.inputs).bytes();
   arguments.dst = to;
   arguments.rows = end - first;
   arguments.dst_stride = operand_stride_;
@@ -205,7 +205,7 @@ void AmxEngine::run(const LinearRun& run) const {
     const std::int64_t panel = bound(product_.panels, panel_groups_, panels),
                        panel_end = bound(product_.panels, panel_groups_, panels + 1);
     std::byte* const sums = scratch + thread_bytes() * std::size_t(thread);
-    TiledOperand operand{made_together ? shared : static_cast<const std::byte*>(run.src), stride};
+    TiledOperand operand{made_together ? shared : run.src.bytes(), stride};
     if (made_ && !made_together) {
       std::byte* const own = sums + sums_bytes();
       const std::int64_t first = product_.tile_row(2 * block),

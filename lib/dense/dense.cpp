@@ -271,7 +271,15 @@ void LinearPlan::run(const LinearRun& r) const {
   };
   check_tensor("residual", r.residual != nullptr, linear_.residual);
   check_tensor("dst", r.dst != nullptr, linear_.result);
-  check_tensor("copy", r.copy != nullptr, linear_.copy != Element::f32);
+  check_tensor("copy", bool(r.copy), linear_.copy != Element::f32);
+  check_tensor("src", bool(r.src), true);
+  const auto check_type = [](const char* name_of, Element given, Element wanted) {
+    if (given != wanted)
+      fail(Status::invalid_argument, "linear layer: {} is {}, but the layer's is {}", name_of, name(given),
+           name(wanted));
+  };
+  check_type("src", r.src.type(), linear_.src);
+  if (r.copy) check_type("copy", r.copy.type(), linear_.copy);
   engine().run(r);
 }
 

@@ -16,6 +16,7 @@
 #include "core/features.hpp"
 #include "core/prefetch.hpp"
 #include "core/types.hpp"
+#include "core/values.hpp"
 
 namespace replk::dense {
 
@@ -140,15 +141,16 @@ struct PlanOptions {
   std::optional<Features> features = {};  // instead of core::features(): for tests that emulate some
 };
 
-/// What a run of a linear layer works on. src: [rows][inputs] in the layer's src type. dst and copy:
-/// [rows][outputs], null where the layer has no such result. residual: [rows][outputs] in fp32, null exactly
-/// where the layer has none. residual may equal dst and is then free; elsewhere oneDNN's cost a copy. Nothing
-/// else may overlap. scratch: at least scratch_bytes(), 64-byte aligned, one a caller. prefetch: what the
-/// layer behind this one will read: a product leaves the memory idle.
+/// What a run of a linear layer works on. src: [rows][inputs], of the layer's src type. dst and copy:
+/// [rows][outputs], of the layer's copy type, none where the layer has no such result. residual:
+/// [rows][outputs] in fp32, null exactly where the layer has none. residual may equal dst and is then free;
+/// elsewhere oneDNN's cost a copy. Nothing else may overlap. scratch: at least scratch_bytes(), 64-byte
+/// aligned, one a caller. prefetch: what the layer behind this one will read: a product leaves the memory
+/// idle.
 struct LinearRun {
-  const void* src = nullptr;
+  ConstValues src;
   float* dst = nullptr;
-  void* copy = nullptr;
+  Values copy;
   const float* residual = nullptr;
   void* scratch = nullptr;
   core::Prefetch prefetch = {};
@@ -189,8 +191,8 @@ class LinearPlan final : public Plan {
   LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weights, const PlanOptions& options = {});
 
   const Linear& linear() const { return linear_; }
-  /// Thread-safe, each run with scratch of its own. Throws invalid_argument where a tensor is missing or too
-  /// many.
+  /// Thread-safe, each run with scratch of its own. Throws invalid_argument where a tensor is missing, too
+  /// many or of another type.
   void run(const LinearRun& tensors) const;
   /// The same of fp32 tensors alone.
   void run(const float* src, float* dst, const float* residual, void* scratch) const {

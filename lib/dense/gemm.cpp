@@ -69,7 +69,7 @@ class GemmEngine final : public Engine {
   std::size_t scratch_bytes() const override { return 0; }
 
   void run(const LinearRun& r) const override {
-    const auto* const src = static_cast<const float*>(r.src);
+    const auto* const src = r.src.as<float>();
     core::parallel_for(blocks_ * groups_, threads_, [&](std::int64_t task, int) {
       core::Prefetch prefetch = r.prefetch.part(task, blocks_ * groups_);
       const std::int64_t block = task / groups_, group = task % groups_;

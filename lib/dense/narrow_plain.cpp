@@ -54,11 +54,11 @@ class NarrowPlain final : public Engine {
     core::parallel_for((linear_.rows + row_block - 1) / row_block, threads_, [&](std::int64_t block, int) {
       const std::int64_t first = block * row_block, rows = std::min(row_block, linear_.rows - first);
       const std::int64_t bytes = linear_.inputs * std::int64_t(size_of(operand_));
-      const auto* x = static_cast<const std::byte*>(r.src) + first * bytes;
-      if (linear_.src == Element::f32) {
+      const ConstValues src = r.src + first * linear_.inputs;
+      const std::byte* x = src.bytes();
+      if (src.type() == Element::f32) {
         auto* operand = static_cast<std::byte*>(r.scratch) + first * bytes;
-        make_operand(operand_, linear_.src, static_cast<const float*>(r.src) + first * linear_.inputs, rows,
-                     linear_.inputs, 1, weights_.input(), operand, bytes);
+        make_operand(operand_, src, rows, linear_.inputs, 1, weights_.input(), operand, bytes);
         x = operand;
       }
       for (std::int64_t row = first; row < first + rows; row++, x += bytes)
@@ -83,9 +83,9 @@ class NarrowPlain final : public Engine {
     if (linear_.residual) y += r.residual[at];
     if (linear_.result) r.dst[at] = y;
     if (linear_.copy == Element::u8)
-      static_cast<std::uint8_t*>(r.copy)[at] =
+      r.copy.as<std::uint8_t>()[at] =
           core::quantise(y, copy_.scale[std::size_t(o)], copy_.offset[std::size_t(o)], core::emulated_fma);
-    if (linear_.copy == Element::bf16) static_cast<core::Bf16*>(r.copy)[at] = core::from_float<core::Bf16>(y);
+    if (linear_.copy == Element::bf16) r.copy.as<core::Bf16>()[at] = core::from_float<core::Bf16>(y);
   }
 
   Linear linear_;

@@ -103,15 +103,15 @@ class ProductEngine final : public Engine {
   std::size_t scratch_bytes() const override { return shared_bytes() + std::size_t(threads_) * own_bytes(); }
 
   void run(const LinearRun& r) const override {
-    Operands a{static_cast<const std::byte*>(r.src), linear_.inputs * std::int64_t(size_of(linear_.src))};
+    Operands a{r.src.bytes(), linear_.inputs * std::int64_t(size_of(r.src.type()))};
     auto* const scratch = static_cast<std::byte*>(r.scratch);
-    if (converts_ && groups_ > 1) a = convert_all(a, scratch);
+    if (converts_ && groups_ > 1) a = convert_all(r.src, scratch);
     core::parallel_for(blocks_ * groups_, threads_, [&](std::int64_t task, int thread) {
       core::Prefetch prefetch = r.prefetch.part(task, blocks_ * groups_);
       const std::int64_t block = task / groups_, group = task % groups_;
       Block work{bound(tiles_, blocks_, block), bound(tiles_, blocks_, block + 1), a,
                  scratch + shared_bytes() + std::size_t(thread) * own_bytes()};
-      if (converts_ && groups_ == 1) convert(work);
+      if (converts_ && groups_ == 1) convert(r.src, work);
       for (std::int64_t p = bound(panels_, groups_, group); p < bound(panels_, groups_, group + 1); p++)
         for (int part = 0; part < parts_; part++) multiply(r, work, p, part, prefetch);
     });
@@ -195,12 +195,12 @@ class ProductEngine final : public Engine {
     code_[part == 0 ? 0 : spec.last ? 2 : 1][higher][last_panel] = jit::narrow_product_code(spec);
   }
 
-  void convert_rows(const Operands& src, std::int64_t first, std::int64_t rows, std::byte* to) const {
-    make_operand(dot_.operand, linear_.src, src.data + first * src.stride, rows, linear_.inputs,
-                 layout_.multiple, narrow_.input(), to, a_stride_);
+  void convert_rows(ConstValues src, std::int64_t first, std::int64_t rows, std::byte* to) const {
+    make_operand(dot_.operand, src + first * linear_.inputs, rows, linear_.inputs, layout_.multiple,
+                 narrow_.input(), to, a_stride_);
   }
 
-  Operands convert_all(const Operands& src, std::byte* scratch) const {
+  Operands convert_all(ConstValues src, std::byte* scratch) const {
     constexpr std::int64_t rows_of_task = constants.converted_rows;
     core::parallel_for(
         (linear_.rows + rows_of_task - 1) / rows_of_task, threads_, [&](std::int64_t task, int) {
@@ -210,9 +210,9 @@ class ProductEngine final : public Engine {
     return {scratch, a_stride_};
   }
 
-  void convert(Block& work) const {
+  void convert(ConstValues src, Block& work) const {
     work.row = first_row(work.first);
-    convert_rows(work.a, work.row, first_row(work.end) - work.row, work.scratch);
+    convert_rows(src, work.row, first_row(work.end) - work.row, work.scratch);
     work.a = {work.scratch, a_stride_};
   }
 
@@ -245,8 +245,7 @@ class ProductEngine final : public Engine {
     arguments.channels = channels_.data() + p * jit::narrow_channel_rows * panel_;
     arguments.dst = r.dst ? r.dst + at : nullptr;
     arguments.residual = r.residual ? r.residual + at : nullptr;
-    arguments.copy =
-        r.copy ? static_cast<std::byte*>(r.copy) + at * std::int64_t(size_of(linear_.copy)) : nullptr;
+    arguments.copy = r.copy ? (r.copy + at).bytes() : nullptr;
     arguments.a_stride = work.a.stride;
     arguments.dst_stride = linear_.outputs * std::int64_t(sizeof(float));
     arguments.copy_stride = linear_.outputs * std::int64_t(size_of(linear_.copy));

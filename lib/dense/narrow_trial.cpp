@@ -130,9 +130,9 @@ bool NarrowTrial::verify(const std::string& choice) {
 
 void NarrowTrial::run(const std::string& choice) {
   // The residual in place, as networks have it; sums over many runs stay far from overflow.
-  plans_.at(choice).run({src_.data(),
+  plans_.at(choice).run({{src_.data(), linear_.src},
                          linear_.result ? dst_.data() : nullptr,
-                         copy_.size() ? static_cast<void*>(copy_.data()) : nullptr,
+                         {copy_.size() ? copy_.data() : nullptr, linear_.copy},
                          linear_.residual ? dst_.data() : nullptr,
                          scratch_.data(),
                          {}});

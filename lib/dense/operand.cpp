@@ -84,34 +84,33 @@ REPLK_INLINE void split_pairs_body(const std::uint32_t* pairs, std::int64_t rows
 REPLK_DISPATCH(split_pairs, (const std::uint32_t* pairs, std::int64_t rows, int width, float* dst),
                (pairs, rows, width, dst))
 
-void make_row(Operand operand, Element src_type, const void* src, std::int64_t columns,
-              const Quantiser& quantiser, void* dst) {
-  const auto* floats = static_cast<const float*>(src);
-  const bool given = src_type != Element::f32;
+void make_row(Operand operand, ConstValues src, std::int64_t columns, const Quantiser& quantiser, void* dst) {
+  const bool given = src.type() != Element::f32;
+  const float* const floats = given ? nullptr : src.as<float>();
   switch (operand) {
     case Operand::u8:
       if (given)
-        std::memcpy(dst, src, std::size_t(columns));
+        std::memcpy(dst, src.as<std::uint8_t>(), std::size_t(columns));
       else
         quantise_u8(floats, quantiser.scale.data(), quantiser.offset.data(), static_cast<std::uint8_t*>(dst),
                     columns);
       return;
     case Operand::s16:
       if (given)
-        widen_u8(static_cast<const std::uint8_t*>(src), static_cast<std::int16_t*>(dst), columns);
+        widen_u8(src.as<std::uint8_t>(), static_cast<std::int16_t*>(dst), columns);
       else
         quantise_s16(floats, quantiser.scale.data(), quantiser.offset.data(), static_cast<std::int16_t*>(dst),
                      columns);
       return;
     case Operand::bf16:
       if (given)
-        std::memcpy(dst, src, std::size_t(columns) * 2);
+        std::memcpy(dst, src.as<Bf16>(), std::size_t(columns) * 2);
       else
         round_bf16(floats, static_cast<Bf16*>(dst), columns);
       return;
     case Operand::f32:
       if (given)
-        widen_bf16(static_cast<const Bf16*>(src), static_cast<float*>(dst), columns);
+        widen_bf16(src.as<Bf16>(), static_cast<float*>(dst), columns);
       else
         round_f32(floats, static_cast<float*>(dst), columns);
   }
@@ -119,15 +118,13 @@ void make_row(Operand operand, Element src_type, const void* src, std::int64_t c
 
 }  // namespace
 
-void make_operand(Operand operand, Element src_type, const void* src, std::int64_t rows, std::int64_t columns,
+void make_operand(Operand operand, ConstValues src, std::int64_t rows, std::int64_t columns,
                   std::int64_t multiple, const Quantiser& quantiser, void* dst, std::int64_t dst_stride) {
   const std::int64_t padding = (multiple - columns % multiple) % multiple;
-  const auto* from = static_cast<const std::byte*>(src);
   auto* to = static_cast<std::byte*>(dst);
   for (std::int64_t r = 0; r < rows; r++) {
-    make_row(operand, src_type, from, columns, quantiser, to);
+    make_row(operand, src + r * columns, columns, quantiser, to);
     std::memset(to + columns * std::int64_t(size_of(operand)), 0, std::size_t(padding) * size_of(operand));
-    from += columns * std::int64_t(size_of(src_type));
     to += dst_stride;
   }
 }

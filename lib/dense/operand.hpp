@@ -17,7 +17,7 @@ constexpr std::size_t size_of(Operand operand) {
 /// dst[rows][columns rounded up to `multiple`], rows dst_stride bytes apart, of src[rows][columns]: quantised
 /// (where src is f32 and the operand u8 or s16, by `quantiser`), rounded, widened or copied; zeros behind the
 /// columns. Reads src and nothing behind it.
-void make_operand(Operand operand, Element src_type, const void* src, std::int64_t rows, std::int64_t columns,
+void make_operand(Operand operand, ConstValues src, std::int64_t rows, std::int64_t columns,
                   std::int64_t multiple, const Quantiser& quantiser, void* dst, std::int64_t dst_stride);
 
 /// A panel of bf16 pairs [inputs / 2][width][2] as floats, [inputs][width]. inputs is even, width 16 or 32.

@@ -62,7 +62,7 @@ class PlainEngine final : public Engine {
   std::size_t scratch_bytes() const override { return 0; }
 
   void run(const LinearRun& r) const override {
-    const auto* const src = static_cast<const float*>(r.src);
+    const auto* const src = r.src.as<float>();
     const std::int64_t pixels = c_.batch * c_.out_height() * c_.out_width();
     // Few pixels with many outputs (a head) are split over outputs too.
     constexpr std::int64_t pixel_block = constants.pixel_block, output_block = constants.output_block;

@@ -115,8 +115,7 @@ void TileWalk::leave(std::int64_t block, std::int64_t panel) {
   arguments_.done = static_cast<std::byte*>(arguments_.sums0) + (first - row0) * jit::tile_sums_line;
   arguments_.dst = linear_.result ? run_.dst + at : nullptr;
   arguments_.residual = linear_.residual ? run_.residual + at : nullptr;
-  arguments_.copy =
-      linear_.copy != Element::f32 ? static_cast<std::byte*>(run_.copy) + at * copy_size() : nullptr;
+  arguments_.copy = run_.copy ? (run_.copy + at).bytes() : nullptr;
   const auto of_panel = [&](const core::Buffer<float>& values) {
     return values.size() > 0 ? values.data() + output : reinterpret_cast<const float*>(product_.zeros.data());
   };

@@ -6,14 +6,14 @@
 #include <cstdint>
 
 #include "core/types.hpp"
+#include "core/values.hpp"
 
 namespace replk::elementwise {
 
 /// A result as what the next layer multiplies, instead of in fp32: bf16, rounded to nearest even, or u8, by
 /// core/quantise.hpp.
 struct NarrowCopy {
-  Element type = Element::f32;                      // f32: none, the result is fp32
-  void* dst = nullptr;                              // [rows][channels]
+  Values dst;                                       // [rows][channels], not fp32
   const float *scale = nullptr, *offset = nullptr;  // of u8: [channels]
 };
 
@@ -26,7 +26,7 @@ struct LayerNorm {
 };
 void layer_norm(const LayerNorm& norm, const float* weight, const float* bias, const float* src, float* dst,
                 int threads);
-/// The same values, narrow. copy.type is not f32.
+/// The same values, narrow.
 void layer_norm(const LayerNorm& norm, const float* weight, const float* bias, const float* src,
                 const NarrowCopy& copy, int threads);
 
@@ -43,7 +43,7 @@ void global_mean(const Map& map, const float* src, float* dst, int threads);
 /// beta may be null for 0. scratch: images * channels floats.
 void global_response_norm(const Map& map, const float* gamma, const float* beta, float epsilon,
                           const float* src, float* dst, float* scratch, int threads);
-/// The same values without a beta, narrow. copy.type is not f32.
+/// The same values without a beta, narrow.
 void global_response_norm(const Map& map, const float* gamma, float epsilon, const float* src,
                           const NarrowCopy& copy, float* scratch, int threads);
 

@@ -17,12 +17,12 @@ template <class Fma>
 REPLK_INLINE void narrow(const NarrowCopy& copy, const float* values, std::int64_t row, int channels,
                          int first, int count) {
   const std::int64_t at = row * channels + first;
-  if (copy.type == Element::u8) {
-    auto* dst = static_cast<std::uint8_t*>(copy.dst) + at;
+  if (copy.dst.type() == Element::u8) {
+    auto* dst = copy.dst.as<std::uint8_t>() + at;
     const float *scale = copy.scale + first, *offset = copy.offset + first;
     for (int c = 0; c < count; c++) dst[c] = core::quantise(values[c], scale[c], offset[c], Fma());
   } else {
-    auto* dst = static_cast<core::Bf16*>(copy.dst) + at;
+    auto* dst = copy.dst.as<core::Bf16>() + at;
     for (int c = 0; c < count; c++) dst[c] = core::from_float<core::Bf16>(values[c]);
   }
 }

@@ -27,11 +27,10 @@ BandedSteps::BandedSteps(const Graph& graph, const std::vector<Parameters>& para
   const Layer &first = graph.layers[chain.first], &last = graph.layers[chain.end - 1];
   const MapSize &in = sizes[first.src], &out = sizes[last.dst];
   images_ = in.batch;
-  src_row_ = std::int64_t{in.width} * first.inputs * std::int64_t(size_of(flow[chain.first].src));
+  src_values_ = std::int64_t{in.width} * first.inputs;
   src_rows_ = in.height;
   dst_values_ = std::int64_t{out.width} * last.outputs;
   dst_rows_ = out.height;
-  copy_size_ = std::int64_t(size_of(flow[chain.end - 1].copy));
   for (int band = 0; band < chain.bands; band++) {
     std::vector<BandRows> rows = rows_of_band(graph, sizes, chain, band);
     const auto same = std::find_if(kinds_.begin(), kinds_.end(),
@@ -105,14 +104,14 @@ void BandedSteps::run_band(const StepRun& whole, std::int64_t image, const Band&
   const Kind& kind = kinds_[band.kind];
   char* const maps[2] = {scratch, scratch + map_bytes_[0]};
   const std::int64_t at = (image * dst_rows_ + band.dst_row) * dst_values_;
-  const void* src = static_cast<const char*>(whole.src) + (image * src_rows_ + band.src_row) * src_row_;
+  ConstValues src = whole.src + (image * src_rows_ + band.src_row) * src_values_;
   for (std::size_t k = 0; k < kind.steps.size(); k++) {
     const auto start = seconds ? Clock::now() : Clock::time_point();
     StepRun run{src, reinterpret_cast<float*>(maps[k % 2]), nullptr, nullptr,
                 scratch + map_bytes_[0] + map_bytes_[1]};
     if (k + 1 == kind.steps.size()) {
       run.dst = whole.dst ? whole.dst + at : nullptr;
-      run.copy = whole.copy ? static_cast<char*>(whole.copy) + at * copy_size_ : nullptr;
+      run.copy = whole.copy ? whole.copy + at : Values();
     }
     kind.steps[k]->run(run);
     src = run.dst;

@@ -48,7 +48,7 @@ class BandedSteps {
   std::vector<Kind> kinds_;
   std::vector<Band> bands_;
   std::size_t map_bytes_[2] = {}, step_bytes_ = 0;  // of maps between layers, in turns; of a step's scratch
-  std::int64_t src_row_ = 0, src_rows_ = 0, dst_values_ = 0, dst_rows_ = 0, copy_size_ = 0;  // bytes, rows
+  std::int64_t src_values_ = 0, src_rows_ = 0, dst_values_ = 0, dst_rows_ = 0;  // of a row; rows of a map
 };
 
 }  // namespace replk::model

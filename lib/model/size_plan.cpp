@@ -166,10 +166,10 @@ StepRun SizePlan::run_of(const Graph& graph, std::size_t i, const Input& input, 
   const Layer& layer = graph.layers[i];
   const LayerFlow& flow = flow_[i];
   const auto at = [&](int value) { return reinterpret_cast<float*>(arena + offsets_[value]); };
-  const void* src = layer.src == 0 ? input.pixels : at(layer.src);
-  if (flow.copy_from >= 0) src = arena + copy_offsets_[flow.copy_from];
+  ConstValues src = layer.src == 0 ? input.pixels : at(layer.src);
+  if (flow.copy_from >= 0) src = {arena + copy_offsets_[flow.copy_from], flow.src};
   return {src, flow.result ? at(layer.dst) : nullptr,
-          flow.copy == Element::f32 ? nullptr : arena + copy_offsets_[i],
+          flow.copy == Element::f32 ? Values() : Values(arena + copy_offsets_[i], flow.copy),
           layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_};
 }
 

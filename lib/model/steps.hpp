@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/prefetch.hpp"
+#include "core/values.hpp"
 #include "model/flow.hpp"
 #include "model/graph.hpp"
 #include "model/network.hpp"
@@ -24,15 +25,15 @@ struct StepOptions {
   bool fixed_order = false;
 };
 
-/// What a step reads and writes, channels-last: dst, and copy, are null where the flow has none.
+/// What a step reads and writes, channels-last, of the flow's types; dst and copy are none where it has none.
 struct StepRun {
-  const void* src = nullptr;  // of the flow's element
+  ConstValues src;
   float* dst = nullptr;
-  void* copy = nullptr;
+  Values copy;
   const float* residual = nullptr;
   void* scratch = nullptr;
 
-  const float* floats() const { return static_cast<const float*>(src); }
+  const float* floats() const { return src.as<float>(); }
 };
 
 /// Where a step stands: what it reads and writes, the layer whose operand its copy is (null: none), and,

@@ -244,6 +244,7 @@ class Depthwise:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
+        """Of a call's result, as ``input_shape``."""
         return self._problem.result(self._problem.batch, *self._out_sides)
 
     @property

@@ -34,6 +34,7 @@ class CpuInfo:
 
 
 def cpu_info() -> CpuInfo:
+    """This machine, as the library sees it."""
     info = _c.sized(_c.CpuInfo)
     _c.lib.replk_get_cpu_info(ctypes.byref(info))
     return CpuInfo(

@@ -117,9 +117,9 @@ class Trial {
     ASSERT_TRUE(product);
     Guarded scratch(core::round_up(product->scratch_bytes(), 64), Side::end);
     test::poison();
-    product->run({src.as(),
+    product->run({{src.as(), l_.src},
                   l_.result ? dst.as<float>() : nullptr,
-                  copy.as(),
+                  {l_.copy == Element::f32 ? nullptr : copy.as(), l_.copy},
                   l_.residual ? (c_.in_place ? dst.as<float>() : other.as<float>()) : nullptr,
                   scratch.as(),
                   {}});

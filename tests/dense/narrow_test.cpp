@@ -45,9 +45,9 @@ Written run(const NarrowCase& c, const LinearPlan& plan, Side side, bool in_plac
   if (l.residual) std::memcpy(residual.as(), c.residual.data(), residual.bytes());
   if (in_place) std::memcpy(dst.as(), c.residual.data(), residual.bytes());
   test::poison();
-  plan.run({src.as(),
+  plan.run({{src.as(), l.src},
             l.result ? dst.as<float>() : nullptr,
-            l.copy == Element::f32 ? nullptr : copy.as(),
+            {l.copy == Element::f32 ? nullptr : copy.as(), l.copy},
             l.residual ? (in_place ? dst : residual).as<const float>() : nullptr,
             scratch.as(),
             {}});
@@ -320,6 +320,20 @@ TEST(Narrow, WrongUseNamesTheField) {
                      plan.run({.src = src, .dst = dst, .scratch = dst});
                    }),
            "copy is null");
+  contains(message(wrong,
+                   [&] {
+                     float dst[2];
+                     std::uint8_t src[4] = {}, copy[2];
+                     plan.run({.src = src, .dst = dst, .copy = copy, .scratch = dst});
+                   }),
+           "src is u8, but the layer's is f32");
+  contains(message(wrong,
+                   [&] {
+                     float dst[2], src[4] = {};
+                     core::Bf16 copy[2];
+                     plan.run({.src = src, .dst = dst, .copy = copy, .scratch = dst});
+                   }),
+           "copy is bf16, but the layer's is u8");
 }
 
 TEST(Narrow, Bf16x3WithoutTilesIsRefused) {

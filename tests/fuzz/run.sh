@@ -18,13 +18,13 @@ seed() { # the examples each starts from
 }
 
 failed=0 total=0
-for name in shape tune_cache command_line safetensors int8_file c_api jpeg png; do
+for name in shape tune_cache command_line safetensors int8_file calibration c_api jpeg png; do
   target=$name longest=4096
   case $name in
     jpeg | png) target=image longest=16384 ;;
     safetensors) longest=16384 ;;
     shape | command_line) longest=512 ;;
-    c_api | int8_file) longest=256 ;;
+    c_api | int8_file | calibration) longest=256 ;;
   esac
   corpus=$build/corpus/$name log=$build/fuzz_$name.log
   mkdir -p "$corpus"

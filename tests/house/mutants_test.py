@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every mutant names a place that is there, once: a line that changes takes its mutant along (tests/mutants/table.py)."""
+"""Every mutant names a place that is there, once, and a whole one: what changes takes its mutant along (tests/mutants/table.py)."""
 import pathlib
 import sys
 import unittest
@@ -17,6 +17,10 @@ class Mutants(unittest.TestCase):
             with self.subTest(path=path, text=text):
                 self.assertEqual((ROOT / path).read_text().count(text), 1)
                 self.assertNotEqual(text, other)
+                self.assertTrue(text.strip() and other.strip() and text[0] not in "&|,?", "no expression, no statement")
+                for each in (text, other):
+                    for opens, closes in ("()", "{}"):
+                        self.assertEqual(each.count(opens), each.count(closes))
 
 
 if __name__ == "__main__":

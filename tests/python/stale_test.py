@@ -5,10 +5,12 @@ import pickle
 import unittest
 
 from threads import on_four_threads
-from torch_case import exact
+from torch_case import FORM, exact
 
+import replk
 import torch
 from replk.torch import DepthwiseConv2d, clear_plans, depthwise_conv2d
+from replk.torch._layer import pack
 from torch import nn
 
 
@@ -260,6 +262,37 @@ class Shared(unittest.TestCase):
 
         on_four_threads(work)
         self.assertEqual(failures, [])
+
+
+class OnePacking(unittest.TestCase):
+    """A step packs its weights once: the gradient of the input reads what the layer has packed (docs/pytorch.md)."""
+
+    @unittest.skipUnless(FORM == "compiled", "the ops in Python keep plans of their own")
+    @unittest.skipIf(replk.cpu_info().isa == "portable", "the portable code has no weights that two plans share")
+    def test_memory(self):
+        x, size, layer = torch.randn(1, 512, 14, 14), 14, pack(1, 13, 1, None, (27, 27))
+
+        def grown(forward):
+            clear_plans()
+            weights = [torch.randn(512, 1, 27, 27) for _ in range(8)]
+            if forward:
+                for weight in weights:
+                    depthwise_conv2d(x, weight, padding=13)
+            before = memory()
+            for weight in weights:
+                torch.ops.replk.depthwise_input_gradient(x, weight, size, size, False, layer, weight._version)
+            return memory() - before
+
+        grown(False)  # what every first call allocates
+        alone = grown(False)
+        self.assertGreater(alone, 8 << 20)
+        self.assertLess(grown(True), alone / 2)
+
+
+def memory():
+    """Bytes that the process has written to, files apart."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ class OnednnEngine final : public Engine {
     }
     const core::TeamSize team(threads_);
     std::unique_ptr<Arguments> a = acquire();
-    a->src.set_data_handle(const_cast<void*>(r.src));
+    a->src.set_data_handle(const_cast<float*>(r.src.as<float>()));
     a->dst.set_data_handle(r.dst);
     a->scratchpad.set_data_handle(r.scratch);
     const std::array<dnnl_exec_arg_t, 5> arguments{{{DNNL_ARG_SRC, a->src.get()},

@@ -75,12 +75,12 @@ REPLK_API int replk_default_threads(void);
  * there every call runs on one. While a process forks, no other thread of it may be inside the library. A
  * library that was unloaded (dlclose) stays in memory, once however often that is done. */
 
+typedef void (*replk_task)(int index, void* context);
+typedef void (*replk_pool_run)(int count, replk_task task, void* context, void* user);
 /* Runs the library's work on threads of the caller instead of OpenMP's: `run` must call task(i, context) for
  * every i in [0, count), at the same time where it can, and return when all have ended. Process-wide; NULL
  * restores OpenMP. Not to be changed while another thread is inside the library. (replk_run_options gives a
  * pool to one run.) */
-typedef void (*replk_task)(int index, void* context);
-typedef void (*replk_pool_run)(int count, replk_task task, void* context, void* user);
 REPLK_API replk_status replk_set_thread_pool(replk_pool_run run, void* user);
 
 typedef enum replk_isa REPLK_INT {

@@ -12,7 +12,9 @@ class DepthwiseStep : public Step {
   DepthwiseStep(const depthwise::Problem& problem, const FoldedDepthwise& folded, const StepOptions& options)
       : plan_(problem, weights(folded), view(folded.bias), plan_options(options)) {}
   std::size_t scratch_bytes() const override { return plan_.workspace_bytes(); }
-  void run(const StepRun& run) const override { plan_.run({run.src, run.dst, run.residual}, run.scratch); }
+  void run(const StepRun& run) const override {
+    plan_.run({run.floats(), run.dst, run.residual}, run.scratch);
+  }
   core::Prefetch prefetch() const override { return plan_.executor().prefetch(); }
   std::string shape() const override { return depthwise::to_string(plan_.problem()); }
   std::string choice() const override { return plan_.tiling().to_string(); }

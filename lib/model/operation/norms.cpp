@@ -16,11 +16,11 @@ class NormStep : public MapStep {
         place_(place) {}
 
  protected:
-  /// Of a run; type f32 where the result is fp32.
+  /// Of a run; none where the result is fp32.
   elementwise::NarrowCopy copy(const StepRun& run) const {
-    if (run.copy == nullptr) return {};
+    if (!run.copy) return {};
     const dense::Quantiser& quantiser = place_.next->quantiser;
-    return {place_.flow.copy, run.copy, quantiser.scale.data(), quantiser.offset.data()};
+    return {run.copy, quantiser.scale.data(), quantiser.offset.data()};
   }
   float epsilon_;
   Activation activation_;

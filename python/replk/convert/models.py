@@ -22,6 +22,7 @@ MODELS = {
     'convnextv2-p': ((2, 2, 6, 2), P, SEVEN), 'convnextv2-n': ((2, 2, 8, 2), N, SEVEN),
     'convnextv2-t': (TINY, NARROW, SEVEN), 'convnextv2-s': (SMALL, NARROW, SEVEN), 'convnextv2-b': (SMALL, BASE, SEVEN),
     'convnextv2-l': (SMALL, LARGE, SEVEN), 'convnextv2-h': (SMALL, (352, 704, 1408, 2816), SEVEN),
+    'convnextv2-mini': ((1, 1, 2, 1), (24, 48, 96, 192), SEVEN),
     'unireplknet-a': ((2, 2, 6, 2), A, UNIREPLKNET), 'unireplknet-f': ((2, 2, 6, 2), F, UNIREPLKNET),
     'unireplknet-p': ((2, 2, 6, 2), P, UNIREPLKNET), 'unireplknet-n': ((2, 2, 8, 2), N, UNIREPLKNET),
     'unireplknet-t': ((3, 3, 18, 3), N, UNIREPLKNET), 'unireplknet-s': (SMALL, NARROW, UNIREPLKNET),
