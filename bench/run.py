@@ -2,9 +2,11 @@
 """The whole benchmark: machine limits, depthwise suites against oneDNN, networks against other runtimes, report.
 
     ./run bench [--quick] [--against OLD.json]
+    ./run bench [--quick] --against COMMIT [--json]
 
-Writes build/bench/run.json (bench/schema.json), report.html and PNGs. Exit codes: 0 done, 1 a kernel was wrong or a row
-became slower than --limit allows, 2 wrong use.
+Writes build/bench/run.json (bench/schema.json), report.html and PNGs. Against a commit it only times this tree and that
+commit, which it builds below build/against/, in turns, and writes build/bench/against.json (bench/against.py). Exit codes: 0
+done, 1 a kernel was wrong or a row became slower than --limit allows, 2 wrong use.
 """
 import argparse
 import json
@@ -17,6 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, HERE)
 
+import against  # noqa: E402
 import compare  # noqa: E402
 import report  # noqa: E402
 
@@ -138,6 +141,19 @@ def validate(run):
         jsonschema.validate(run, json.load(file))
 
 
+def against_commit(args, parser):
+    """Times this tree and another commit's in turns; returns the exit code."""
+    sha = against.resolve(ROOT, args.against)
+    if not sha:
+        parser.error(f"--against {args.against}: neither a file nor a commit")
+    if args.visits < 1:
+        parser.error(f"--visits is {args.visits}, allowed is 1 or more")
+    args.limit = against.ROW_LIMIT if args.limit is None else args.limit
+    os.makedirs(args.out, exist_ok=True)
+    networks = [] if args.no_networks else QUICK_NETWORKS if args.quick else NETWORKS
+    return against.run(ROOT, args, sha, [n for n in networks if not n.startswith("swin")], say)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer suites and rounds, under 4 minutes")
@@ -145,8 +161,11 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--build", default=os.path.join(ROOT, "build"))
     parser.add_argument("--out", help="folder for the results (default: bench/ in the build folder)")
-    parser.add_argument("--against", metavar="OLD.json", help="compare with an earlier run")
-    parser.add_argument("--limit", type=float, default=0.05, help="slower than this fails with --against (0.05 is 5 %%)")
+    parser.add_argument("--against", metavar="OLD.json|COMMIT", help="compare with an earlier run, or time another commit beside")
+    parser.add_argument("--visits", type=int, default=3, help="of each row, against a commit")
+    parser.add_argument("--json", action="store_true", help="against a commit: print JSON")
+    parser.add_argument("--limit", type=float, help="a row slower than this fails with --against (default: 0.05, which is 5 %%; "
+                        f"against a commit {against.ROW_LIMIT}, in every visit)")
     parser.add_argument("--runtimes", default="onnxruntime,openvino,torch,torch-compiled", help="the other runtimes")
     parser.add_argument("--no-networks", action="store_true", help="depthwise suites only")
     args = parser.parse_args()
@@ -154,6 +173,11 @@ def main():
     args.suites = args.suites or (QUICK_SUITES if args.quick else ALL_SUITES)
     args.out = args.out or os.path.join(args.build, "bench")
     old = None
+    if args.against and not os.path.exists(args.against):
+        return against_commit(args, parser)
+    if args.json:
+        parser.error("--json goes with --against COMMIT")
+    args.limit = 0.05 if args.limit is None else args.limit
     if args.against:
         try:
             with open(args.against) as file:

@@ -29,7 +29,7 @@ for name in shape tune_cache command_line safetensors int8_file calibration c_ap
   corpus=$build/corpus/$name log=$build/fuzz_$name.log
   mkdir -p "$corpus"
   seed "$name" | xargs -r cp -t "$corpus"
-  if ! "$build/fuzz_$target" "$corpus" -max_total_time="$seconds" -max_len=$longest -timeout=60 -malloc_limit_mb=256 \
+  if ! "$build/fuzz_$target" "$corpus" -max_total_time="$seconds" -max_len=$longest -timeout=600 -malloc_limit_mb=256 \
     -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$build/$name-" 2> "$log"; then
     failed=1
     tail -n 40 "$log" >&2

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import unittest
 
 from onnx_case import Case, session  # first: it skips where something is missing
@@ -18,6 +17,7 @@ import replk.onnx
 from onnx import helper, numpy_helper
 from onnx_graphs import Builder
 from replk.onnx._check import compare, difference
+from threads import on_four_threads
 
 
 class Files(Case):
@@ -136,11 +136,7 @@ class Sessions(Case):
                 x, expected = cases[(i + which) % 3]
                 worst.append(difference(expected, made[which % 2].run(None, {"x": x})[0]))
 
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
+        on_four_threads(work)
         self.assertEqual(len(worst), 80)
         self.assertLessEqual(max(worst), 5e-6)
 
