@@ -299,8 +299,13 @@ std::vector<std::string> product_choices(const Linear& l, Features features) {
     // What a block reads and writes in a narrow type stays in a part of the L2 while all panels pass.
     const std::int64_t row = std::int64_t{l.inputs} * std::int64_t(size_of(dot.operand)) +
                              (l.copy == Element::f32 ? 0 : l.outputs * std::int64_t(size_of(l.copy)));
+    const std::int64_t l2 = std::int64_t(core::cpu().l2_bytes);
+    // Each block widens all weights anew: one that holds all rows may fill most of the L2 (1.5 to 3 % faster
+    // on RepLKNet-31B's 196 rows).
+    if (dot.operand == Operand::f32 && l.rows * row > l2 / 2 && l.rows * row <= l2 / 8 * 7)
+      choices.push_back(Blocking{&dot, int(l.rows)}.text());
     for (const std::int64_t share : {2, 4}) {
-      const std::int64_t rows = std::max<std::int64_t>(24, std::int64_t(core::cpu().l2_bytes) / share / row);
+      const std::int64_t rows = std::max<std::int64_t>(24, l2 / share / row);
       if (share == 2 || rows < l.rows)
         choices.push_back(Blocking{&dot, int(std::min<std::int64_t>(rows, 1 << 20))}.text());
     }

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 
+#include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
 
@@ -84,9 +85,18 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
       steps_[i] = {prepare_step(layer, parameters[i], in, {flow, next}, options),
                    macs_of(layer, parameters[i], in)};
     }
+  for (const Chain& chain : find_chains(graph, flow_, sizes_, core::cpu().l2_bytes))
+    banded_.emplace_back(graph, parameters, sizes_, flow_, chain, options);
   for (std::size_t i = 1; i < steps_.size(); ++i)
     steps_[i - 1].step->prefetch_next(steps_[i].step->prefetch());
   plan_memory(graph);
+}
+
+int SizePlan::last_read(int layer) const {
+  for (const BandedSteps& banded : banded_)
+    if (banded.chain().first == static_cast<std::size_t>(layer))
+      return static_cast<int>(banded.chain().end) - 1;
+  return layer;
 }
 
 void SizePlan::plan_memory(const Graph& graph) {
@@ -96,7 +106,7 @@ void SizePlan::plan_memory(const Graph& graph) {
     const LayerFlow& flow = flow_[i];
     for (int value :
          {flow.src == Element::f32 ? layer.src : -1, flow.result ? layer.dst : -1, layer.residual})
-      if (value >= 0) last_use[value] = i;
+      if (value >= 0) last_use[value] = std::max(last_use[value], last_read(i));
   }
   // Values that share a buffer: a residual that is not needed any more becomes the sum, which saves a copy as
   // well.
@@ -107,7 +117,7 @@ void SizePlan::plan_memory(const Graph& graph) {
     const auto elements = static_cast<std::size_t>(sizes_[layer.dst].pixels()) * layer.outputs;
     if (flow_[i].copy != Element::f32) {
       copy_of[i] = static_cast<int>(buffers.size());
-      buffers.push_back({elements * size_of(flow_[i].copy), i, flow_[i].copy_for});
+      buffers.push_back({elements * size_of(flow_[i].copy), i, last_read(flow_[i].copy_for)});
     }
     if (!flow_[i].result || buffer_of[layer.dst] >= 0) continue;  // in place
     const bool reuses = layer.residual > 0 && last_use[layer.residual] == i;
@@ -129,6 +139,7 @@ void SizePlan::plan_memory(const Graph& graph) {
     if (copy_of[i] >= 0) copy_offsets_[i] = arena.offsets[copy_of[i]];
   std::size_t scratch = 0;
   for (const PlannedStep& planned : steps_) scratch = std::max(scratch, planned.step->scratch_bytes());
+  for (const BandedSteps& banded : banded_) scratch = std::max(scratch, banded.scratch_bytes());
   scratch_offset_ = core::round_up(arena.bytes, core::alignment);
   arena_bytes_ = scratch_offset_ + scratch;
 }
@@ -151,6 +162,36 @@ void SizePlan::return_arena(Arena arena) noexcept try {
 } catch (const std::bad_alloc&) {  // no memory to remember it: it is freed instead
 }
 
+StepRun SizePlan::run_of(const Graph& graph, std::size_t i, const Input& input, char* arena) const {
+  const Layer& layer = graph.layers[i];
+  const LayerFlow& flow = flow_[i];
+  const auto at = [&](int value) { return reinterpret_cast<float*>(arena + offsets_[value]); };
+  ConstValues src = layer.src == 0 ? input.pixels : at(layer.src);
+  if (flow.copy_from >= 0) src = {arena + copy_offsets_[flow.copy_from], flow.src};
+  return {src, flow.result ? at(layer.dst) : nullptr,
+          flow.copy == Element::f32 ? Values() : Values(arena + copy_offsets_[i], flow.copy),
+          layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_};
+}
+
+LayerProfile SizePlan::profile_of(const Graph& graph, std::size_t i, double seconds) const {
+  const Layer& layer = graph.layers[i];
+  const Step& step = *steps_[i].step;
+  return {layer.name, step.shape(), step.choice(), kind_of(layer), seconds, steps_[i].macs};
+}
+
+void SizePlan::run_banded(const Graph& graph, const BandedSteps& banded, const Input& input, char* arena,
+                          Profile* profile) const {
+  const auto [first, end, rows, bands] = banded.chain();
+  StepRun whole = run_of(graph, end - 1, input, arena);
+  whole.src = run_of(graph, first, input, arena).src;
+  std::vector<double> seconds;
+  banded.run(whole, profile != nullptr ? &seconds : nullptr);
+  for (std::size_t i = first; i < end && profile != nullptr; ++i) {
+    profile->layers.push_back(profile_of(graph, i, seconds[i - first]));
+    profile->layers.back().choice = banded.choice(i);
+  }
+}
+
 void SizePlan::run(const Graph& graph, const Input& input, const Output& output, const FeatureNorms& norms,
                    const RunOptions& options) {
   struct Loan {
@@ -163,24 +204,26 @@ void SizePlan::run(const Graph& graph, const Input& input, const Output& output,
 
   if (options.profile != nullptr) options.profile->layers.clear();
   const std::size_t end = output.logits != nullptr ? graph.layers.size() : graph.features_end;
+  auto banded = banded_.begin();
   for (std::size_t i = 0; i < end; ++i) {
     if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed))
       core::fail(core::Status::cancelled, "the run was cancelled");
-    const Layer& layer = graph.layers[i];
-    const Step& step = *steps_[i].step;
-    if (options.observe != nullptr)
+    if (options.observe != nullptr) {
+      const Layer& layer = graph.layers[i];
       (*options.observe)(static_cast<int>(i), layer.src == 0 ? input.pixels : at(layer.src),
                          sizes_[layer.src].pixels());
-    const auto start = options.profile != nullptr ? Clock::now() : Clock::time_point();
-    const LayerFlow& flow = flow_[i];
-    ConstValues src = layer.src == 0 ? input.pixels : at(layer.src);
-    if (flow.copy_from >= 0) src = {arena + copy_offsets_[flow.copy_from], flow.src};
-    step.run({src, flow.result ? at(layer.dst) : nullptr,
-              flow.copy == Element::f32 ? Values() : Values(arena + copy_offsets_[i], flow.copy),
-              layer.residual < 0 ? nullptr : at(layer.residual), arena + scratch_offset_});
-    if (options.profile != nullptr)
-      options.profile->layers.push_back(
-          {layer.name, step.shape(), step.choice(), kind_of(layer), seconds_since(start), steps_[i].macs});
+    }
+    if (options.observe == nullptr && banded != banded_.end() && banded->chain().first == i) {
+      run_banded(graph, *banded, input, arena, options.profile);
+      i = banded->chain().end - 1;
+      ++banded;
+    } else {
+      const auto start = options.profile != nullptr ? Clock::now() : Clock::time_point();
+      steps_[i].step->run(run_of(graph, i, input, arena));
+      if (options.profile != nullptr)
+        options.profile->layers.push_back(profile_of(graph, i, seconds_since(start)));
+    }
+    const Layer& layer = graph.layers[i];
     for (int s = 0; s < 4; ++s)
       if (output.features[s] != nullptr && graph.stages[s].value == layer.dst)
         write_feature(at(layer.dst), output.features[s], sizes_[layer.dst], layer.outputs, norms[s],

@@ -6,6 +6,7 @@
 
 #include "core/memory.hpp"
 #include "model/arena.hpp"
+#include "model/banded_steps.hpp"
 #include "model/flow.hpp"
 #include "model/steps.hpp"
 
@@ -37,13 +38,21 @@ class SizePlan {
   };
   using Arena = core::Buffer<char>;
 
+  /// The layer until whose end another's input is read: a chain reads its own while its last layer writes.
+  int last_read(int layer) const;
   void plan_memory(const Graph& graph);
+  /// What stands in the arena for a layer.
+  StepRun run_of(const Graph& graph, std::size_t layer, const Input& input, char* arena) const;
+  void run_banded(const Graph& graph, const BandedSteps& banded, const Input& input, char* arena,
+                  Profile* profile) const;
+  LayerProfile profile_of(const Graph& graph, std::size_t layer, double seconds) const;
   Arena take_arena();
   void return_arena(Arena arena) noexcept;
 
   MapSize input_;
   StepOptions options_;
   std::vector<PlannedStep> steps_;         // of graph.layers
+  std::vector<BandedSteps> banded_;        // of those of them that run in bands, unless they are observed
   std::vector<LayerFlow> flow_;            // of graph.layers
   std::vector<MapSize> sizes_;             // of graph.values
   std::vector<std::size_t> offsets_;       // of graph.values in the arena, where they are fp32

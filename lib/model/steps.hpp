@@ -1,6 +1,7 @@
 // A layer prepared for one input size.
 #pragma once
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -35,10 +36,12 @@ struct StepRun {
   const float* floats() const { return src.as<float>(); }
 };
 
-/// Where a step stands: what it reads and writes, and the layer whose operand its copy is (null: none).
+/// Where a step stands: what it reads and writes, the layer whose operand its copy is (null: none), and,
+/// where it works on a band of its map's rows, what is padding above and below them (bands.hpp).
 struct StepPlace {
   LayerFlow flow;
   const Parameters* next = nullptr;
+  std::optional<RowPadding> rows = {};
 };
 
 /// A prepared layer. Immutable once it runs: run() may be called from many threads, each with scratch of its

@@ -1,7 +1,10 @@
 #include "model/workload.hpp"
 
 #include <algorithm>
+#include <optional>
 
+#include "core/cpu.hpp"
+#include "model/bands.hpp"
 #include "model/fold.hpp"
 #include "model/graph.hpp"
 #include "model/precision.hpp"
@@ -21,6 +24,29 @@ void add_linear(Workload& all, const dense::Linear& linear) {
   all.linear_runs[static_cast<std::size_t>(at)]++;
 }
 
+/// What a layer works on: its map, or the bands of it that differ.
+struct Piece {
+  MapSize in;
+  std::optional<RowPadding> rows = {};
+};
+
+std::vector<std::vector<Piece>> pieces_of(const Graph& graph, const std::vector<LayerFlow>& flow,
+                                          const std::vector<MapSize>& sizes) {
+  std::vector<std::vector<Piece>> pieces;
+  for (const Layer& layer : graph.layers) pieces.push_back({{sizes[layer.src]}});
+  for (const Chain& chain : find_chains(graph, flow, sizes, core::cpu().l2_bytes)) {
+    for (std::size_t i = chain.first; i < chain.end; i++) pieces[i].clear();
+    for (int band = 0; band < chain.bands; band++) {
+      const std::vector<BandRows> rows = rows_of_band(graph, sizes, chain, band);
+      for (std::size_t i = chain.first; i < chain.end; i++) {
+        const BandRows& own = rows[i - chain.first];
+        pieces[i].push_back({{1, own.count(), sizes[graph.layers[i].src].width}, own.padding});
+      }
+    }
+  }
+  return pieces;
+}
+
 }  // namespace
 
 Workload workload(const Architecture& architecture, const MapSize& input, int classes, Precision precision,
@@ -31,24 +57,28 @@ Workload workload(const Architecture& architecture, const MapSize& input, int cl
   const std::vector<LayerFlow> flow = plan_flow(graph, precisions);
   std::vector<MapSize> sizes(graph.values.size());
   sizes[0] = input;
+  for (const Layer& layer : graph.layers) sizes[layer.dst] = output_size(layer, sizes[layer.src]);
+  const std::vector<std::vector<Piece>> pieces = pieces_of(graph, flow, sizes);
   Workload all;
-  for (std::size_t i = 0; i < graph.layers.size(); ++i) {
-    const Layer& layer = graph.layers[i];
-    const MapSize in = sizes[layer.src];
-    sizes[layer.dst] = output_size(layer, in);
-    std::visit(
-        Overloaded{[&](const Depthwise& d) {
-                     add_once(all.depthwise, d.problem(layer, merged_branches(d.branches), in, numerics));
-                   },
-                   [&](const Linear& l) { add_linear(all, l.at(layer, precisions[i], flow[i], in)); },
-                   [&](const Convolution& c) { add_once(all.convolutions, c.at(layer, in)); },
-                   [&](const SqueezeExcite& s) {
-                     add_linear(all, {in.batch, layer.inputs, s.hidden, true, Activation::relu, false});
-                     add_linear(all, {in.batch, s.hidden, layer.inputs, true, Activation::none, false});
-                   },
-                   [](const auto&) {}},
-        layer.operation);
-  }
+  for (std::size_t i = 0; i < graph.layers.size(); ++i)
+    for (const auto& [in, rows] : pieces[i]) {
+      const Layer& layer = graph.layers[i];
+      std::visit(
+          Overloaded{
+              [&, in = in, rows = rows](const Depthwise& d) {
+                add_once(all.depthwise, d.problem(layer, merged_branches(d.branches), in, numerics, rows));
+              },
+              [&, in = in](const Linear& l) { add_linear(all, l.at(layer, precisions[i], flow[i], in)); },
+              [&, in = in, rows = rows](const Convolution& c) {
+                add_once(all.convolutions, c.at(layer, in, rows));
+              },
+              [&, in = in](const SqueezeExcite& s) {
+                add_linear(all, {in.batch, layer.inputs, s.hidden, true, Activation::relu, false});
+                add_linear(all, {in.batch, s.hidden, layer.inputs, true, Activation::none, false});
+              },
+              [](const auto&) {}},
+          layer.operation);
+    }
   return all;
 }
 

@@ -124,11 +124,20 @@ MUTANTS = [
     ("jit/kernels/tile_operand.cpp", "vsubps(x(v), x(v), spare(v));", "{}", "the low part is the whole"),
     ("jit/kernels/tile_operand.cpp", "if (rest > 0) one_step(rest);", "{}", "the depth's tail is what was in memory"),
     ("jit/kernels/narrowing.cpp", "vminps(x, most_, x);", "{}", "a large number overflows the integers and is 0"),
-    ("lib/dense/amx.cpp", "sums + (row1 - row0) * jit::tile_sums_line", "sums + product_.height_ * jit::tile_sums_line",
+    ("lib/dense/tile_walk.cpp", "sums + (row1 - row0) * jit::tile_sums_line", "sums + product_.height * jit::tile_sums_line",
      "the sums of tiles that overlap lie as if they did not"),
-    ("lib/dense/amx.cpp", "(first - row0) * jit::tile_sums_line", "0", "rows that were finished are finished again as others"),
-    ("lib/dense/amx.cpp", "arguments_.low_weights = product_.weights_panel_ / 2;", "arguments_.low_weights = 0;", "bf16x3 takes the high halves for the low ones"),
-    ("lib/dense/amx.cpp", "arguments_.start_stride = jit::tile_sums_line;", "{}", "parts of the depth start from one row's sums"),
+    ("lib/dense/tile_walk.cpp", "(first - row0) * jit::tile_sums_line", "0", "rows that were finished are finished again as others"),
+    ("lib/dense/tile_walk.cpp", "arguments_.low_weights = product_.weights_panel / 2;", "arguments_.low_weights = 0;", "bf16x3 takes the high halves for the low ones"),
+    ("lib/dense/tile_walk.cpp", "arguments_.start_stride = jit::tile_sums_line;", "{}", "parts of the depth start from one row's sums"),
+    ("lib/dense/narrow_trial.cpp", "linear_.precision == Precision::bf16 ? bf16(x) : x", "bf16(x)",
+     "bf16x3 is held against operands that are rounded to bf16"),
+
+    # Bands
+    ("lib/model/size_plan.cpp", "static_cast<int>(banded.chain().end) - 1", "layer", "a chain's result lies where its input is still read"),
+    ("lib/model/bands.cpp", "std::max(0, end - rows_of_map)", "0", "the lowest band has no padding"),
+    ("lib/model/operation/depthwise.cpp", "if (rows) problem.pad_h = {rows->before, rows->after};", "{}", "a band is padded as a map is"),
+    ("lib/model/banded_steps.cpp", "(image * src_rows_ + band.src_row) * src_values_", "band.src_row * src_values_",
+     "every image is the first one"),
 
     # Rows
     ("jit/kernels/row_transform.cpp", "inflow[0] = inflow[0] + program.input(bias, 0);", "{}", "no bias"),

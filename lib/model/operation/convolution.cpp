@@ -50,14 +50,16 @@ void Convolution::load_stored(const Layer& layer, Parameters& parameters, Tensor
 }
 
 std::unique_ptr<Step> Convolution::prepare(const Layer& layer, const Parameters& parameters,
-                                           const MapSize& in, const StepPlace&,
+                                           const MapSize& in, const StepPlace& place,
                                            const StepOptions& options) const {
-  return std::make_unique<ConvolutionStep>(at(layer, in), parameters, options);
+  return std::make_unique<ConvolutionStep>(at(layer, in, place.rows), parameters, options);
 }
 
-dense::Convolution Convolution::at(const Layer& layer, const MapSize& in) const {
+dense::Convolution Convolution::at(const Layer& layer, const MapSize& in,
+                                   const std::optional<RowPadding>& rows) const {
+  const int above = rows ? rows->before : padding;
   return {in.batch, layer.inputs, layer.outputs, in.height, in.width, kernel_h(),      kernel_w(),
-          stride,   stride,       padding,       padding,   true,     layer.activation};
+          stride,   stride,       above,         padding,   true,     layer.activation};
 }
 
 }  // namespace replk::model

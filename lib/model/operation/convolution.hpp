@@ -1,5 +1,7 @@
 // A dense k x k convolution, bias, activation.
 #pragma once
+#include <optional>
+
 #include "dense/dense.hpp"
 #include "model/operation/operation.hpp"
 
@@ -22,7 +24,9 @@ struct Convolution {
   std::unique_ptr<Step> prepare(const Layer& layer, const Parameters& parameters, const MapSize& in,
                                 const StepPlace& place, const StepOptions& options) const;
 
-  dense::Convolution at(const Layer& layer, const MapSize& in) const;
+  /// rows: of a band (bands.hpp), of which no row of the result reaches the padding below.
+  dense::Convolution at(const Layer& layer, const MapSize& in,
+                        const std::optional<RowPadding>& rows = {}) const;
 };
 
 }  // namespace replk::model

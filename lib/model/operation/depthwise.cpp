@@ -66,13 +66,15 @@ void Depthwise::load_stored(const Layer& layer, Parameters& parameters, TensorRe
 }
 
 std::unique_ptr<Step> Depthwise::prepare(const Layer& layer, const Parameters& parameters, const MapSize& in,
-                                         const StepPlace&, const StepOptions& options) const {
-  return std::make_unique<DepthwiseStep>(problem(layer, parameters.depthwise.branches, in, options.numerics),
-                                         parameters.depthwise, options);
+                                         const StepPlace& place, const StepOptions& options) const {
+  return std::make_unique<DepthwiseStep>(
+      problem(layer, parameters.depthwise.branches, in, options.numerics, place.rows), parameters.depthwise,
+      options);
 }
 
 depthwise::Problem Depthwise::problem(const Layer& layer, const std::vector<depthwise::Branch>& those,
-                                      const MapSize& in, depthwise::Numerics numerics) const {
+                                      const MapSize& in, depthwise::Numerics numerics,
+                                      const std::optional<RowPadding>& rows) const {
   depthwise::Problem problem;
   problem.batch = in.batch;
   problem.channels = layer.inputs;
@@ -80,6 +82,7 @@ depthwise::Problem Depthwise::problem(const Layer& layer, const std::vector<dept
   problem.width = in.width;
   problem.branches = those;
   depthwise::set_default_padding(problem);
+  if (rows) problem.pad_h = {rows->before, rows->after};
   problem.stride_h = problem.stride_w = stride;
   problem.numerics = numerics;
   problem.epilogue = {true, layer.activation, layer.residual >= 0};

@@ -1,5 +1,7 @@
 // Branches that are summed, bias, activation.
 #pragma once
+#include <optional>
+
 #include "depthwise/problem/problem.hpp"
 #include "model/operation/operation.hpp"
 
@@ -23,9 +25,10 @@ struct Depthwise {
   std::unique_ptr<Step> prepare(const Layer& layer, const Parameters& parameters, const MapSize& in,
                                 const StepPlace& place, const StepOptions& options) const;
 
-  /// With these branches, which are its own, or those that are left of them.
+  /// With these branches, which are its own, or those that are left of them. rows: of a band (bands.hpp).
   depthwise::Problem problem(const Layer& layer, const std::vector<depthwise::Branch>& branches,
-                             const MapSize& in, depthwise::Numerics numerics) const;
+                             const MapSize& in, depthwise::Numerics numerics,
+                             const std::optional<RowPadding>& rows = {}) const;
 };
 
 }  // namespace replk::model

@@ -34,6 +34,12 @@ struct MapSize {
   std::int64_t pixels() const { return batch * height * width; }
 };
 
+/// Rows of zeros above and below what a layer works on.
+struct RowPadding {
+  int before = 0, after = 0;
+  bool operator==(const RowPadding&) const = default;
+};
+
 /// What a kernel of this size leaves of a map, the same padding on both sides.
 inline MapSize strided(const MapSize& in, int kernel_h, int kernel_w, int pad_h, int pad_w, int stride) {
   return {in.batch, (in.height + 2 * pad_h - kernel_h) / stride + 1,
