@@ -3,23 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
+#include "core/clock.hpp"
 #include "core/memory.hpp"
 #include "core/threads.hpp"
 
 namespace replk::model {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-}  // namespace
-
 BandedSteps::BandedSteps(const Graph& graph, const std::vector<Parameters>& parameters,
                          const std::vector<MapSize>& sizes, const std::vector<LayerFlow>& flow,
                          const Chain& chain, const StepOptions& options)
@@ -77,7 +67,7 @@ std::string BandedSteps::choice(std::size_t layer) const {
 }
 
 void BandedSteps::run(const StepRun& whole, std::vector<double>* seconds) const {
-  const auto start = seconds ? Clock::now() : Clock::time_point();
+  const auto start = seconds ? core::seconds() : 0;
   const std::size_t layers = chain_.end - chain_.first;
   std::vector<double> of_threads;
   if (seconds) of_threads.resize(layers * static_cast<std::size_t>(threads_));
@@ -95,7 +85,7 @@ void BandedSteps::run(const StepRun& whole, std::vector<double>* seconds) const 
     (*seconds)[i % layers] += of_threads[i];
     all += of_threads[i];
   }
-  const double took = seconds_since(start);
+  const double took = core::seconds() - start;
   for (double& share : *seconds) share *= took / std::max(all, 1e-12);
 }
 
@@ -106,16 +96,16 @@ void BandedSteps::run_band(const StepRun& whole, std::int64_t image, const Band&
   const std::int64_t at = (image * dst_rows_ + band.dst_row) * dst_values_;
   ConstValues src = whole.src + (image * src_rows_ + band.src_row) * src_values_;
   for (std::size_t k = 0; k < kind.steps.size(); k++) {
-    const auto start = seconds ? Clock::now() : Clock::time_point();
-    StepRun run{src, reinterpret_cast<float*>(maps[k % 2]), nullptr, nullptr,
-                scratch + map_bytes_[0] + map_bytes_[1]};
+    const auto start = seconds ? core::seconds() : 0;
+    StepRun run{
+        src, reinterpret_cast<float*>(maps[k % 2]), {}, nullptr, scratch + map_bytes_[0] + map_bytes_[1]};
     if (k + 1 == kind.steps.size()) {
       run.dst = whole.dst ? whole.dst + at : nullptr;
-      run.copy = whole.copy ? whole.copy + at : Values();
+      if (whole.copy) run.copy = whole.copy + at;
     }
     kind.steps[k]->run(run);
     src = run.dst;
-    if (seconds) seconds[k] += seconds_since(start);
+    if (seconds) seconds[k] += core::seconds() - start;
   }
 }
 

@@ -2,23 +2,17 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <new>
 
+#include "core/clock.hpp"
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
 
 namespace replk::model {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 /// What takes a pixel's channels to mean 0 and variance 1.
 struct Standardisation {
@@ -218,10 +212,10 @@ void SizePlan::run(const Graph& graph, const Input& input, const Output& output,
       i = banded->chain().end - 1;
       ++banded;
     } else {
-      const auto start = options.profile != nullptr ? Clock::now() : Clock::time_point();
+      const auto start = options.profile != nullptr ? core::seconds() : 0;
       steps_[i].step->run(run_of(graph, i, input, arena));
       if (options.profile != nullptr)
-        options.profile->layers.push_back(profile_of(graph, i, seconds_since(start)));
+        options.profile->layers.push_back(profile_of(graph, i, core::seconds() - start));
     }
     const Layer& layer = graph.layers[i];
     for (int s = 0; s < 4; ++s)
