@@ -148,9 +148,9 @@ struct PlanOptions {
 /// aligned, one a caller. prefetch: what the layer behind this one will read: a product leaves the memory
 /// idle.
 struct LinearRun {
-  ConstValues src;
+  ConstValues src = {};
   float* dst = nullptr;
-  Values copy;
+  Values copy = {};
   const float* residual = nullptr;
   void* scratch = nullptr;
   core::Prefetch prefetch = {};

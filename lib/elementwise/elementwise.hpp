@@ -53,7 +53,7 @@ void gate(const Map& map, const float* logits, const float* src, float* dst, int
 /// dst = min(src, limit): behind a ReLU, ReLU6. A NaN stays.
 void clamp_above(std::int64_t count, float limit, const float* src, float* dst, int threads);
 
-/// ReLU or GELU (erf; core/gelu.hpp's polynomial) of every element.
+/// An activation (GELU's erf is core/gelu.hpp's polynomial) of every element.
 void activate(std::int64_t count, Activation activation, const float* src, float* dst, int threads);
 
 }  // namespace replk::elementwise

@@ -27,9 +27,9 @@ struct StepOptions {
 
 /// What a step reads and writes, channels-last, of the flow's types; dst and copy are none where it has none.
 struct StepRun {
-  ConstValues src;
+  ConstValues src = {};
   float* dst = nullptr;
-  Values copy;
+  Values copy = {};
   const float* residual = nullptr;
   void* scratch = nullptr;
 

@@ -76,7 +76,7 @@ Workload workload(const Architecture& architecture, const MapSize& input, int cl
                 add_linear(all, {in.batch, layer.inputs, s.hidden, true, Activation::relu, false});
                 add_linear(all, {in.batch, s.hidden, layer.inputs, true, Activation::none, false});
               },
-              [](const auto&) {}},
+              [](const Norm&) {}, [](const Weightless&) {}},
           layer.operation);
     }
   return all;

@@ -23,6 +23,7 @@ import numpy as np  # noqa: E402
 import convert as program  # noqa: E402,F401  (makes replk_source: the package replk without its library)
 from replk_source.convert import convert, storage  # noqa: E402
 from replk_source.convert.errors import Refused  # noqa: E402
+from replk_source.convert.models import MODELS  # noqa: E402
 from replk_source.convert.tensors import Tensor, of_values  # noqa: E402
 
 GOLDENS = ROOT / "tests" / "model" / "goldens"
@@ -193,6 +194,12 @@ class Test(unittest.TestCase):
         for name, tensor in expected.items():
             self.assertEqual((found[name].kind, found[name].shape), (tensor.kind, tensor.shape), name)
             np.testing.assert_array_equal(found[name].array, tensor.array, name)
+
+    def test_the_library_s_networks_are_recognised_and_no_others(self):
+        text = (ROOT / "lib" / "model" / "architecture.cpp").read_text()
+        rows = re.findall(r'rows\.push_back\([^;"]*"([^"]+)"', text)
+        self.assertGreater(len(rows), 30)
+        self.assertEqual(set(rows) - {"replknet-test"}, set(MODELS))  # which no file is of
 
     def test_convnext(self):
         for golden, frameworks in (("convnext", "timm torchvision transformers mmpretrain"),

@@ -5,7 +5,7 @@
 
 input.safetensors holds `pixels` (2 x 3 x H x W); CASE.safetensors a network's tensors; CASE.expected.safetensors its
 `logits` and `stage1`..`stage4`; CASE.gradient.safetensors the `gradient` of its centre by the first picture's upper left
-corner (definitions.centre_gradient). The widths are repeated in tests/model/parity_test.cpp. Needs torch and safetensors.
+corner (definitions.centre_gradient). The widths are repeated in tests/model/goldens.hpp. Needs torch and safetensors.
 """
 import pathlib
 import sys
