@@ -181,8 +181,12 @@ TEST(MeasureDepthwise, BothSidesAreTimedColdWhereAskedFor) {
   EXPECT_GT(row.ms_cold, 0);
   double best = HUGE_VAL;
   for (const PeerTime& peer : row.peers) {
-    if (peer.name == row.best_peer) EXPECT_TRUE(peer.ms_cold.has_value());
-    if (!counts(peer)) EXPECT_FALSE(peer.ms_cold.has_value()) << peer.name;
+    if (peer.name == row.best_peer) {
+      EXPECT_TRUE(peer.ms_cold.has_value());
+    }
+    if (!counts(peer)) {
+      EXPECT_FALSE(peer.ms_cold.has_value()) << peer.name;
+    }
     best = std::min(best, peer.ms_cold.value_or(HUGE_VAL));
   }
   EXPECT_EQ(row.best_peer_ms_cold.value_or(HUGE_VAL), best);
