@@ -136,14 +136,16 @@ def network_section(networks):
 
 
 def table_section(rows):
-    head = "shape|tiling|ms|cold ms|best peer|peer ms|ratio|nearest limit|of limit|error".split("|")
+    head = "shape|tiling|ms|cold ms|best peer|peer ms|peer cold ms|ratio|nearest limit|of limit|error".split("|")
     body = []
     for r in rows:
         peers = "; ".join(f"{p['name']} {p['implementation']} {'not run' if p['ms'] is None else format(p['ms'], '.3g')}"
                           for p in r["peers"])
         cells = [f"<span title=\"{html.escape(peers)}\">{html.escape(r['shape'])}</span>", html.escape(r["tiling"]),
                  f"{r['ms']:.3g}", f"{r['ms_cold']:.3g}", html.escape(r["best_peer"] or "–"),
-                 f"{r['best_peer_ms']:.3g}" if r["best_peer_ms"] else "–", f"{r['ratio']:.2f}" if r["ratio"] else "–",
+                 f"{r['best_peer_ms']:.3g}" if r["best_peer_ms"] else "–",
+                 f"{r['best_peer_ms_cold']:.3g}" if r.get("best_peer_ms_cold") else "–",  # older runs have none
+                 f"{r['ratio']:.2f}" if r["ratio"] else "–",
                  html.escape(r["limit"]), f"{r['percent_of_limit']:.0f} %", f"{r['max_relative_error']:.1e}"]
         body.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
     return ('<h2>Every row</h2><p class="soft">Hover or tap a shape for all of oneDNN\'s layouts; one that would run its '

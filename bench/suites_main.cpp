@@ -59,6 +59,7 @@ ordered_json peer_json(const PeerTime& peer) {
   return {{"name", peer.name},
           {"implementation", peer.implementation},
           {"ms", or_null(peer.ms)},
+          {"ms_cold", or_null(peer.ms_cold)},
           {"creation_ms", or_null(peer.create_ms)}};
 }
 
@@ -82,6 +83,7 @@ ordered_json row_json(const Suite& suite, const std::string& shape, const Depthw
           {"peers", peers},
           {"best_peer", or_null(row.best_peer)},
           {"best_peer_ms", or_null(row.best_peer_ms)},
+          {"best_peer_ms_cold", or_null(row.best_peer_ms_cold)},
           {"ratio", or_null(row.ratio)},
           {"max_relative_error", row.max_relative_error},
           {"creation_ms", row.create_ms},

@@ -28,13 +28,14 @@ struct adl_serializer<std::optional<T>> {
 
 namespace replk::bench {
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PeerTime, name, implementation, ms, create_ms)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PeerTime, name, implementation, ms, create_ms, ms_cold)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Visit, ms, best_peer_ms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DepthwiseRow, shape, algorithm, tiling, source, ms, ms_cold, peers,
-                                   best_peer, best_peer_ms, ratio, max_relative_error, max_of_allowed,
-                                   threads, samples, peak_gflops, useful_gflops, percent_of_peak,
-                                   percent_of_limit, fma, add, create_ms, create_again_ms, set_weights_ms,
-                                   bytes_moved, workspace_bytes, prepared_bytes, note, samples_ms, visits)
+                                   best_peer, best_peer_ms, best_peer_ms_cold, ratio, max_relative_error,
+                                   max_of_allowed, threads, samples, peak_gflops, useful_gflops,
+                                   percent_of_peak, percent_of_limit, fma, add, create_ms, create_again_ms,
+                                   set_weights_ms, bytes_moved, workspace_bytes, prepared_bytes, note,
+                                   samples_ms, visits)
 
 namespace {
 

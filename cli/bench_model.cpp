@@ -190,8 +190,10 @@ void print_layers(const Json& rows) {
   table.print();
 }
 
-// The large depthwise layers, equal ones together, ours beside oneDNN's best.
+// The large depthwise layers, equal ones together: ours in the network, and alone, warm and cold, beside
+// oneDNN's best, warm and cold.
 Json peer_rows(const Measurement& measurement, int threads) {
+  constexpr int cold_rounds = 5;
   std::vector<std::string> shapes;  // in the order of the network
   std::map<std::string, int> layers;
   const auto sum_of = [](const std::string& shape) {
@@ -211,16 +213,20 @@ Json peer_rows(const Measurement& measurement, int threads) {
   for (const std::string& shape : shapes) {
     bench::DepthwiseOptions options;
     options.threads = threads;
+    options.cold_rounds = cold_rounds;
     const bench::DepthwiseRow row = bench::measure_depthwise(depthwise::parse(shape), options);
     const int count = layers[shape];
     const double seconds = median_of(measurement.profiles, sum_of(shape));
-    Json peer_ms = row.best_peer_ms ? Json(*row.best_peer_ms * count) : Json();
+    const auto times = [&](const std::optional<double>& ms) { return ms ? Json(*ms * count) : Json(); };
     rows.push_back(
         {{"shape", shape},
          {"layers", count},
          {"tiling", row.tiling},
          {"ms", 1e3 * seconds},
-         {"onednn_ms", peer_ms},
+         {"warm_ms", row.ms * count},
+         {"cold_ms", row.ms_cold * count},
+         {"onednn_ms", times(row.best_peer_ms)},
+         {"onednn_cold_ms", times(row.best_peer_ms_cold)},
          {"ratio", row.best_peer_ms ? Json(*row.best_peer_ms * count / (1e3 * seconds)) : Json()}});
     progress.advance();
   }
@@ -232,28 +238,36 @@ std::string or_dash(const Json& value, const char* format) {
 }
 
 void print_peers(const Json& rows, double network_ms) {
-  Table table({"", "layers", "replk ms", "oneDNN ms", "faster"});
-  double ours = 0, peers = 0;
-  bool complete = true;  // oneDNN has something better than reference code for every shape
-  int layers = 0;
+  constexpr std::array columns{"ms", "warm_ms", "cold_ms", "onednn_ms", "onednn_cold_ms"};
+  Table table({"ms of all these layers", "layers", "in the network", "warm", "cold", "oneDNN warm", "cold",
+               "network / warm", "faster"});
+  Json sums = {{"layers", 0}};
+  const auto add = [&](const std::string& what, const Json& row) {
+    std::vector<std::string> cells{what, fmt::to_string(row["layers"].get<int>())};
+    for (const char* column : columns) cells.push_back(or_dash(row[column], "{:.2f}"));
+    cells.push_back(fmt::format("{:.2f}", row["ms"].get<double>() / row["warm_ms"].get<double>()));
+    cells.push_back(row["onednn_ms"].is_null()
+                        ? "-"
+                        : fmt::format("{:.1f}x", row["onednn_ms"].get<double>() / row["ms"].get<double>()));
+    table.add(cells);
+  };
+  for (const char* column : columns) sums[column] = 0.0;
   for (const Json& row : rows) {
-    table.add({row["shape"], fmt::to_string(row["layers"].get<int>()), or_dash(row["ms"], "{:.2f}"),
-               or_dash(row["onednn_ms"], "{:.2f}"), or_dash(row["ratio"], "{:.1f}x")});
-    layers += row["layers"].get<int>();
-    ours += row["ms"].get<double>();
-    complete = complete && !row["onednn_ms"].is_null();
-    if (complete) peers += row["onednn_ms"].get<double>();
+    add(row["shape"], row);
+    sums["layers"] = sums["layers"].get<int>() + row["layers"].get<int>();
+    for (const char* column : columns)  // a sum needs all: oneDNN may have reference code alone for a shape
+      sums[column] = row[column].is_null() || sums[column].is_null()
+                         ? Json()
+                         : Json(sums[column].get<double>() + row[column].get<double>());
   }
   table.add_rule();
-  const auto total = [&](const char* what, int count, double ms, double peer_ms) {
-    table.add({what, count ? fmt::to_string(count) : "", fmt::format("{:.2f}", ms),
-               complete ? fmt::format("{:.2f}", peer_ms) : "-",
-               complete ? fmt::format("{:.1f}x", peer_ms / ms) : "-"});
-  };
-  total("all large depthwise layers", layers, ours, peers);
-  total("whole network with these layers", 0, network_ms, network_ms - ours + peers);
+  add("all large depthwise layers", sums);
   fmt::print("\n");
   table.print();
+  if (sums["onednn_ms"].is_null()) return;
+  const double with_peers = network_ms - sums["ms"].get<double>() + sums["onednn_ms"].get<double>();
+  fmt::print("  the whole network: {:.2f} ms, with oneDNN's warm times {:.2f} ({:.2f}x)\n", network_ms,
+             with_peers, with_peers / network_ms);
 }
 
 ExitCode run(const Arguments& arguments, bool json) {

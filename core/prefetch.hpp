@@ -1,5 +1,6 @@
 // Memory that will be read soon, for loops that leave the memory idle to prefetch.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -21,16 +22,25 @@ class Prefetch {
                                    static_cast<std::size_t>(bytes * (index + 1) / parts - begin)));
   }
 
+  /// Of so many steps that are to come, of `each` bytes, the first ones take nothing that the last can take:
+  /// what lies in the cache by then is what was brought there last.
+  void delay(std::int64_t steps, std::int64_t each) {
+    idle_steps_ = std::max<std::int64_t>(0, steps - (std::ssize(bytes_) + each - 1) / each);
+  }
+
   /// Where a loop begins, and by how many bytes each of its steps goes on.
   struct Walk {
     const char* begin;
     std::int64_t step;
   };
   /// Takes what `steps` steps of `each` bytes go over off the front; where less is left, all of it in shorter
-  /// steps, and where that is less than `each`, a walk that stands still at `idle`.
+  /// steps, and where that is less than `each`, or all of the steps are idle, a walk that stands still at
+  /// `idle`.
   Walk take(std::int64_t steps, std::int64_t each, const void* idle) {
     const std::int64_t left = std::ssize(bytes_);
-    if (steps == 0 || left < each) return {static_cast<const char*>(idle), 0};
+    const bool early = steps <= idle_steps_;
+    idle_steps_ = early ? idle_steps_ - steps : 0;
+    if (steps == 0 || left < each || early) return {static_cast<const char*>(idle), 0};
     const auto* const begin = reinterpret_cast<const char*>(bytes_.data());
     if (left < steps * each) {
       bytes_ = {};
@@ -42,6 +52,14 @@ class Prefetch {
 
  private:
   std::span<const std::byte> bytes_;
+  std::int64_t idle_steps_ = 0;
 };
+
+/// All of it at once, into the L2. (Not __builtin_prefetch: GCC drops calls of a function that does nothing
+/// else.)
+inline void prefetch_near(std::span<const std::uint8_t> bytes) {
+  constexpr std::size_t line = 64;
+  for (std::size_t i = 0; i < bytes.size(); i += line) asm volatile("prefetcht1 %0" ::"m"(bytes[i]));
+}
 
 }  // namespace replk::core

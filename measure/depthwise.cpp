@@ -34,18 +34,39 @@ double allowed_factor(const Problem& p) {
   return taps;
 }
 
-/// Median of runs that find none of their data in a cache: each comes after a walk over more than the last
-/// one holds.
-double cold_seconds(const std::function<void()>& run, int rounds) {
-  Times times;
+/// Medians of runs that find none of their data in a cache: each comes after a walk over more than the last
+/// one holds. In turns, as all rivals are timed.
+std::vector<double> cold_seconds(const std::vector<std::function<void()>>& runs, int rounds) {
+  std::vector<Times> times(runs.size());
   core::Buffer<char> other(std::max<std::size_t>(64u << 20, 2 * core::cpu().l3_bytes), true);
-  for (int i = 0; i < rounds; i++) {
-    for (std::size_t at = 0; at < other.size(); at += core::alignment) other[at]++;
-    const double start = core::seconds();
-    run();
-    times.seconds.push_back(core::seconds() - start);
-  }
-  return times.median();
+  for (int round = 0; round < rounds; round++)
+    for (std::size_t i = 0; i < runs.size(); i++) {
+      for (std::size_t at = 0; at < other.size(); at += core::alignment) other[at]++;
+      const double start = core::seconds();
+      runs[i]();
+      times[i].seconds.push_back(core::seconds() - start);
+    }
+  std::vector<double> medians;
+  for (const Times& each : times) medians.push_back(each.median());
+  return medians;
+}
+
+/// Times ours and the peers that may be the fastest cold: those that are not far from it warm.
+void time_cold(DepthwiseRow& row, const std::vector<std::function<void()>>& runs,
+               const std::vector<PeerTime*>& timed, const std::vector<int>& parts, int rounds) {
+  std::vector<double> best(runs.size(), HUGE_VAL);  // of a part
+  for (std::size_t i = 0; i < timed.size(); i++)
+    if (counts(*timed[i])) best[parts[i + 1]] = std::min(best[parts[i + 1]], *timed[i]->ms);
+  std::vector<std::function<void()>> near{runs.front()};
+  std::vector<PeerTime*> peers;
+  for (std::size_t i = 0; i < timed.size(); i++)
+    if (counts(*timed[i]) && *timed[i]->ms <= kHopeless * best[parts[i + 1]]) {
+      near.push_back(runs[i + 1]);
+      peers.push_back(timed[i]);
+    }
+  const std::vector<double> seconds = cold_seconds(near, rounds);
+  row.ms_cold = 1e3 * seconds[0];
+  for (std::size_t i = 0; i < peers.size(); i++) peers[i]->ms_cold = 1e3 * seconds[i + 1];
 }
 
 /// What visits of one row are compared by.
@@ -105,11 +126,10 @@ void time_with_peers(DepthwiseRow& row, const std::function<void()>& run, std::v
   const std::vector<Times> times = race(runs, options.race, parts);
   row.peak_gflops = (peak_before + fma_peak_gflops(row.threads)) / 2;
 
-  if (options.cold_rounds > 0) row.ms_cold = 1e3 * cold_seconds(run, options.cold_rounds);
-
   row.ms = 1e3 * times[0].median();
   for (const double s : times[0].seconds) row.samples_ms.push_back(1e3 * s);
   for (std::size_t i = 0; i < timed.size(); i++) timed[i]->ms = 1e3 * times[i + 1].median();
+  if (options.cold_rounds > 0) time_cold(row, runs, timed, parts, options.cold_rounds);
 }
 
 DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
@@ -174,6 +194,7 @@ DepthwiseRow middle_of(std::vector<DepthwiseRow> visits) {
   const std::string source =
       visits.front().source;  // the first may have been tuned, the others find it remembered
   const double ms_cold = visits.front().ms_cold;
+  const std::optional<double> best_peer_ms_cold = visits.front().best_peer_ms_cold;
   const std::vector<PeerTime> first = visits.front().peers;
   const auto middle = visits.begin() + std::ssize(visits) / 2;
   std::nth_element(visits.begin(), middle, visits.end(),
@@ -181,9 +202,13 @@ DepthwiseRow middle_of(std::vector<DepthwiseRow> visits) {
   middle->visits = std::move(all);
   middle->source = source;
   middle->ms_cold = ms_cold;
+  middle->best_peer_ms_cold = best_peer_ms_cold;
   for (PeerTime& peer : middle->peers)
     for (const PeerTime& before : first)
-      if (!peer.ms && peer.name == before.name) peer = before;
+      if (peer.name == before.name) {
+        peer.ms_cold = before.ms_cold;
+        if (!peer.ms) peer = before;
+      }
   return std::move(*middle);
 }
 

@@ -18,6 +18,7 @@ struct PeerTime {
   std::string name, implementation;  // as OnednnDepthwise has them; those of several branches joined by +
   std::optional<double> ms;          // none where it is reference code or missing, and so was not run
   std::optional<double> create_ms;
+  std::optional<double> ms_cold = {};  // as the row's; none where not asked for, or far from the fastest
 };
 
 /// One of a row's visits: medians of its rounds.
@@ -30,6 +31,7 @@ struct DepthwiseRow {
   std::string shape, algorithm, tiling, source;
   double ms = 0;
   double ms_cold = 0;  // the median of runs with tensors and weights out of the caches; 0 where not asked for
+  std::optional<double> best_peer_ms_cold;  // of the peer that is fastest then
   std::vector<PeerTime> peers;
   /// The fastest peer; oneDNN's reference and gemm code do not count.
   std::optional<std::string> best_peer;
@@ -64,13 +66,13 @@ struct DepthwiseOptions {
   double gemm_macs = 1e18;  // oneDNN's gemm code, which never counts, runs on problems of at most so many
   /// Times that all is made anew, on other pages, and measured; the middle visit counts.
   int visits = 1;
-  int cold_rounds = 0;  // runs of ours after the caches were filled with something else
+  int cold_rounds = 0;  // runs, each after the caches were filled with something else, of ours and of peers
   /// For tests of the check: called on the result of ours before it is compared.
   std::function<void(std::span<std::byte> dst)> spoil;
 };
 
 /// The visit whose ratio (or time, where there is none) is the middle one, all of its figures together, and
-/// `visits` of all; what only the first measured (cold time, skipped peers) comes from there. Not empty.
+/// `visits` of all; what only the first measured (cold times, skipped peers) comes from there. Not empty.
 DepthwiseRow middle_of(std::vector<DepthwiseRow> visits);
 
 /// Whether the visits on either side of the middle one are further apart than 3 %: more visits are worth

@@ -171,9 +171,16 @@ const PeerTime* best_of(const std::vector<PeerTime>& peers) {
   return best;
 }
 
+std::optional<double> best_cold_of(const std::vector<PeerTime>& peers) {
+  std::optional<double> best;
+  for (const PeerTime& peer : peers)
+    if (peer.ms_cold && (!best || *peer.ms_cold < *best)) best = peer.ms_cold;
+  return best;
+}
+
 /// The branches one by one as a peer: each in the layout that is fastest for it.
 std::optional<PeerTime> sum_of_branches(const std::vector<PeerGroup>& groups) {
-  PeerTime sum{"onednn sum of branches", "", 0.0, 0.0};
+  PeerTime sum{"onednn sum of branches", "", 0.0, 0.0, 0.0};
   for (const PeerGroup& group : groups) {
     if (group.role != PeerGroup::Role::branch) continue;
     const PeerTime* best = best_of(group.times);
@@ -181,6 +188,8 @@ std::optional<PeerTime> sum_of_branches(const std::vector<PeerGroup>& groups) {
     sum.implementation += (sum.implementation.empty() ? "" : "+") + best->implementation;
     *sum.ms += *best->ms;
     *sum.create_ms += best->create_ms.value_or(0);
+    const std::optional<double> cold = best_cold_of(group.times);
+    sum.ms_cold = sum.ms_cold && cold ? std::optional(*sum.ms_cold + *cold) : std::nullopt;
   }
   if (sum.implementation.empty()) return {};
   return sum;
@@ -227,6 +236,7 @@ void compare_with_peers(const Problem& p, const std::vector<PeerGroup>& groups, 
     row.best_peer = best->name;
     row.best_peer_ms = best->ms;
     row.ratio = *best->ms / row.ms;
+    row.best_peer_ms_cold = best_cold_of(whole);
     return;
   }
   row.note = "oneDNN has only reference or gemm code for this shape";

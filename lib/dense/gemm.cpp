@@ -76,6 +76,8 @@ class GemmEngine final : public Engine {
       const std::int64_t first = bound(tiles_, blocks_, block), end = bound(tiles_, blocks_, block + 1);
       const std::int64_t panel = bound(panels_, groups_, group),
                          panel_end = bound(panels_, groups_, group + 1);
+      prefetch.delay((panel_end - panel) * (end - first) * (linear_.inputs / jit::gemm_unroll),
+                     core::alignment);
       for (int part = 0; part < parts_; part++)
         for (std::int64_t p = panel; p < panel_end; p++) {
           const std::int64_t middle = std::clamp(higher_, first, end);

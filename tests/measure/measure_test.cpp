@@ -172,6 +172,26 @@ TEST(MeasureDepthwise, APeerThatIsSkippedIsListedAndGemmMayBeToo) {
   }
 }
 
+TEST(MeasureDepthwise, BothSidesAreTimedColdWhereAskedFor) {
+  DepthwiseOptions options = quick();
+  const depthwise::Problem problem = depthwise::parse("n1c16h14w14k7");
+  EXPECT_EQ(measure_depthwise(problem, options).best_peer_ms_cold, std::nullopt);
+  options.cold_rounds = 1;
+  const DepthwiseRow row = measure_depthwise(problem, options);
+  EXPECT_GT(row.ms_cold, 0);
+  double best = HUGE_VAL;
+  for (const PeerTime& peer : row.peers) {
+    if (peer.name == row.best_peer) {
+      EXPECT_TRUE(peer.ms_cold.has_value());
+    }
+    if (!counts(peer)) {
+      EXPECT_FALSE(peer.ms_cold.has_value()) << peer.name;
+    }
+    best = std::min(best, peer.ms_cold.value_or(HUGE_VAL));
+  }
+  EXPECT_EQ(row.best_peer_ms_cold.value_or(HUGE_VAL), best);
+}
+
 TEST(MeasureDepthwise, HopelessPeersAreFarBehindOneOfTheSameConvolution) {
   DepthwiseRow row;
   row.peers = {{"onednn nhwc merged", "brgdmm", 1.0, {}},  {"onednn blocked merged", "jit", 2.9, {}},
@@ -189,10 +209,14 @@ TEST(MeasureDepthwise, WhatOnlyTheFirstVisitMeasuredIsKept) {
     visits[i].peers = {{"onednn nhwc", "brgdmm", 1.0, {}}, {"onednn nchw", "gemm", {}, {}}};
   }
   visits[0].ms_cold = 7;
+  visits[0].best_peer_ms_cold = 11;
+  visits[0].peers[0].ms_cold = 11;
   visits[0].peers[0].ms = 9;
   visits[0].peers[1].ms = 100;
   const DepthwiseRow row = middle_of(std::move(visits));
   EXPECT_EQ(row.ms_cold, 7);
+  EXPECT_EQ(row.best_peer_ms_cold, 11.0);
+  EXPECT_EQ(row.peers[0].ms_cold, 11.0);
   EXPECT_EQ(row.peers[0].ms, 1.0);
   EXPECT_EQ(row.peers[1].ms, 100.0);
 }

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "depthwise/cost/spectral_cost.hpp"
 #include "depthwise/problem/segments.hpp"
@@ -24,7 +25,8 @@ class ColumnCode {
   virtual void run(const char* in, char* out, const float* weights, std::int64_t reals, std::int64_t pairs,
                    void* scratch) const = 0;
   virtual std::size_t scratch_bytes() const = 0;
-  virtual std::size_t bytes() const = 0;  // of the code
+  /// Of the code, of which each piece is listed once.
+  virtual std::vector<const jit::Code*> code() const = 0;
 };
 
 /// A form of the pass, and its parameters; the rest is said by the geometry that has it. The few planes that

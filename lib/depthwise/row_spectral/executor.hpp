@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "depthwise/algorithm.hpp"
@@ -95,7 +96,8 @@ class RowSpectralExecutor final : public Executor {
   std::vector<RowCode> rows_;                         // for each run of segments of the transformed axis
   std::vector<std::unique_ptr<ColumnCode>> columns_;  // for each run of the other one's
   std::vector<std::shared_ptr<const jit::Code>> code_;
-  std::size_t column_scratch_ = 0;  // bytes that the column pass wants besides planes
+  std::vector<std::span<const std::uint8_t>> code_bytes_;  // of rows and columns
+  std::size_t column_scratch_ = 0;                         // bytes that the column pass wants besides planes
 };
 
 }  // namespace replk::depthwise

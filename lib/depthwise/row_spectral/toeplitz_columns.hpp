@@ -15,7 +15,7 @@ class ToeplitzCode final : public ColumnCode {
   void run(const char* in, char* out, const float* weights, std::int64_t reals, std::int64_t pairs,
            void* scratch) const override;
   std::size_t scratch_bytes() const override { return scratch_bytes_; }
-  std::size_t bytes() const override { return code_->bytes().size(); }
+  std::vector<const jit::Code*> code() const override { return {code_.get()}; }
 
  private:
   std::shared_ptr<const jit::Code> code_;

@@ -29,7 +29,11 @@ class TransformedCode final : public ColumnCode {
                                      weights + reals * real_floats_, pairs, scratch);
   }
   std::size_t scratch_bytes() const override { return scratch_bytes_; }
-  std::size_t bytes() const override { return real_.bytes() + pair_->bytes().size(); }
+  std::vector<const jit::Code*> code() const override {
+    std::vector<const jit::Code*> all = real_.code();
+    all.push_back(pair_.get());
+    return all;
+  }
 
  private:
   ToeplitzCode real_;
