@@ -50,6 +50,15 @@ class Precision(FolderTest):
         self.refuse("erf", "--model", NANO, "--random", "--count", "1", "--weights", out, "--size", "28",
                     "--out", self.folder / "erf.png", names=["int8", "fp32"])
 
+    def test_layer_norms_that_were_trained(self):
+        """convnextv2-mini ships: it knows its pictures, in every precision."""
+        pictures = sorted(IDX.glob("*.png"))
+        words = ["-".join(path.stem.split("-")[1:]) for path in pictures]  # 0000-ankle-boot.png
+        for precision in ("fp32", "bf16", "int8"):
+            images = self.json("classify", *pictures, "--model", "convnextv2-mini", "--precision", precision)["images"]
+            found = [image["top"][0]["label"].lower().replace("/top", "").replace(" ", "-") for image in images]
+            self.assertGreaterEqual(sum(map(str.__eq__, found, words)), len(pictures) - 2, precision)
+
     def test_info_of_a_file(self):
         out = self.folder / "nano-int8.safetensors"
         made = self.json("quantize", "--model", NANO, "--out", out)
