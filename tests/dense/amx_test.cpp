@@ -348,6 +348,19 @@ TEST_P(Amx, EdgeShapes) {
       }
 }
 
+// 24 tiles of 16 rows are 17 rows more than these, so that both tiles of the last block overlap those before:
+// rows that were finished must not be finished again.
+TEST_P(Amx, EdgeShapesWhoseLastTwoTilesOverlap) {
+  std::mt19937 random(22);
+  Case c = random_case(GetParam(), random);
+  c.layer.rows = 367;
+  c.layer.inputs = 64;
+  c.layer.outputs = 33;
+  Trial trial(c, 22);
+  trial.go();
+  trial.compare();
+}
+
 // What bf16x3 is for: nearly fp32.
 TEST_F(Tiles, ThreeProductsAreNearlyFp32) {
   const int rows = 49, inputs = 512, outputs = 64;
