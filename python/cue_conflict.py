@@ -18,8 +18,7 @@ from PIL import Image
 import train_nano as nano
 
 WINDOW = 8
-# As the labels of models/replknet-nano*.safetensors, without what is no letter.
-WORDS = ('tshirttop', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankleboot')
+WORDS = [''.join(filter(str.isalnum, label)).lower() for label in nano.LABELS]  # as `replk eval --shape-bias` spells them
 
 
 def texture(image):
