@@ -188,10 +188,10 @@ void add_eval(CLI::App& program) {
       ->type_name("DIR|IDX");
   CLI::Option* const shape_bias =
       command
-          .add_option(
-              "--shape-bias", arguments->cue_conflicts,
-              "Instead: cue-conflict images, named shape and texture as cat7-elephant1.png is; how many are "
-              "decided by shape, of those decided by either")
+          .add_option("--shape-bias", arguments->cue_conflicts,
+                      "Measure shape bias instead: a folder of cue-conflict images, named by shape and "
+                      "texture, such as "
+                      "cat7-elephant1.png; the share of decisions by shape among those by either")
           ->type_name("DIR")
           ->excludes("--images");
   command
