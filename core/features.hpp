@@ -64,7 +64,7 @@ Features hardware_features();
 Features allowed_features();
 /// What is in use: hardware, allowed, and of tiles only what the kernel grants. The first call asks it where
 /// there are any (arch_prctl; from then on a signal stack of this process must have room for tiles), so only
-/// who may use them calls this. The same for the life of the process; thread-safe.
+/// code that may use them calls this. The same for the life of the process; thread-safe.
 Features features();
 
 }  // namespace replk::core
