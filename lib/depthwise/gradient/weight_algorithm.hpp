@@ -48,7 +48,7 @@ class WeightAlgorithm {
   virtual int complexity() const = 0;
   /// As Algorithm::constants().
   virtual std::span<const std::int32_t> constants() const = 0;
-  /// As Algorithm::legal: for cache records, so it trusts nothing and never throws.
+  /// Whether it can compute this: for cache records, so it trusts nothing and never throws.
   virtual bool legal(const Problem&, const Kernel& geometry, const Tiling&, Isa) const = 0;
   /// The tilings worth trying, best predicted first, at most `most`; empty where the algorithm cannot do the
   /// problem.
