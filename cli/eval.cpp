@@ -100,7 +100,7 @@ ExitCode run_accuracy(const Arguments& arguments, bool json) {
   LoadedNetwork loaded = load_network(arguments.network);
   model::Network& network = loaded.network;
   if (dataset->classes() > network.classes()) {
-    core::fail(core::Status::invalid_argument, "{}: {} classes; {} tells {} apart", arguments.images,
+    core::fail(core::Status::invalid_argument, "{}: {} classes; {} has {}", arguments.images,
                dataset->classes(), loaded.weights.source->describe(), network.classes());
   }
   const Size size = input_size(arguments.size, network.architecture());

@@ -61,7 +61,7 @@ class TuneProgress {
 
 std::vector<std::string> shapes_asked(const Arguments& a) {
   if (a.shapes.empty() == a.model.empty())
-    core::fail(core::Status::invalid_argument, "tune: give either shapes or --model with --size");
+    core::fail(core::Status::invalid_argument, "tune: give either shapes or --model; see replk tune --help");
   if (a.model.empty() && a.precision)
     core::fail(core::Status::invalid_argument, "--precision: goes with --model; a shape has its own (+int8)");
   if (a.model.empty()) return a.shapes;

@@ -97,7 +97,7 @@ enum {
   REPLK_FEATURE_AVX_VNNI = 1 << 2,
   REPLK_FEATURE_AVX512_VNNI = 1 << 3,
   REPLK_FEATURE_AVX512_BF16 = 1 << 4,
-  REPLK_FEATURE_AMX_TILE = 1 << 5, /* tiles, if the operating system lets this process use them */
+  REPLK_FEATURE_AMX_TILE = 1 << 5, /* tiles, if Linux lets this process use them */
   REPLK_FEATURE_AMX_BF16 = 1 << 6,
   REPLK_FEATURE_AMX_INT8 = 1 << 7
 };
