@@ -15,7 +15,6 @@ enum class Activation { none, relu, gelu, silu, hard_swish };
 /// What pointwise and dense layers multiply in: fp32; bf16 operands with fp32 sums; three such products a
 /// multiply (AMX alone); u8 times s8 with int32 sums.
 enum class Precision { fp32, bf16, bf16x3, int8 };
-constexpr Precision all_precisions[] = {Precision::fp32, Precision::bf16, Precision::bf16x3, Precision::int8};
 /// Of a tensor between layers.
 enum class Element { f32, bf16, u8 };
 

@@ -7,7 +7,7 @@
 namespace replk::model {
 
 std::optional<Precision> parse_precision(std::string_view text) {
-  for (const Precision one : all_precisions)
+  for (const Precision one : {Precision::fp32, Precision::bf16, Precision::bf16x3, Precision::int8})
     if (text == name(one)) return one;
   return std::nullopt;
 }
