@@ -96,7 +96,7 @@ ExitCode run(const Arguments& a, bool json) {
   settings.progress = [&](const tuner::Progress& p) { progress.draw(p); };
 
   Json rows = Json::array();
-  Table table({"shape", "ms", "sure", "source", "pick"});
+  Table table({"shape", "ms", "confidence", "source", "pick"});
   int tainted = 0;
   for (std::size_t i = 0; i < questions.size(); i++) {
     // What one shape leaves of the budget, the others share.
