@@ -232,7 +232,7 @@ Json peer_rows(const Measurement& measurement, int threads) {
          {"tiling", row.tiling},
          {"ms", 1e3 * seconds},
          {"warm_ms", row.ms * count},
-         {"cold_ms", row.ms_cold * count},
+         {"cold_ms", *row.ms_cold * count},
          {"onednn_ms", times(row.best_peer_ms)},
          {"onednn_cold_ms", times(row.best_peer_ms_cold)},
          {"ratio", row.best_peer_ms ? Json(*row.best_peer_ms * count / (1e3 * seconds)) : Json()}});
