@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "tests/jit/kernels/vectors.hpp"
 
 namespace replk::jit {

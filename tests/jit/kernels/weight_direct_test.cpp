@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/jit/kernels/vectors.hpp"
 
 namespace replk::jit {
