@@ -90,7 +90,8 @@ void tune(const Arguments& arguments, Size size, const model::Architecture& arch
                                                        *open_weights(arguments.network, architecture).source);
   const model::Workload workload = model::workload(architecture, {arguments.batch, size.height, size.width},
                                                    architecture.classes, precision);
-  for (const std::string& shape : shapes_of(workload)) tuner::choose(ask(shape, arguments.network.threads));
+  for (const std::string& shape : shapes_of(workload))
+    tuner::choose(ask(shape, arguments.network.threads, depthwise::Pass::forward, true));
 }
 
 Measurement measure(model::Network& network, const Arguments& arguments, Size size, double start) {

@@ -30,6 +30,7 @@ struct Arguments {
   int batch = 1, threads = 0;
   double budget = 0;  // seconds; 0: so much a shape
   bool again = false;
+  bool cold = false;  // a network always is
   depthwise::Pass pass = depthwise::Pass::forward;
 };
 
@@ -85,7 +86,7 @@ ExitCode run(const Arguments& a, bool json) {
   std::vector<tuner::Question> questions;  // all are read before any is measured
   for (const std::string& shape : shapes_asked(a))
     for (const std::string& each : shapes_of_pass(shape, a.pass))
-      questions.push_back(ask(each, a.threads, a.pass));
+      questions.push_back(ask(each, a.threads, a.pass, a.cold || !a.model.empty()));
 
   tuner::Settings settings = tuner::settings();
   settings.mode = tuner::Mode::now;
@@ -96,7 +97,7 @@ ExitCode run(const Arguments& a, bool json) {
   settings.progress = [&](const tuner::Progress& p) { progress.draw(p); };
 
   Json rows = Json::array();
-  Table table({"shape", "ms", "sure", "source", "pick"});
+  Table table({"shape", "ms", "confidence", "source", "pick"});
   int tainted = 0;
   for (std::size_t i = 0; i < questions.size(); i++) {
     // What one shape leaves of the budget, the others share.
@@ -157,6 +158,7 @@ void add_tune(CLI::App& program) {
       ->type_name("SECONDS");
   command.add_flag("--again", arguments->again, "Measure what is remembered too");
   add_pass_option(command, arguments->pass);
+  add_cold_option(command, arguments->cold);
 }
 
 }  // namespace replk::cli

@@ -353,7 +353,7 @@ TEST(Int8, CalibrationKnowsWhatTheNormsDoNot) {
   options.seen = calibration.result();
   const QuantisedNetwork made = quantise_network(with_classes(name), *source, options);
   for (const LayerPrecision& layer : made.layers)
-    if (layer.reason != "the head is fp32") {
+    if (layer.reason != "heads stay fp32") {
       EXPECT_EQ(layer.precision, Precision::int8) << layer.layer;
     }
   Network int8(golden_architecture(name), made.tensors);

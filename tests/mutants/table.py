@@ -15,6 +15,14 @@ MUTANTS = [
     ("jit/x64/assembler.cpp", "for (const Reg64& r : {r15, r14, r13, r12, rbp, rbx}) pop(r);",
      "for (const Reg64& r : {r15, r14, r13, rbp, r12, rbx}) pop(r);", "two of the caller's registers change places"),
 
+    # the tuner
+    ("tuner/race.cpp", "while (++n < repeats_[i] && !runner_.before);", "while (++n < repeats_[i]);",
+     "only the first of the runs of a cold timing is cold"),
+    ("tuner/tuner.cpp", "for (Record& each : cache.find(*question.kin)) all.push_back({std::move(each), 0});", "{}",
+     "a network does not use what was measured warm for its very layer"),
+    ("lib/depthwise/choose/choice.cpp", 'if (request.cold) key.fields.push_back(tuner::word("caches", "cold"));', "{}",
+     "a network's choice replaces the warm one"),
+
     # direct
     ("jit/kernels/direct_spec.cpp", "at >= 0 && at < width", "at >= 0 && at <= width", "a tap meets the pixel behind a row"),
     ("jit/kernels/direct.cpp", "add_constant(x_, tile.width * spec_.stride_w * spec_.x_pixel_bytes);",
