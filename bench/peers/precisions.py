@@ -5,6 +5,9 @@ float64, since in narrow types nobody's is right: all have the same seeded weigh
 the same images of noise; ours in int8 is given beside both without images (what is timed) and with them.
 
     python bench/peers/precisions.py replknet-31b slak-t@224 --threads 1,2 --json FILE
+    python bench/peers/precisions.py replknet-31b replknet-31b:k=3,3,3,3 slak-t swin-b --json docs/bench/precisions.json
+
+The second is what docs/reproduction.md has rows of; Swin runs in the other runtimes only.
 """
 import argparse
 import json
@@ -61,6 +64,7 @@ class Row:
 
     def __init__(self):
         self.runners, self.versions, self.differences, self.maps, self.failed = {}, {}, {}, {}, {}
+        self.calibrated = ()
 
     def add(self, name, precision, make):
         """make() gives a runner, how far its logits are off, and its maps (None: not asked for)."""
@@ -78,16 +82,17 @@ class Row:
 
 def prepare_row(args, prepared, threads, workers):
     row = Row()
-    for precision in OURS:
+    for precision in OURS if prepared.weights else ():
         arguments = ["model", prepared.model, "--size", f"{prepared.size[0]}x{prepared.size[1]}", "--weights", prepared.weights,
-                     "--precision", precision, "--rounds", str(args.inner)]
+                     "--precision", precision, "--rounds", str(args.inner), "--profile"]
         if precision == "int8":  # a file, which is quantised once
             subprocess.run([args.replk, "quantize", "--model", prepared.model, "--weights", prepared.weights, "--out",
                             f"{prepared.folder}/int8.safetensors"], check=True, capture_output=True)
             arguments[arguments.index("--weights") + 1] = f"{prepared.folder}/int8.safetensors"
         row.add(precision, precision, lambda: (networks.Replk(args.replk, arguments, threads),
                                                *differences_of_ours(prepared, args.replk, precision)))
-    row.calibrated = differences_of_ours(prepared, args.replk, "int8", calibrate=True)
+    if prepared.weights:
+        row.calibrated = differences_of_ours(prepared, args.replk, "int8", calibrate=True)
 
     def peer(name):
         worker = workers.load(name, threads, prepared.job)
@@ -105,6 +110,8 @@ def time_row(args, prepared, threads, workers):
             rounds[name].append(networks.statistics.median(runner.round(args.inner)))
     return {"model": prepared.model, "size": f"{prepared.size[0]}x{prepared.size[1]}", "batch": 1, "threads": threads,
             "ms": {name: networks.statistics.median(t) for name, t in rounds.items() if t}, "rounds": rounds,
+            "large_depthwise_ms": {name: row.runners[name].last["large_depthwise_ms"] for name in OURS
+                                   if rounds.get(name)},
             "differences": row.differences, "maps": row.maps,
             "calibrated": dict(zip(("logits", "maps"), row.calibrated)), "versions": row.versions, "failed": row.failed}
 
@@ -116,7 +123,8 @@ def say(row, seconds):
         off, maps, version = row["differences"][name], row["maps"][name], row["versions"][name]
         more = version or (f"maps {maps:.1e}" if maps is not None else "")
         print(f"  {name if version else 'here, ' + name:24} {ms:8.1f} ms  logits off by {off:.1e}  {more}")
-    print(f"  here, int8 calibrated: logits off by {row['calibrated']['logits']:.1e}, maps {row['calibrated']['maps']:.1e}")
+    if row["calibrated"]:
+        print(f"  here, int8 calibrated: logits off by {row['calibrated']['logits']:.1e}, maps {row['calibrated']['maps']:.1e}")
     for name, why in row["failed"].items():
         print(f"  {name} left out: {why}")
     sys.stdout.flush()
