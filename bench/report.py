@@ -169,7 +169,7 @@ def headline(run):
 
 
 def newest_onednn(run):
-    """On AVX-512 a newer oneDNN has another depthwise kernel: what the one inside PyTorch reaches."""
+    """On AVX-512 a newer oneDNN has other depthwise code: what the one inside PyTorch reaches."""
     said = ("On AVX-512, oneDNN 3.3 and newer regroup taps in their depthwise kernel; the rows below are against "
             f"{html.escape(str(run['context']['versions'].get('onednn', '?')))}.")
     found = []

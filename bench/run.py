@@ -6,7 +6,7 @@
 
 Writes build/bench/run.json (bench/schema.json), report.html and PNGs. Against a commit it only times this tree and that
 commit, which it builds below build/against/, in turns, and writes build/bench/against.json (bench/against.py). Exit codes: 0
-done, 1 a kernel was wrong or a row became slower than --limit allows, 2 wrong use.
+done, 1 a result was wrong or a row became slower than --limit allows, 2 wrong use.
 """
 import argparse
 import json
@@ -78,7 +78,7 @@ def no_peers(build):
 
 
 def run_suites(args):
-    """(context, limits, rows) from the Google Benchmark binary. It ends with 1 where a kernel computes a wrong result."""
+    """(context, limits, rows) from the Google Benchmark binary. It ends with 1 if a result is wrong."""
     out = os.path.join(args.out, "suites.json")
     command = [os.path.join(args.build, "replk_bench"), f"--suites={args.suites}", f"--out={out}",
                f"--threads={args.threads}"] + (["--quick"] if args.quick else [])

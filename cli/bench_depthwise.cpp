@@ -121,7 +121,7 @@ void add_bench_depthwise(CLI::App& parent) {
   command.add_option("--tiling", arguments->tiling, "This tiling, as an earlier run printed it");
   command.add_option("--seconds", arguments->seconds, "How long to time a shape where 15 rounds take less")
       ->check(CLI::Range(0.0, 600.0));
-  command.add_flag("--no-peers", arguments->no_peers, "Time ours alone");
+  command.add_flag("--no-peers", arguments->no_peers, "Do not time other libraries");
 }
 
 }  // namespace replk::cli

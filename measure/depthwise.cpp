@@ -122,9 +122,9 @@ void time_with_peers(DepthwiseRow& row, const std::function<void()>& run, std::v
         timed.push_back(&peers[g].times[i]);
         parts.push_back(static_cast<int>(g));
       }
-  const double peak_before = fma_peak_gflops(row.threads);
+  const double peak_before = peak_gflops(Precision::fp32, row.threads);
   const std::vector<Times> times = race(runs, options.race, parts);
-  row.peak_gflops = (peak_before + fma_peak_gflops(row.threads)) / 2;
+  row.peak_gflops = (peak_before + peak_gflops(Precision::fp32, row.threads)) / 2;
 
   row.ms = 1e3 * times[0].median();
   for (const double s : times[0].seconds) row.samples_ms.push_back(1e3 * s);

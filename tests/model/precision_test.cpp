@@ -127,7 +127,7 @@ class PrecisionOfFamilies : public testing::TestWithParam<std::string> {
   }
 };
 
-// What design.md allows of a whole network; and not so little that no layer can have been narrow.
+// What is allowed of a whole network; and not so little that no layer can have been narrow.
 TEST_P(PrecisionOfFamilies, Bf16WithinAHundredth) {
   Network network(architecture_, *weights_, in(Precision::bf16));
   EXPECT_EQ(network.precision(), Precision::bf16);
