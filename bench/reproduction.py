@@ -168,7 +168,7 @@ def large_share(rows, model):
 
 
 def at_224(rows):
-    return {row["model"]: row for row in rows if (row["size"], row["threads"]) == ("224x224", 1)}
+    return {row["model"]: row for row in rows if (row["size"], row["threads"]) == ("224x224", 1) and any(row["rounds"].values())}
 
 
 def in_fp32(network):
@@ -198,16 +198,16 @@ def print_deployed(path, networks):
          cells(larger_kernels, large, small)),
         ("Table 6: RepLKNet-31B's speed over Swin-B's", "1.31 (fp32)", cells(over_swin, large, swin)),
     ]
-    context = record["context"]
+    context, rounds = record["context"], max(len(times) for row in record["rows"] for times in row["rounds"].values())
     print("\n## As deployed\n")
     print("The papers give fp32. On a CPU with narrow products few people run that, and then the rest of a network is faster and its "
           "depthwise layers weigh more; so here are the claims about whole networks with both sides in one type: bf16 against "
           "bf16, int8 against int8 (OpenVINO's by NNCF, calibrated, as ours may be; how far each is off is said in "
           "[precision.md](precision.md)).\n")
     print(f"From [one record](bench/{path.name}) of {context['info']['cpu']['brand']} ({context['info']['isa']}), 1 thread, "
-          f"{context['date']}, commit {context['commit']}: the fastest of {len(next(iter(record['rows'][0]['rounds'].values())))} "
-          "alternating rounds of each side, on a host that others use. What it lacks in fp32 is from the run above. It is "
-          f"made by `python bench/peers/precisions.py {large} {small} slak-t {swin} --json docs/bench/precisions.json`.\n")
+          f"{context['date']}, commit {context['commit']}: the fastest of {rounds} alternating rounds of each side, on a host that "
+          "others use. What it lacks in fp32 is from the run above. It is made by "
+          f"`python bench/peers/precisions.py {large} {small} slak-t {swin} --json docs/bench/precisions.json`.\n")
     print("| claim | paper | fp32 | bf16 | int8 |\n| --- | --- | --- | --- | --- |")
     for claim, paper, shown in lines:
         print(f"| {claim} | {paper} | {' | '.join(shown)} |")

@@ -65,7 +65,8 @@ def peers_python(build, quick):
         say("making build/peers, the environment of the other runtimes (once; some minutes)")
         made = subprocess.run([sys.executable, "-m", "venv", os.path.join(build, "peers")]).returncode == 0
         requirements = os.path.join(HERE, "peers", "requirements.txt")
-        if not made or subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements]).returncode:
+        install = [python, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes", "-r", requirements]
+        if not made or subprocess.run(install).returncode:
             return None
     return python
 
@@ -74,7 +75,7 @@ def no_peers(build):
     """What is said where the other runtimes are missing."""
     peers = os.path.relpath(os.path.join(build, "peers"), ROOT)
     return (f"other runtimes (PyTorch, ONNX Runtime, OpenVINO): not installed; ./run bench without --quick installs them, or: "
-            f"python3 -m venv {peers} && {peers}/bin/python -m pip install -r bench/peers/requirements.txt")
+            f"python3 -m venv {peers} && {peers}/bin/python -m pip install --no-deps --require-hashes -r bench/peers/requirements.txt")
 
 
 def run_suites(args):
