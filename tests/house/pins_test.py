@@ -6,17 +6,19 @@ import subprocess
 import unittest
 
 HOUSE = pathlib.Path(__file__).resolve().parents[2]
-REQUIREMENTS = ["tests/frameworks.txt", "bench/peers/requirements.txt", "python/wheel-requirements.txt",
-                "docs/site/requirements.txt"]
+REQUIREMENTS = ["bench/peers/requirements.txt", "docs/site/requirements.txt", "python/wheel-requirements.txt", "tests/frameworks.txt",
+                "tests/torch-cpu.txt", "tests/torch.txt"]
 SCRIPTS = ["run", "bench/run.py", "tests/emulate/emulate", "cmake/OneDnnWheels.cmake", "cmake/OnnxRuntimeHeaders.cmake"]
 # Debian's packages are signed; what of them is fetched and not installed is pinned as well.
-FETCHES = re.compile(r"\bpip\b.*\b(install|download)\b|file\(DOWNLOAD|apt-get\b.*\b(source|download)\b|\b(curl|wget|urlopen)\b")
-PINNED = re.compile(r"--require-hashes|SHA256|sha256sum -c")
+FETCHES = re.compile(r"\bpip\b.*\b(install|download)\b|\"\$\{install\[@\]\}\"|file\(DOWNLOAD|apt-get\b.*\b(source|download)\b|\b(curl|wget|urlopen)\b")
+PINNED = re.compile(r'--require-hashes|"\$\{pinned\[@\]\}"')
+COMPARED = re.compile(r"file\(SHA256|sha256sum -c")
 UNPINNED = {
     # The kernel that the emulator boots: whichever Debian's security team has released last.
     'apt-get -q -o APT::Sandbox::User=root download "$package"',
     # NVIDIA's libraries, in the versions that the pinned torch names.
-    "pip\" install --disable-pip-version-check torch",
+    'quietly "${install[@]}" torch;',
+    '[python, "-m", "pip", "install", "-q", "torch"]',
 }
 
 
@@ -46,12 +48,13 @@ class Pins(unittest.TestCase):
         self.assertEqual(list(requirements(text)), [("a==1", ["0" * 64]), ("b==2", [])])
 
     def test_no_list_is_left_out(self):
-        tracked = subprocess.run(["git", "-C", HOUSE, "ls-files", "*requirements*.txt", "*frameworks*.txt"], capture_output=True, text=True)
+        tracked = subprocess.run(["git", "-C", HOUSE, "grep", "-lE", "^[A-Za-z0-9_.-]+==[0-9]|^-r ", "--", "*.txt"],
+                                 capture_output=True, text=True)
         if tracked.returncode == 0:  # not in a tree without git
             self.assertEqual(sorted(tracked.stdout.split()), sorted(REQUIREMENTS))
 
     def test_scripts_ask_for_hashes(self):
-        """A line that fetches asks for hashes, or a later one of its function compares one."""
+        """A line that fetches asks pip for hashes, or one of the next lines compares one."""
         unpinned = set(UNPINNED)
         for path in SCRIPTS:
             lines = (HOUSE / path).read_text().replace("\\\n", " ").splitlines()
@@ -62,7 +65,7 @@ class Pins(unittest.TestCase):
                     unpinned.discard(next(known for known in UNPINNED if known in lines[i]))
                     continue
                 with self.subTest(script=path, line=lines[i].strip()):
-                    self.assertTrue(any(PINNED.search(line) for line in lines[i : i + 20]))
+                    self.assertTrue(PINNED.search(lines[i]) or any(COMPARED.search(line) for line in lines[i : i + 20]))
         self.assertEqual(unpinned, set(), "is no longer there")
 
 
