@@ -6,6 +6,9 @@ the same images of noise; ours in int8 is given beside both without images (what
 
     python bench/peers/precisions.py replknet-31b slak-t@224 --threads 1,2 --json FILE
     python bench/peers/precisions.py replknet-31b@512 --rounds 0 --seeds 1,2,3,4,5 --runtimes openvino-bf16,openvino-int8
+    python bench/peers/precisions.py replknet-31b replknet-31b:k=3,3,3,3 slak-t swin-b --json docs/bench/precisions.json
+
+The last is what docs/reproduction.md has rows of; Swin runs in the other runtimes only.
 """
 import argparse
 import itertools
@@ -83,7 +86,7 @@ def prepare_row(args, prepared, threads, workers):
     row = Row()
     for precision in OURS if prepared.weights else ():  # Swin runs in the other runtimes alone
         arguments = ["model", prepared.model, "--size", f"{prepared.size[0]}x{prepared.size[1]}", "--weights", prepared.weights,
-                     "--precision", precision, "--rounds", str(args.inner)]
+                     "--precision", precision, "--rounds", str(args.inner), "--profile"]
         if precision == "int8":  # a file, which is quantised once
             subprocess.run([args.replk, "quantize", "--model", prepared.model, "--weights", prepared.weights, "--out",
                             f"{prepared.folder}/int8.safetensors"], check=True, capture_output=True)
@@ -109,7 +112,9 @@ def time_row(args, prepared, threads, workers):
             rounds[name].append(networks.statistics.median(runner.round(args.inner)))
     return {"model": prepared.model, "size": f"{prepared.size[0]}x{prepared.size[1]}", "batch": 1, "threads": threads,
             "seed": prepared.seed, "ms": {name: networks.statistics.median(t) for name, t in rounds.items() if t},
-            "rounds": rounds, "differences": row.differences, "maps": row.maps,
+            "rounds": rounds,
+            "large_depthwise_ms": {name: row.runners[name].last["large_depthwise_ms"] for name in OURS if rounds.get(name)},
+            "differences": row.differences, "maps": row.maps,
             "calibrated": dict(zip(("logits", "maps"), row.calibrated)), "versions": row.versions, "failed": row.failed}
 
 
