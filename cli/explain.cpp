@@ -217,7 +217,8 @@ void add_explain(CLI::App& program) {
                                   [arguments](bool json) { return run(*arguments, json); });
   command.add_option("shape", arguments->shape, "A shape, such as n1c128h56w56k31")->required();
   add_threads_option(command, arguments->threads);
-  command.add_option("--budget", arguments->budget, "Seconds for measuring what is not remembered")
+  command
+      .add_option("--budget", arguments->budget, "Seconds for measuring what is not remembered (default: 4)")
       ->check(CLI::Range(0.01, 86400.0))
       ->type_name("SECONDS");
   command.add_flag("--again", arguments->again, "Measure it even where it is remembered");

@@ -15,7 +15,7 @@
 namespace replk::model {
 namespace {
 
-/// The shapes of a kind that a run of the network computed, as its profile tells them.
+/// The shapes of a kind that a run of the network computed, as its profile lists them.
 std::set<std::string> computed(const Profile& profile, std::initializer_list<LayerKind> kinds) {
   std::set<std::string> shapes;
   for (const LayerProfile& layer : profile.layers)

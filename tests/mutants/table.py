@@ -94,6 +94,10 @@ MUTANTS = [
     ("jit/kernels/column_fft.cpp", "2 * std::numbers::pi * i * k2 / n_", "2 * std::numbers::pi * i * (k2 + 1) / n_", "a twiddle index is off by one"),
     ("jit/kernels/column_fft.cpp", "cmovl(now_, pairs_);", "{}", "the last chunk is thought full"),
 
+    # The weight gradient
+    ("jit/kernels/weight_direct.cpp", "cmovg(together_, left_);", "{}", "the last rows are thought as many as those before"),
+    ("jit/kernels/weight_direct.cpp", "at >= 0 && at < s.width", "at >= 0 && at <= s.width", "a row is thought one pixel longer"),
+
     # The plain product
     ("jit/kernels/product_tile.hpp", "for (int r = 0; r < rows_; r++) add(a_, a_stride_);",
      "for (int r = 1; r < rows_; r++) add(a_, a_stride_);", "the next tile begins a row early"),
