@@ -40,9 +40,8 @@ void add_pass_option(CLI::App& command, depthwise::Pass& pass) {
 }
 
 void add_cold_option(CLI::App& command, bool& cold) {
-  command.add_flag(
-      "--cold", cold,
-      "As a network meets a layer: weights and input just written or prefetched, all else out of the L2");
+  command.add_flag("--cold", cold,
+                   "As a network meets a layer: its input just written, all else out of the L2");
 }
 
 std::vector<std::string> shapes_of_pass(const std::string& shape, depthwise::Pass pass) {

@@ -12,7 +12,6 @@
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/half.hpp"
-#include "core/prefetch.hpp"
 #include "core/threads.hpp"
 
 namespace replk::depthwise {
@@ -146,14 +145,11 @@ void Trial::run(const std::string& text) {
 
 void Trial::cool(const std::string& text) {
   if (others_.size() == 0) others_ = core::Buffer<std::byte>(2 * core::cpu().l2_bytes, true);
-  const Prepared& prepared = prepared_.at(text);
-  const core::Prefetch weights = prepared.executor->prefetch();
-  const std::int64_t threads = prepared.choice.threads, bytes = std::ssize(src_);
-  const auto body = [&](std::int64_t part, int) {
+  const std::int64_t threads = prepared_.at(text).choice.threads, bytes = std::ssize(src_);
+  const auto body = [&](std::int64_t thread, int) {
     touch({others_.data(), others_.size()}, false);
-    const std::int64_t begin = bytes * part / threads, end = bytes * (part + 1) / threads;
+    const std::int64_t begin = bytes * thread / threads, end = bytes * (thread + 1) / threads;
     touch({src_.data() + begin, static_cast<std::size_t>(end - begin)}, true);
-    core::prefetch_near(weights.part(part, threads).bytes());
   };
   core::parallel_for(threads, static_cast<int>(threads), std::ref(body));
 }

@@ -31,8 +31,10 @@ class Trial {
   /// the problem.
   double error_of_bound(const std::string& text);
   void run(const std::string& text);
-  /// Leaves the caches as a layer of a network finds them: what ran before has pushed code, workspace and
-  /// output out of the L2, has written the input, and prefetched the packed weights with its last steps.
+  /// Leaves the caches as a layer of a network finds them: others have pushed weights, code, workspace and
+  /// output out of the L2, and the input was just written. (That a product in front of the layer prefetches
+  /// its weights is left out: with them in the L2, races took picks with more weights, which lost in the
+  /// network.)
   void cool(const std::string& text);
   void release(const std::string& text);
   /// Puts data, workspace and every candidate that is prepared into other memory.

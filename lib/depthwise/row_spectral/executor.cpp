@@ -264,7 +264,7 @@ std::size_t RowSpectralExecutor::workspace_bytes(int threads) const {
 // In a network the layers in between have thrown code out of the L2, from where instructions are fetched line
 // by line, each waiting for the one before: all of them at once take as long as a few of those.
 void RowSpectralExecutor::run(const Tensors& tensors, const Run& run) const {
-  for (const auto& bytes : code_bytes_) core::prefetch_near(std::as_bytes(bytes));
+  for (const auto& bytes : code_bytes_) core::prefetch_near(bytes);
   if (by_phases(run.batch, run.threads)) return run_by_phases(tensors, run);
   const std::size_t each = task_bytes();
   const auto body = [&](std::int64_t index, int thread) {
