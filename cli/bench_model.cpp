@@ -88,10 +88,10 @@ void tune(const Arguments& arguments, Size size, const model::Architecture& arch
   // A wrong file is an error at once, and so is a precision that cannot be had.
   const Precision precision = model::network_precision(arguments.network.precision,
                                                        *open_weights(arguments.network, architecture).source);
-  const model::Workload workload = model::workload(architecture, {arguments.batch, size.height, size.width},
-                                                   architecture.classes, precision);
-  for (const std::string& shape : shapes_of(workload))
-    tuner::choose(ask(shape, arguments.network.threads, depthwise::Pass::forward, true));
+  const model::NetworkWorkload workload = model::workload(
+      architecture, {arguments.batch, size.height, size.width}, architecture.classes, precision);
+  for (const tuner::Question& question : questions_of(workload, arguments.network.threads))
+    tuner::choose(question);
 }
 
 Measurement measure(model::Network& network, const Arguments& arguments, Size size, double start) {

@@ -90,12 +90,18 @@ std::optional<tuner::Question> ask(const tuner::Record& record) try {
   return std::nullopt;
 }
 
-std::vector<std::string> shapes_of(const model::Workload& workload) {
-  std::vector<std::string> shapes;
-  for (const auto& problem : workload.depthwise) shapes.push_back(depthwise::to_string(problem));
-  for (const auto& layer : workload.convolutions) shapes.push_back(dense::to_string(layer));
-  for (const auto& layer : workload.linears) shapes.push_back(dense::to_string(layer));
-  return shapes;
+std::vector<tuner::Question> questions_of(const model::NetworkWorkload& workload, int threads) {
+  std::vector<tuner::Question> questions;
+  const auto add = [&](const model::Workload& layers, int on_threads) {
+    for (const auto& problem : layers.depthwise)
+      questions.push_back(ask(depthwise::to_string(problem), on_threads, depthwise::Pass::forward, true));
+    for (const auto& layer : layers.convolutions)
+      questions.push_back(ask(dense::to_string(layer), on_threads));
+    for (const auto& layer : layers.linears) questions.push_back(ask(dense::to_string(layer), on_threads));
+  };
+  add(workload.bands, 1);
+  add(workload.whole, threads);
+  return questions;
 }
 
 }  // namespace replk::cli

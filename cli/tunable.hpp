@@ -34,7 +34,7 @@ void add_pass_option(CLI::App& command, depthwise::Pass& pass);
 /// together.
 std::optional<tuner::Question> ask(const tuner::Record& record);
 
-/// The layers of a network that have a choice, in the order they run, each once.
-std::vector<std::string> shapes_of(const model::Workload& workload);
+/// What a network on so many threads asks the tuner, in the order its layers run; depthwise ones cold.
+std::vector<tuner::Question> questions_of(const model::NetworkWorkload& workload, int threads);
 
 }  // namespace replk::cli

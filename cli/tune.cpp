@@ -60,20 +60,27 @@ class TuneProgress {
   bool shown_;
 };
 
-std::vector<std::string> shapes_asked(const Arguments& a) {
+std::vector<tuner::Question> questions_asked(const Arguments& a) {
   if (a.shapes.empty() == a.model.empty())
     core::fail(core::Status::invalid_argument, "tune: give either shapes or --model; see replk tune --help");
   if (a.model.empty() && a.precision)
     core::fail(core::Status::invalid_argument, "--precision: goes with --model; a shape has its own (+int8)");
-  if (a.model.empty()) return a.shapes;
+  if (a.model.empty()) {
+    std::vector<tuner::Question> questions;
+    for (const std::string& shape : a.shapes)
+      for (const std::string& each : shapes_of_pass(shape, a.pass))
+        questions.push_back(ask(each, a.threads, a.pass, a.cold));
+    return questions;
+  }
   if (a.pass != depthwise::Pass::forward)
     core::fail(core::Status::invalid_argument,
                "--pass: goes with shapes; a network has the forward pass alone");
   const model::Architecture architecture = model::find_architecture(a.model);
   const int side = architecture.preprocessing.size;
   const Size size = a.size.value_or(Size{side, side});
-  return shapes_of(model::workload(architecture, {a.batch, size.height, size.width}, architecture.classes,
-                                   a.precision.value_or(Precision::fp32)));
+  return questions_of(model::workload(architecture, {a.batch, size.height, size.width}, architecture.classes,
+                                      a.precision.value_or(Precision::fp32)),
+                      a.threads);
 }
 
 ExitCode run(const Arguments& a, bool json) {
@@ -83,10 +90,7 @@ ExitCode run(const Arguments& a, bool json) {
   };
   const Clock::time_point start = Clock::now();
 
-  std::vector<tuner::Question> questions;  // all are read before any is measured
-  for (const std::string& shape : shapes_asked(a))
-    for (const std::string& each : shapes_of_pass(shape, a.pass))
-      questions.push_back(ask(each, a.threads, a.pass, a.cold || !a.model.empty()));
+  std::vector<tuner::Question> questions = questions_asked(a);  // all are read before any is measured
 
   tuner::Settings settings = tuner::settings();
   settings.mode = tuner::Mode::now;

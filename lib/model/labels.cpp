@@ -69,6 +69,9 @@ std::vector<std::string> parse_json(const std::string& text, const std::string& 
   } catch (const nlohmann::json::parse_error& error) {
     core::fail(Status::bad_file, "{}: labels: begin like JSON, with {}, and are none: wrong at byte {}",
                source, text[text.find_first_not_of(blanks)], error.byte);
+  } catch (const nlohmann::json::out_of_range&) {
+    core::fail(Status::bad_file, "{}: labels: the JSON has a number that no double holds; names are wanted",
+               source);
   }
   std::vector<std::string> labels;
   for (std::size_t i = 0; i < json.size(); i++) {
