@@ -71,7 +71,7 @@ int main(int argc, char** argv) try {
   CLI11_PARSE(app, argc, argv);
 
   const model::Architecture architecture = model::find_architecture(name);
-  const model::Workload work = model::workload(architecture, {1, size, size}, architecture.classes);
+  const model::Workload work = model::workload(architecture, {1, size, size}, architecture.classes).whole;
   tuner::Settings settings;
   settings.mode = tuner::Mode::now;
   settings.budget_seconds = seconds;

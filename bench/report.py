@@ -72,8 +72,9 @@ def sizes_section(rows):
 def roofline_section(run):
     limits, points = run["limits"], {}
     for row in run["rows"]:
-        if row.get("bytes") and row.get("real_gflop"):
-            intensity = 1e9 * row["real_gflop"] / row["bytes"]
+        moved = row.get("bytes_moved", row.get("bytes"))  # its name in older runs
+        if moved and row.get("real_gflop"):
+            intensity = 1e9 * row["real_gflop"] / moved
             points.setdefault(row["algorithm"] + " ", []).append((intensity, row["real_gflop"] / row["ms"] * 1e3))
     if not points:
         return ""

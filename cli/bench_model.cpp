@@ -88,9 +88,10 @@ void tune(const Arguments& arguments, Size size, const model::Architecture& arch
   // A wrong file is an error at once, and so is a precision that cannot be had.
   const Precision precision = model::network_precision(arguments.network.precision,
                                                        *open_weights(arguments.network, architecture).source);
-  const model::Workload workload = model::workload(architecture, {arguments.batch, size.height, size.width},
-                                                   architecture.classes, precision);
-  for (const std::string& shape : shapes_of(workload)) tuner::choose(ask(shape, arguments.network.threads));
+  const model::NetworkWorkload workload = model::workload(
+      architecture, {arguments.batch, size.height, size.width}, architecture.classes, precision);
+  for (const tuner::Question& question : questions_of(workload, arguments.network.threads))
+    tuner::choose(question);
 }
 
 Measurement measure(model::Network& network, const Arguments& arguments, Size size, double start) {
@@ -232,7 +233,7 @@ Json peer_rows(const Measurement& measurement, int threads) {
          {"tiling", row.tiling},
          {"ms", 1e3 * seconds},
          {"warm_ms", row.ms * count},
-         {"cold_ms", row.ms_cold * count},
+         {"cold_ms", *row.ms_cold * count},
          {"onednn_ms", times(row.best_peer_ms)},
          {"onednn_cold_ms", times(row.best_peer_ms_cold)},
          {"ratio", row.best_peer_ms ? Json(*row.best_peer_ms * count / (1e3 * seconds)) : Json()}});

@@ -62,7 +62,7 @@ ExitCode path(bool json) {
 
 ExitCode list(bool all_machines, bool json) {
   Json rows = Json::array();
-  Table table({"shape", "ms", "sure", "date", "pick"});
+  Table table({"shape", "ms", "confidence", "date", "pick"});
   for (const Record& r : records(all_machines)) {
     rows.push_back({{"shape", r.shape},
                     {"pick", r.pick},

@@ -30,6 +30,7 @@ struct Arguments {
   int batch = 1, threads = 0;
   double budget = 0;  // seconds; 0: so much a shape
   bool again = false;
+  bool cold = false;  // a network always is
   depthwise::Pass pass = depthwise::Pass::forward;
 };
 
@@ -59,20 +60,27 @@ class TuneProgress {
   bool shown_;
 };
 
-std::vector<std::string> shapes_asked(const Arguments& a) {
+std::vector<tuner::Question> questions_asked(const Arguments& a) {
   if (a.shapes.empty() == a.model.empty())
     core::fail(core::Status::invalid_argument, "tune: give either shapes or --model; see replk tune --help");
   if (a.model.empty() && a.precision)
     core::fail(core::Status::invalid_argument, "--precision: goes with --model; a shape has its own (+int8)");
-  if (a.model.empty()) return a.shapes;
+  if (a.model.empty()) {
+    std::vector<tuner::Question> questions;
+    for (const std::string& shape : a.shapes)
+      for (const std::string& each : shapes_of_pass(shape, a.pass))
+        questions.push_back(ask(each, a.threads, a.pass, a.cold));
+    return questions;
+  }
   if (a.pass != depthwise::Pass::forward)
     core::fail(core::Status::invalid_argument,
                "--pass: goes with shapes; a network has the forward pass alone");
   const model::Architecture architecture = model::find_architecture(a.model);
   const int side = architecture.preprocessing.size;
   const Size size = a.size.value_or(Size{side, side});
-  return shapes_of(model::workload(architecture, {a.batch, size.height, size.width}, architecture.classes,
-                                   a.precision.value_or(Precision::fp32)));
+  return questions_of(model::workload(architecture, {a.batch, size.height, size.width}, architecture.classes,
+                                      a.precision.value_or(Precision::fp32)),
+                      a.threads);
 }
 
 ExitCode run(const Arguments& a, bool json) {
@@ -82,10 +90,7 @@ ExitCode run(const Arguments& a, bool json) {
   };
   const Clock::time_point start = Clock::now();
 
-  std::vector<tuner::Question> questions;  // all are read before any is measured
-  for (const std::string& shape : shapes_asked(a))
-    for (const std::string& each : shapes_of_pass(shape, a.pass))
-      questions.push_back(ask(each, a.threads, a.pass));
+  std::vector<tuner::Question> questions = questions_asked(a);  // all are read before any is measured
 
   tuner::Settings settings = tuner::settings();
   settings.mode = tuner::Mode::now;
@@ -96,7 +101,7 @@ ExitCode run(const Arguments& a, bool json) {
   settings.progress = [&](const tuner::Progress& p) { progress.draw(p); };
 
   Json rows = Json::array();
-  Table table({"shape", "ms", "sure", "source", "pick"});
+  Table table({"shape", "ms", "confidence", "source", "pick"});
   int tainted = 0;
   for (std::size_t i = 0; i < questions.size(); i++) {
     // What one shape leaves of the budget, the others share.
@@ -157,6 +162,7 @@ void add_tune(CLI::App& program) {
       ->type_name("SECONDS");
   command.add_flag("--again", arguments->again, "Measure what is remembered too");
   add_pass_option(command, arguments->pass);
+  add_cold_option(command, arguments->cold);
 }
 
 }  // namespace replk::cli

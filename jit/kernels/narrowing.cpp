@@ -2,6 +2,7 @@
 
 namespace replk::jit {
 
+using Xbyak::Ymm;
 using Xbyak::Zmm;
 
 Zmm NarrowingAssembler::keep(float value) {
@@ -43,6 +44,20 @@ void NarrowingAssembler::to_bf16(const Zmm& low, const Zmm& high, const Zmm& spa
   round(high, spare_high);
   vpackusdw(low, spare_low, spare_high);  // within 128 bits
   vpermq(low, words_in_order_, low);
+}
+
+void NarrowingAssembler::split_bf16(const Zmm& x0, const Zmm& x1, const Zmm& high0, const Zmm& high1,
+                                    const Zmm& spare0, const Zmm& spare1) {
+  vmovaps(high0, x0);
+  vmovaps(high1, x1);
+  to_bf16(high0, high1, spare0, spare1);
+  vextracti64x4(Ymm(spare1.getIdx()), high0, 1);
+  vpmovzxwd(spare0, Ymm(high0.getIdx()));
+  vpmovzxwd(spare1, Ymm(spare1.getIdx()));
+  for (const Zmm& spare : {spare0, spare1}) vpslld(spare, spare, 16);
+  vsubps(x0, x0, spare0);  // exact
+  vsubps(x1, x1, spare1);
+  to_bf16(x0, x1, spare0, spare1);
 }
 
 void NarrowingAssembler::quantise(const Zmm& x) {

@@ -15,6 +15,8 @@ class NarrowingAssembler : public Assembler {
 
   /// A register that holds a constant from here to the end.
   Xbyak::Zmm keep() { return Xbyak::Zmm(--first_constant_); }
+  /// Registers below all constants, from 0 on.
+  int free_registers() const { return first_constant_; }
   Xbyak::Zmm keep(float value);
   Xbyak::Zmm keep_words(const std::vector<std::uint32_t>& words);
 
@@ -24,6 +26,10 @@ class NarrowingAssembler : public Assembler {
   /// 32 values rounded to nearest even, in order, in `low`; a NaN stays one. Uses up all four and k4.
   void to_bf16(const Xbyak::Zmm& low, const Xbyak::Zmm& high, const Xbyak::Zmm& spare_low,
                const Xbyak::Zmm& spare_high);
+  /// The same values x0, x1 as sums of two bf16: high parts in high0, in x0 what those leave out. Uses up all
+  /// six and k4.
+  void split_bf16(const Xbyak::Zmm& x0, const Xbyak::Zmm& x1, const Xbyak::Zmm& high0,
+                  const Xbyak::Zmm& high1, const Xbyak::Zmm& spare0, const Xbyak::Zmm& spare1);
   /// x -> an integer, from which pack_u8 makes clamp(round(fma(x, scale, offset)), 0, 255), and 0 of a NaN.
   template <class Scale>
   void quantise(const Xbyak::Zmm& x, const Scale& scale, const Xbyak::Zmm& offset) {

@@ -69,7 +69,7 @@ class TileOperand : public NarrowingAssembler {
     else
       round_step(inputs);
     add(src_, step_inputs() * element());
-    add(dst_, tile_step_bytes(spec_.precision));
+    add(dst_, argument(offsetof(TileOperandArguments, dst_step)));
   }
 
   void copy_step(int inputs) {
@@ -93,17 +93,14 @@ class TileOperand : public NarrowingAssembler {
 
   void round_step(int inputs) {
     for (int v = 0; v < 2; v++) load_floats(x(v), src_, v, inputs);
-    for (int v = 0; v < 2; v++) vmovaps(high(v), x(v));
-    to_bf16(high(0), high(1), spare(0), spare(1));
-    vmovdqu16(ptr[dst_], high(0));
-    if (spec_.precision != Precision::bf16x3) return;
-    vextracti64x4(Xbyak::Ymm(spare(1).getIdx()), high(0), 1);
-    vpmovzxwd(spare(0), Xbyak::Ymm(high(0).getIdx()));
-    vpmovzxwd(spare(1), Xbyak::Ymm(spare(1).getIdx()));
-    for (int v = 0; v < 2; v++) vpslld(spare(v), spare(v), 16);
-    for (int v = 0; v < 2; v++) vsubps(x(v), x(v), spare(v));  // exact
-    to_bf16(x(0), x(1), spare(0), spare(1));
-    vmovdqu16(ptr[dst_ + tile_line], x(0));
+    if (spec_.precision == Precision::bf16x3) {
+      split_bf16(x(0), x(1), high(0), high(1), spare(0), spare(1));
+      vmovdqu16(ptr[dst_], high(0));
+      vmovdqu16(ptr[dst_ + tile_line], x(0));
+    } else {
+      to_bf16(x(0), x(1), spare(0), spare(1));
+      vmovdqu16(ptr[dst_], x(0));
+    }
   }
 
   /// Vector v of a step, of which `inputs` are there.

@@ -1,5 +1,5 @@
-// Makes rows of a tile product's operand: fp32 rounded to its type, or rows of its type whose depth is no
-// whole number of steps.
+// Makes rows of a tile product's operand, in its order (core/tile_order.hpp): of fp32, which is rounded to
+// its type, or of rows of its type.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -28,6 +28,7 @@ struct TileOperandArguments {
   const void* src;
   void* dst;
   std::int64_t rows, src_stride, dst_stride;  // at least 1; bytes
+  std::int64_t dst_step;                      // bytes from a row's step to its next one
   const float *scale, *offset;                // [inputs], of fp32 to u8
 };
 using TileOperandKernel = void (*)(const TileOperandArguments*);

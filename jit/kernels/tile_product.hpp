@@ -36,40 +36,39 @@ struct TileProductSpec {
   // Of the block before:
   int rows_per_step = 1;  // rows that are finished beside each step
   Activation activation = Activation::none;
-  bool residual = false;  // added behind the activation
-  bool result = true;     // stored in fp32
-  Element copy = Element::f32;
-  bool native_bf16 = true;  // whether AVX512_BF16 rounds the copy
-  int prefetch_lines = 1;   // of what comes next, a step
+  bool residual = false;        // added behind the activation
+  bool result = true;           // stored in fp32
+  Element copy = Element::f32;  // f32: none, bf16, u8 or bf16x2_tiles; orders are strides
+  bool native_bf16 = true;      // whether AVX512_BF16 rounds the copy
+  int prefetch_lines = 1;       // of what comes next, a step
 
   std::string text() const;
   /// Between them every branch of the generator (samples.hpp).
   static std::vector<TileProductSpec> samples(Features features);
 };
 
-/// One run. The block's sums: sums[r][o] = start[r][o] + sum over k of a[r][k] * weights[k][o], in int32
-/// (int8) or fp32. The block before ("done"): y = sums (int8: fma(sums, multiplier, bias)), activation,
-/// residual; dst = y, copy = its narrow form.
+/// One run. The block's sums: sums[r][o] += sum over k of a[r][k] * weights[k][o], in int32 (int8) or fp32.
+/// The block before ("done"): y = sums + bias (int8: fma(sums, multiplier, bias)), activation, residual; dst
+/// = y, copy = its narrow form.
 struct TileProductArguments {
-  // Rows of the operand that the two tiles start with, which may overlap; whole steps are read of each.
+  // The operand of the two tiles, rows of tile_step_bytes one behind the other, and from there to that of the
+  // next step.
   const void *a0, *a1;
-  std::int64_t a_stride;  // bytes
+  std::int64_t a_step;
   // Two tiles of weights side by side, a step's below the last one's: tile_rows rows of tile_panel outputs by
   // a word of inputs, 2 (bf16) or 4 (int8) of them. bf16x3: high parts; the low ones lie `low_weights` bytes
   // behind.
   const void* weights;
   std::int64_t low_weights;
-  // What sums start from, for both tiles, and bytes between rows: 0 for the same row (a bias) again.
-  const void *start0, *start1;
-  std::int64_t start_stride;
   void *sums0, *sums1;  // rows of tile_sums_line bytes. Null sums0: there is no block, only one before
+  std::int64_t first;   // 1: sums start from 0; 0: they go on, a part of the depth being there
 
   const void* done;       // sums of the block before, its first row that matters
   float* dst;             // rows below; null where there is no result
   const float* residual;  // rows like dst's
-  void* copy;
+  void* copy;             // bf16x2: a line of high parts, then one of low parts, of whole panels
   std::int64_t dst_stride, copy_stride;  // bytes
-  const float *multiplier, *bias;        // [tile_panel], of int8
+  const float *multiplier, *bias;        // [tile_panel], multiplier of int8
   const float *scale, *offset;           // [tile_panel], of a copy in u8
   std::uint64_t columns;                 // bit o: whether column o is stored
 

@@ -53,9 +53,11 @@ bool parse(const std::string& text, Blocking& blocking) {
   return text == blocking.text() && blocking.depth >= 1 && blocking.rows >= 1;
 }
 
-bool suffice(const Linear& l, Features features) {
-  const Features product = l.precision == Precision::int8 ? Feature::amx_int8 : Feature::amx_bf16;
-  return l.precision != Precision::fp32 && features.has(Feature::avx512 | Feature::amx_tile | product);
+/// What is multiplied, in the order of tiles.
+Element operand_type(Precision precision) {
+  return precision == Precision::int8     ? Element::u8_tiles
+         : precision == Precision::bf16x3 ? Element::bf16x2_tiles
+                                          : Element::bf16_tiles;
 }
 
 /// Tiles as NarrowWeights packs them: those of a panel's outputs side by side, words of inputs, whole steps.
@@ -73,22 +75,21 @@ class AmxEngine final : public Engine {
     return fmt::format("amx:{}", name(product_.linear.precision));
   }
   std::size_t scratch_bytes() const override;
+  core::Prefetch prefetch() const override;
   void run(const LinearRun& run) const override;
 
  private:
-  void choose_tiles(std::int64_t rows);
   void make_code(bool native_bf16);
   std::size_t sums_bytes() const;
   std::size_t thread_bytes() const;
-  void make_rows(ConstValues src, std::int64_t first, std::int64_t end, std::byte* to) const;
+  void make_block(ConstValues src, std::int64_t block, std::byte* to) const;
 
   TiledProduct product_;
   int threads_;
   Quantiser input_;
   std::int64_t panel_groups_ = 1;
-  bool made_ = false;  // whether the operand is made in scratch
-  std::int64_t operand_stride_ = 0;
-  std::shared_ptr<const jit::Code> operand_;
+  bool made_ = false;                         // whether the operand is made in scratch
+  std::shared_ptr<const jit::Code> operand_;  // makes it
 };
 
 AmxEngine::AmxEngine(const Linear& l, NarrowWeights& weights, const Quantiser& copy, Blocking blocking,
@@ -102,40 +103,27 @@ AmxEngine::AmxEngine(const Linear& l, NarrowWeights& weights, const Quantiser& c
   product_.copy_scale = padded(copy.scale);
   product_.copy_offset = padded(copy.offset);
   product_.zeros = core::Buffer<std::byte>(jit::tile_sums_line, true);
-  const int step = jit::tile_step(l.precision);
-  product_.steps = int(quotient_up(l.inputs, step));
-  product_.parts = int(quotient_up(product_.steps, std::max(1, blocking.depth / step)));
+  product_.operand = core::TileOrder(l.rows, l.inputs, operand_type(l.precision));
+  product_.parts =
+      int(quotient_up(product_.operand.steps(), std::max(1, blocking.depth / jit::tile_step(l.precision))));
   product_.parts_first = blocking.parts_first;
-  choose_tiles(l.rows);
   product_.panels = quotient_up(l.outputs, jit::tile_panel);
-  product_.row_groups = std::clamp<std::int64_t>(quotient_up(l.rows, blocking.rows), 1, product_.blocks);
+  product_.row_groups =
+      std::clamp<std::int64_t>(quotient_up(l.rows, blocking.rows), 1, product_.operand.blocks());
   // Groups that do not share out evenly are cut across the panels as well.
   panel_groups_ = threads_ > 1 && product_.row_groups % threads_ != 0
                       ? std::min<std::int64_t>(threads_, product_.panels)
                       : 1;
-  made_ = l.src == Element::f32 || l.inputs % step != 0;
-  operand_stride_ = made_ ? std::int64_t(product_.steps) * jit::tile_step_bytes(l.precision)
-                          : std::int64_t(l.inputs) * std::int64_t(size_of(l.src));
-  if (made_ && operand_stride_ % constants.tile_set_bytes == 0)
-    operand_stride_ += jit::tile_line;  // else rows share few sets
+  made_ = !in_tiles(l.src);
   make_code(features.has(Feature::avx512_bf16));
 }
 
-/// Tiles of one height, for which the thread's palette is set once a run: the lowest that needs no more
-/// tiles. The last tiles begin higher instead of being cut, and what they have in common with those before is
-/// computed twice.
-void AmxEngine::choose_tiles(std::int64_t rows) {
-  const std::int64_t tiles = 2 * quotient_up(rows, jit::tile_block_rows);
-  product_.height = int(quotient_up(rows, tiles));
-  product_.blocks = quotient_up(rows, 2 * product_.height);
-}
-
 void AmxEngine::make_code(bool native_bf16) {
-  product_.rows_per_step = int(
-      std::min<std::int64_t>(quotient_up(2 * product_.height, quotient_up(product_.steps, product_.parts)),
-                             constants.rows_per_step));
-  // All of the next part's weights while the blocks pass, evenly: each prefetch that is under way holds a
-  // fill buffer, which the operand's lines need as well.
+  const core::TileOrder& order = product_.operand;
+  product_.rows_per_step = int(std::min<std::int64_t>(
+      quotient_up(order.block_rows(), quotient_up(order.steps(), product_.parts)), constants.rows_per_step));
+  // All of the next part's weights while the blocks pass, evenly: in bursts they delay the operand's lines,
+  // which come from the L2 as well.
   const std::int64_t lines = jit::tile_step_weight_bytes / jit::tile_line,
                      blocks_of_run =
                          std::max<std::int64_t>(1, product_.group_blocks() / product_.weight_runs());
@@ -147,7 +135,7 @@ void AmxEngine::make_code(bool native_bf16) {
   spec.activation = product_.linear.activation;
   spec.residual = product_.linear.residual;
   spec.result = product_.linear.result;
-  spec.copy = product_.linear.copy;
+  spec.copy = without_order(product_.linear.copy);
   spec.native_bf16 = native_bf16;
   spec.prefetch_lines = product_.prefetch_lines;
   product_.code = jit::tile_product_code(spec);
@@ -158,7 +146,7 @@ void AmxEngine::make_code(bool native_bf16) {
                                        product_.linear.inputs, native_bf16});
 }
 
-/// Of one thread: sums that wait, and rows of the operand where each thread makes its own.
+/// Of one thread: sums that wait, and blocks of the operand where each thread makes its own.
 std::size_t AmxEngine::sums_bytes() const {
   const std::int64_t panels = product_.parts_first ? quotient_up(product_.panels, panel_groups_) : 1;
   const std::int64_t blocks = product_.parts > 1 ? product_.group_blocks() * panels : 1;
@@ -166,54 +154,62 @@ std::size_t AmxEngine::sums_bytes() const {
 }
 std::size_t AmxEngine::thread_bytes() const {
   const bool own = made_ && panel_groups_ == 1;
-  const std::size_t operand =
-      own ? std::size_t(product_.group_blocks() * 2 * product_.height * operand_stride_) : 0;
+  const std::size_t operand = own ? std::size_t(product_.group_blocks() * product_.operand.block_bytes()) : 0;
   return round_up(sums_bytes() + operand, 4096) + core::scratch_gap;
 }
 
 std::size_t AmxEngine::scratch_bytes() const {
-  const std::size_t shared =
-      made_ && panel_groups_ > 1 ? std::size_t(product_.linear.rows * operand_stride_) : 0;
+  const std::size_t shared = made_ && panel_groups_ > 1 ? product_.operand.bytes() : 0;
   return shared + thread_bytes() * std::size_t(threads_);
 }
 
-void AmxEngine::make_rows(ConstValues src, std::int64_t first, std::int64_t end, std::byte* to) const {
+/// Those of the first panel's first part: all others are prefetched meanwhile.
+core::Prefetch AmxEngine::prefetch() const {
+  const std::int64_t steps = quotient_up(product_.operand.steps(), product_.parts);
+  return core::Prefetch({product_.weights->data(), std::size_t(steps * jit::tile_step_weight_bytes)});
+}
+
+void AmxEngine::make_block(ConstValues src, std::int64_t block, std::byte* to) const {
+  const core::TileOrder& order = product_.operand;
+  const std::int64_t first = block * order.block_rows();
   jit::TileOperandArguments arguments;
   arguments.src_stride = product_.linear.inputs * std::int64_t(size_of(src.type()));
   arguments.src = (src + first * product_.linear.inputs).bytes();
   arguments.dst = to;
-  arguments.rows = end - first;
-  arguments.dst_stride = operand_stride_;
+  arguments.rows = std::min(order.block_rows(), product_.linear.rows - first);
+  arguments.dst_stride = order.piece_bytes();
+  arguments.dst_step = order.step_bytes();
   arguments.scale = input_.scale.data();
   arguments.offset = input_.offset.data();
   operand_->entry<jit::TileOperandKernel>()(&arguments);
 }
 
 void AmxEngine::run(const LinearRun& run) const {
-  const std::int64_t tasks = product_.row_groups * panel_groups_, stride = operand_stride_;
+  const std::int64_t tasks = product_.row_groups * panel_groups_;
+  const std::int64_t blocks = product_.operand.blocks(), block_bytes = product_.operand.block_bytes();
   std::byte* const scratch = static_cast<std::byte*>(run.scratch);
   std::byte* const shared = scratch + thread_bytes() * std::size_t(threads_);
   const bool made_together = made_ && panel_groups_ > 1;
   if (made_together)
-    core::parallel_for(product_.linear.rows, threads_, [&](std::int64_t row, int) {
-      make_rows(run.src, row, row + 1, shared + row * stride);
+    core::parallel_for(blocks, threads_, [&](std::int64_t block, int) {
+      make_block(run.src, block, shared + block * block_bytes);
     });
   core::parallel_for(tasks, threads_, [&](std::int64_t task, int thread) {
     const std::int64_t rows = task / panel_groups_, panels = task % panel_groups_;
-    const std::int64_t block = bound(product_.blocks, product_.row_groups, rows),
-                       block_end = bound(product_.blocks, product_.row_groups, rows + 1);
+    const std::int64_t block = bound(blocks, product_.row_groups, rows),
+                       block_end = bound(blocks, product_.row_groups, rows + 1);
     const std::int64_t panel = bound(product_.panels, panel_groups_, panels),
                        panel_end = bound(product_.panels, panel_groups_, panels + 1);
     std::byte* const sums = scratch + thread_bytes() * std::size_t(thread);
-    TiledOperand operand{made_together ? shared : run.src.bytes(), stride};
+    const std::byte* operand = made_together ? shared : run.src.bytes();
     if (made_ && !made_together) {
-      std::byte* const own = sums + sums_bytes();
-      const std::int64_t first = product_.tile_row(2 * block),
-                         end = product_.tile_row(2 * block_end - 1) + product_.height;
-      make_rows(run.src, first, end, own);
-      operand.data = own - first * stride;
+      std::byte* const own = sums + sums_bytes() - block * block_bytes;
+      for (std::int64_t b = block; b < block_end; b++) make_block(run.src, b, own + b * block_bytes);
+      operand = own;
     }
-    TileWalk walk(product_, run, operand, sums, run.prefetch.part(task, tasks));
+    core::Prefetch later = run.prefetch.part(task, tasks);
+    later.delay((panel_end - panel) * (block_end - block) * product_.operand.steps(), jit::tile_line);
+    TileWalk walk(product_, run, operand, sums, later);
     walk.run(panel, panel_end, block, block_end);
     walk.finish();
   });
@@ -221,8 +217,13 @@ void AmxEngine::run(const LinearRun& run) const {
 
 }  // namespace
 
+bool amx_suffices(Precision precision, Features features) {
+  const Features product = precision == Precision::int8 ? Feature::amx_int8 : Feature::amx_bf16;
+  return precision != Precision::fp32 && features.has(Feature::avx512 | Feature::amx_tile | product);
+}
+
 std::vector<std::string> amx_choices(const Linear& l, Features features) {
-  if (!suffice(l, features)) return {};
+  if (!amx_suffices(l.precision, features)) return {};
   std::vector<std::string> choices;
   const std::int64_t row = std::int64_t(l.inputs) * (l.precision == Precision::int8     ? 1
                                                      : l.precision == Precision::bf16x3 ? 4
@@ -246,7 +247,7 @@ std::vector<std::string> amx_choices(const Linear& l, Features features) {
       if (parts) choices.push_back(Blocking{d, rows, true}.text());
       // Weights that the L2 does not hold pass once where all rows are one group: 0.91 ms instead of 1.40 for
       // 196 x 2048 to 512 in bf16x3.
-      if (parts && groups == 1 && l.outputs * row > std::int64_t(l2))
+      if (d == depth && parts && groups == 1 && l.outputs * row > std::int64_t(l2))
         std::rotate(choices.begin(), choices.end() - 1, choices.end());
     }
   }
@@ -256,7 +257,7 @@ std::vector<std::string> amx_choices(const Linear& l, Features features) {
 std::unique_ptr<Engine> amx_linear(const Linear& linear, NarrowWeights& weights, const Quantiser& copy,
                                    const std::string& choice, int threads, Features features) {
   Blocking blocking;
-  if (!suffice(linear, features) || !parse(choice, blocking)) return nullptr;
+  if (!amx_suffices(linear.precision, features) || !parse(choice, blocking)) return nullptr;
   return std::make_unique<AmxEngine>(linear, weights, copy, blocking, threads, features);
 }
 

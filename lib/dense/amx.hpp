@@ -11,6 +11,8 @@
 
 namespace replk::dense {
 
+/// Whether products in this precision go through tiles where code may be generated.
+bool amx_suffices(Precision precision, Features features);
 /// `amx depth=512 rows=224`: the reduction in parts of at most so many inputs, rows in groups of about so
 /// many. The analytic pick first; empty where the features do not suffice.
 std::vector<std::string> amx_choices(const Linear& linear, Features features);

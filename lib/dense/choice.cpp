@@ -24,6 +24,8 @@ namespace replk::dense {
 namespace {
 
 constexpr int kSamples = 200;
+constexpr Element elements[] = {Element::f32,        Element::bf16,     Element::u8,
+                                Element::bf16_tiles, Element::u8_tiles, Element::bf16x2_tiles};
 // Part of every key, beside the fingerprint of the generators, the constants of the engines and oneDNN's
 // version. To be raised when other code changes: what a choice's fields mean, or how it is run.
 constexpr const char* kVersion = "2";
@@ -221,7 +223,7 @@ tuner::Question ask(const Layer& layer, int threads) {
   q.key = key_of(layer, threads);
   std::vector<std::string> texts = candidates(layer, threads);
   // The plain GEMM comes last and is tens of times slower: measured only where it is alone.
-  if (texts.size() > 1) texts.pop_back();
+  if (texts.size() > 1 && texts.back() == "plain") texts.pop_back();
   q.candidates = [texts, macs = layer.macs()] {
     std::vector<tuner::Candidate> all;
     for (std::size_t i = 0; i < texts.size(); i++) {
@@ -281,8 +283,8 @@ std::optional<Linear> parse_linear(std::string_view text) {
   l.rows = rows;
   // A plain layer first: the rest is tried only where there is more to read.
   for (Precision precision : {Precision::fp32, Precision::bf16, Precision::bf16x3, Precision::int8})
-    for (Element src : {Element::f32, Element::bf16, Element::u8})
-      for (Element copy : {Element::f32, Element::bf16, Element::u8})
+    for (Element src : elements)
+      for (Element copy : elements)
         for (bool result : {true, false})
           for (bool residual : {false, true}) {
             l.precision = precision;

@@ -12,8 +12,8 @@ struct Constants {
   // Narrow products: parts of the reduction are cut between so many inputs; rows that a task converts; rows
   // of operands that are a multiple of so many bytes apart would share one set of the L1.
   std::int32_t part_unit = 8, converted_rows = 32, set_bytes = 1024;
-  // AMX: rows finished beside one step, and lines prefetched (more would only be more code); as set_bytes.
-  std::int32_t rows_per_step = 8, lines_of_step = 32, tile_set_bytes = 512;
+  // AMX: rows finished beside one step, and lines prefetched (more would only be more code).
+  std::int32_t rows_per_step = 8, lines_of_step = 32;
   // Plain loops: the register tile, and what a task takes.
   std::int32_t tile_pixels = 2, tile_outputs = 4, lanes = 4, pixel_block = 64, output_block = 64;
   std::int32_t narrow_rows = 16;

@@ -7,6 +7,7 @@
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
+#include "core/tile_order.hpp"
 #include "dense/choice.hpp"
 #include "dense/engine.hpp"
 #include "dense/gemm.hpp"
@@ -69,8 +70,26 @@ void check_weights(const PackedWeights& w, int inputs, int outputs, int kernel_h
   check_bias(bias, w.bias().size() > 0);
 }
 
-bool one_of(Element element, Element a, Element b) {
-  return element == a || element == b;
+/// What a product in this precision may be given.
+bool is_operand(Element element, Precision precision) {
+  constexpr Element f32 = Element::f32;
+  switch (precision) {
+    case Precision::fp32:
+      return element == f32;
+    case Precision::bf16:
+      return element == f32 || without_order(element) == Element::bf16;
+    case Precision::int8:
+      return element == f32 || without_order(element) == Element::u8;
+    case Precision::bf16x3:
+      return element == f32 || element == Element::bf16x2_tiles;
+  }
+  return false;
+}
+
+void check_whole_steps(const char* tensor, Element type, int channels) {
+  if (in_tiles(type) && channels % core::TileOrder::step_channels(type) != 0)
+    fail(Status::invalid_argument, "dense layer: {} is {} of {} channels, allowed are multiples of {}",
+         tensor, name(type), channels, core::TileOrder::step_channels(type));
 }
 
 /// What a linear layer reads, multiplies in and writes.
@@ -78,19 +97,23 @@ void check_types(const Linear& l, const LinearWeights& weights, const Quantiser*
   if (l.precision != weights.precision())
     fail(Status::invalid_argument, "dense layer: precision is {}, but its weights are {}", name(l.precision),
          name(weights.precision()));
-  const Element operand = l.precision == Precision::bf16   ? Element::bf16
-                          : l.precision == Precision::int8 ? Element::u8
-                                                           : Element::f32;
-  if (!one_of(l.src, Element::f32, operand))
-    fail(Status::invalid_argument, "dense layer: src is {}, allowed with precision {} are f32 and {}",
-         name(l.src), name(l.precision), name(operand));
+  if (!is_operand(l.src, l.precision))
+    fail(Status::invalid_argument, "dense layer: src is {}, allowed with precision {} are f32{}", name(l.src),
+         name(l.precision),
+         l.precision == Precision::fp32     ? ""
+         : l.precision == Precision::bf16   ? ", bf16 and bf16_tiles"
+         : l.precision == Precision::bf16x3 ? " and bf16x2_tiles"
+                                            : ", u8 and u8_tiles");
+  check_whole_steps("src", l.src, l.inputs);
+  check_whole_steps("copy", l.copy, l.outputs);
   if (l.precision == Precision::fp32 && l.copy != Element::f32)
     fail(Status::invalid_argument, "dense layer: copy is {}, but precision fp32 has none", name(l.copy));
   if (!l.result && l.copy == Element::f32)
     fail(Status::invalid_argument, "dense layer: it has neither a result nor a copy");
-  if (l.copy == Element::u8 && !copy)
-    fail(Status::invalid_argument, "dense layer: copy is u8, but there is no quantiser for it");
-  if (l.copy == Element::u8) check_quantiser("the copy's quantiser", *copy, l.outputs);
+  const bool quantised = without_order(l.copy) == Element::u8;
+  if (quantised && !copy)
+    fail(Status::invalid_argument, "dense layer: copy is {}, but there is no quantiser for it", name(l.copy));
+  if (quantised) check_quantiser("the copy's quantiser", *copy, l.outputs);
   if (l.precision == Precision::int8 && l.src == Element::f32 && weights.narrow()->input().scale.empty())
     fail(Status::invalid_argument, "dense layer: src is f32, but its weights came without a quantiser");
 }
@@ -257,6 +280,9 @@ std::string Plan::implementation() const {
 }
 std::size_t Plan::scratch_bytes() const {
   return engine_->scratch_bytes();
+}
+core::Prefetch Plan::prefetch() const {
+  return engine_->prefetch();
 }
 
 LinearPlan::LinearPlan(const Linear& linear, std::shared_ptr<LinearWeights> weights,

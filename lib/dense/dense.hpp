@@ -46,7 +46,8 @@ struct Linear {
   bool residual = false;
   Precision precision = Precision::fp32;
   /// What run() is given: f32, which the layer narrows itself, or the operand's own type: bf16 for bf16, u8
-  /// for int8 (not for fp32 and bf16x3).
+  /// for int8, each in rows or in tiles, bf16x2_tiles for bf16x3. In tiles inputs are whole steps of them
+  /// (core/tile_order.hpp), and so are the outputs of a copy; AMX alone has them.
   Element src = Element::f32;
   bool result = true;           // writes dst in fp32
   Element copy = Element::f32;  // f32: none; else it also, or only, writes the result in this type
@@ -172,6 +173,8 @@ class Plan {
   /// Its own name for its implementation, e.g. gemm:avx2 or brgemm:avx2.
   std::string implementation() const;
   std::size_t scratch_bytes() const;
+  /// What a run reads first, where it helps to prefetch it. Lives as long as the plan.
+  core::Prefetch prefetch() const;
 
  protected:
   template <class Layer, class Weights>  // of dense.cpp alone
@@ -202,6 +205,9 @@ class LinearPlan final : public Plan {
  private:
   Linear linear_;
 };
+
+/// Whether products in this precision can read and write tensors in tiles here: they go through AMX.
+bool multiplies_tiles(Precision precision, Features features = core::features());
 
 /// Every choice worth trying for a layer on this machine, the analytic pick first.
 std::vector<std::string> candidates(const Linear& linear, int threads);

@@ -7,11 +7,29 @@
 #include "jit/x64/code.hpp"
 
 namespace replk::dense {
+namespace {
+
+/// No other engine knows that order.
+bool in_tiles(const Linear& linear) {
+  return replk::in_tiles(linear.src) || replk::in_tiles(linear.copy);
+}
+
+}  // namespace
+
+bool multiplies_tiles(Precision precision, Features features) {
+  return jit::code_allowed() && amx_suffices(precision, features);
+}
 
 std::vector<std::string> narrow_choices(const Linear& linear, int, Features features) {
   std::vector<std::string> all;
+  if (jit::code_allowed()) all = amx_choices(linear, features);
+  if (in_tiles(linear)) {
+    if (all.empty())
+      core::fail(core::Status::unsupported, "a layer with src {} and copy {} needs AMX, which is not there",
+                 name(linear.src), name(linear.copy));
+    return all;
+  }
   if (jit::code_allowed()) {
-    all = amx_choices(linear, features);
     const std::vector<std::string> vectors = product_choices(linear, features);
     all.insert(all.end(), vectors.begin(), vectors.end());
   }
@@ -25,10 +43,12 @@ std::vector<std::string> narrow_choices(const Linear& linear, int, Features feat
 
 std::unique_ptr<Engine> narrow_linear(const Linear& linear, NarrowWeights& weights, const Quantiser& copy,
                                       const std::string& choice, int threads, Features features) {
+  if (jit::code_allowed() && choice.starts_with("amx "))
+    return amx_linear(linear, weights, copy, choice, threads, features);
+  if (in_tiles(linear)) return nullptr;
   if (choice == "plain" && linear.precision != Precision::bf16x3)
     return narrow_plain(linear, weights, copy, threads);
   if (!jit::code_allowed()) return nullptr;
-  if (choice.starts_with("amx ")) return amx_linear(linear, weights, copy, choice, threads, features);
   if (choice.starts_with("product ")) return product_linear(linear, weights, copy, choice, threads, features);
   return nullptr;
 }

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <random>
 
 #include "core/fma.hpp"
 #include "core/half.hpp"
 #include "core/quantise.hpp"
+#include "core/tile_order.hpp"
 
 namespace replk::dense {
 namespace {
@@ -31,6 +33,32 @@ float bf16(float x) {
   return core::to_float(core::from_float<core::Bf16>(x));
 }
 
+/// A tensor's value in memory, by the definitions of its type and order.
+class Places {
+ public:
+  Places(std::int64_t rows, std::int64_t channels, Element type)
+      : channels_(channels), size_(std::int64_t(size_of(type))) {
+    if (in_tiles(type)) order_.emplace(rows, channels, type);
+  }
+  std::int64_t of(std::int64_t row, std::int64_t channel) const {
+    return order_ ? order_->offset(row, channel) : (row * channels_ + channel) * size_;
+  }
+
+ private:
+  std::int64_t channels_, size_;
+  std::optional<core::TileOrder> order_;
+};
+
+void put_bf16(float x, std::byte* to) {
+  const core::Bf16 half = core::from_float<core::Bf16>(x);
+  std::memcpy(to, &half, sizeof half);
+}
+float bf16_at(const std::byte* from) {
+  core::Bf16 half;
+  std::memcpy(&half, from, sizeof half);
+  return core::to_float(half);
+}
+
 }  // namespace
 
 void NarrowTrial::make_data() {
@@ -46,23 +74,28 @@ void NarrowTrial::make_data() {
   copy_quantiser_ = {std::vector<float>(outputs, 31.0f), std::vector<float>(outputs, 100.0f)};
   const std::size_t elements = std::size_t(linear_.rows) * inputs;
   operand_ = core::Buffer<float>(elements);
-  src_ = core::Buffer<std::byte>(elements * size_of(linear_.src));
+  src_ = core::Buffer<std::byte>(core::tensor_bytes(linear_.rows, linear_.inputs, linear_.src), true);
+  const Places places(linear_.rows, linear_.inputs, linear_.src);
   for (std::size_t i = 0; i < elements; i++) {
     const float x = numbers.next();
     const std::uint8_t q = core::quantise(x, 127.0f, 128.0f, core::emulated_fma);
     // bf16x3 keeps nearly all of x: held against one rounded to bf16, none of its candidates would be right.
     operand_[i] = int8 ? float(q) : linear_.precision == Precision::bf16 ? bf16(x) : x;
-    const core::Bf16 half = core::from_float<core::Bf16>(x);
-    const void* from = linear_.src == Element::f32  ? static_cast<const void*>(&x)
-                       : linear_.src == Element::u8 ? static_cast<const void*>(&q)
-                                                    : &half;
-    std::memcpy(src_.data() + i * size_of(linear_.src), from, size_of(linear_.src));
+    std::byte* const to = src_.data() + places.of(std::int64_t(i / inputs), std::int64_t(i % inputs));
+    if (linear_.src == Element::f32)
+      std::memcpy(to, &x, sizeof x);
+    else if (without_order(linear_.src) == Element::u8)
+      *to = std::byte(q);
+    else
+      put_bf16(x, to);
+    if (linear_.src == Element::bf16x2_tiles) put_bf16(x - bf16(x), to + core::TileOrder::line);
   }
   const std::size_t results = std::size_t(linear_.rows) * outputs;
   residual_ = core::Buffer<float>(linear_.residual ? results : 0);
   for (float& value : residual_) value = numbers.next();
   dst_ = core::Buffer<float>(linear_.result || linear_.residual ? results : 0);
-  copy_ = core::Buffer<std::byte>(linear_.copy == Element::f32 ? 0 : results * size_of(linear_.copy));
+  copy_ = core::Buffer<std::byte>(
+      linear_.copy == Element::f32 ? 0 : core::tensor_bytes(linear_.rows, linear_.outputs, linear_.copy));
   if (int8) {
     const std::vector<std::int8_t> narrow(values_.begin(), values_.end());
     weights_ = std::make_shared<LinearWeights>(linear_.inputs, linear_.outputs,
@@ -102,12 +135,18 @@ bool NarrowTrial::right(const Sample& s) const {
                        (linear_.precision == Precision::bf16x3 ? 5e-5 * s.magnitude : 0);
   const std::size_t at = std::size_t(s.at);
   if (linear_.result && !(std::abs(dst_[at] - s.value) <= limit)) return false;
-  if (linear_.copy == Element::bf16) {
-    const double got = core::to_float(reinterpret_cast<const core::Bf16*>(copy_.data())[at]);
-    if (!(std::abs(got - s.value) <= limit + std::abs(s.value) * 0x1p-8)) return false;
+  if (linear_.copy == Element::f32) return true;
+  const std::byte* const copied =
+      copy_.data() +
+      Places(linear_.rows, linear_.outputs, linear_.copy).of(s.at / linear_.outputs, s.at % linear_.outputs);
+  if (without_order(linear_.copy) == Element::bf16)
+    if (!(std::abs(bf16_at(copied) - s.value) <= limit + std::abs(s.value) * 0x1p-8)) return false;
+  if (linear_.copy == Element::bf16x2_tiles) {
+    const double got = double(bf16_at(copied)) + bf16_at(copied + core::TileOrder::line);
+    if (!(std::abs(got - s.value) <= limit + std::abs(s.value) * 0x1p-16)) return false;
   }
-  if (linear_.copy == Element::u8) {
-    const double got = reinterpret_cast<const std::uint8_t*>(copy_.data())[at];
+  if (without_order(linear_.copy) == Element::u8) {
+    const double got = double(std::to_integer<int>(*copied));
     const double wanted = std::clamp(s.value * 31 + 100, 0.0, 255.0);
     if (!(std::abs(got - wanted) <= 0.5 + 31 * limit)) return false;
   }

@@ -4,21 +4,23 @@
 
 namespace replk::dense {
 
-TileWalk::TileWalk(const TiledProduct& product, const LinearRun& run, TiledOperand operand, std::byte* sums,
-                   core::Prefetch prefetch)
+TileWalk::TileWalk(const TiledProduct& product, const LinearRun& run, const std::byte* operand,
+                   std::byte* sums, core::Prefetch prefetch)
     : product_(product),
       linear_(product.linear),
       run_(run),
       operand_(operand),
       sums_(sums),
       prefetch_(prefetch) {
-  arguments_.a_stride = operand.stride;
+  arguments_.a_step = product.operand.step_bytes();
   arguments_.done = sums;  // no rows yet; constants are loaded all the same
   arguments_.multiplier = arguments_.bias = arguments_.scale = arguments_.offset =
       reinterpret_cast<const float*>(product.zeros.data());
   arguments_.dst_stride = linear_.outputs * std::int64_t(sizeof(float));
-  arguments_.copy_stride = linear_.outputs * copy_size();
-  const jit::TilePalette palette(product.height);
+  arguments_.copy_stride = in_tiles(linear_.copy)
+                               ? core::TileOrder(linear_.rows, linear_.outputs, linear_.copy).piece_bytes()
+                               : linear_.outputs * std::int64_t(size_of(linear_.copy));
+  const jit::TilePalette palette(product.operand.height());
   product.configure->entry<jit::TileConfigure>()(&palette);
 }
 TileWalk::~TileWalk() {
@@ -50,7 +52,7 @@ void TileWalk::finish() {
 
 /// First step of a part.
 std::int64_t TileWalk::first_step(int part) const {
-  return std::int64_t{product_.steps} * part / product_.parts;
+  return product_.operand.steps() * part / product_.parts;
 }
 const std::byte* TileWalk::weights(std::int64_t panel) const {
   return product_.weights->data() + panel * product_.weights_panel;
@@ -66,24 +68,15 @@ void TileWalk::look_ahead(int part, std::int64_t panel) {
 
 void TileWalk::add_part(int part, std::int64_t block, std::int64_t panel, std::byte* sums) {
   const std::int64_t first = first_step(part), end = first_step(part + 1);
-  const std::int64_t row0 = product_.tile_row(2 * block), row1 = product_.tile_row(2 * block + 1);
-  const std::byte* const a = operand_.data + first * jit::tile_step_bytes(linear_.precision);
-  arguments_.a0 = a + row0 * operand_.stride;
-  arguments_.a1 = a + row1 * operand_.stride;
+  const core::TileOrder& order = product_.operand;
+  const std::byte* const a = operand_ + block * order.block_bytes() + first * order.step_bytes();
+  arguments_.a0 = a;
+  arguments_.a1 = a + order.height() * order.piece_bytes();
   arguments_.weights = weights(panel) + first * jit::tile_step_weight_bytes;
   arguments_.low_weights = product_.weights_panel / 2;
   arguments_.sums0 = sums;
-  arguments_.sums1 = sums + (row1 - row0) * jit::tile_sums_line;
-  const bool biased = linear_.precision != Precision::int8;
-  arguments_.start0 = arguments_.start1 =
-      biased ? static_cast<const void*>(product_.bias.data() + panel * jit::tile_panel)
-             : product_.zeros.data();
-  arguments_.start_stride = 0;
-  if (part > 0) {
-    arguments_.start0 = arguments_.sums0;
-    arguments_.start1 = arguments_.sums1;
-    arguments_.start_stride = jit::tile_sums_line;
-  }
+  arguments_.sums1 = sums + order.height() * jit::tile_sums_line;
+  arguments_.first = part == 0;
   call(end - first);
 }
 
@@ -106,16 +99,21 @@ void TileWalk::call(std::int64_t steps) {
   product_.code->entry<jit::TileProductKernel>()(&arguments_);
 }
 
-/// The block just summed waits for its epilogue: those of its rows that no block before it had.
+std::byte* TileWalk::copy_of(std::int64_t row, std::int64_t output) const {
+  if (!run_.copy) return nullptr;
+  if (!in_tiles(linear_.copy)) return (run_.copy + (row * linear_.outputs + output)).bytes();
+  return run_.copy.bytes() + core::TileOrder(linear_.rows, linear_.outputs, linear_.copy).offset(row, output);
+}
+
+/// The block just summed waits for its epilogue: those of its rows that there are.
 void TileWalk::leave(std::int64_t block, std::int64_t panel) {
-  const std::int64_t first = 2 * block * product_.height, row0 = product_.tile_row(2 * block),
-                     end = product_.tile_row(2 * block + 1) + product_.height;
+  const std::int64_t rows = product_.operand.block_rows(), first = block * rows;
   const std::int64_t output = panel * jit::tile_panel, at = first * linear_.outputs + output;
-  waiting_ = end - first;
-  arguments_.done = static_cast<std::byte*>(arguments_.sums0) + (first - row0) * jit::tile_sums_line;
+  waiting_ = std::min(rows, linear_.rows - first);
+  arguments_.done = arguments_.sums0;
   arguments_.dst = linear_.result ? run_.dst + at : nullptr;
   arguments_.residual = linear_.residual ? run_.residual + at : nullptr;
-  arguments_.copy = run_.copy ? (run_.copy + at).bytes() : nullptr;
+  arguments_.copy = copy_of(first, output);
   const auto of_panel = [&](const core::Buffer<float>& values) {
     return values.size() > 0 ? values.data() + output : reinterpret_cast<const float*>(product_.zeros.data());
   };

@@ -1,6 +1,5 @@
 // A linear layer prepared for AMX tiles, and the walk over its blocks: inside the box only.
 #pragma once
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +7,7 @@
 
 #include "core/memory.hpp"
 #include "core/prefetch.hpp"
+#include "core/tile_order.hpp"
 #include "dense/dense.hpp"
 #include "dense/narrow_weights.hpp"
 #include "jit/kernels/tile_product.hpp"
@@ -22,33 +22,24 @@ struct TiledProduct {
   NarrowWeights::Form weights;
   std::int64_t weights_panel = 0;  // bytes of a panel's tiles
   core::Buffer<float> bias, multiplier, copy_scale, copy_offset;
-  core::Buffer<std::byte> zeros;  // what sums of int8 start from
-  int steps = 1, parts = 1;       // of the depth
+  core::Buffer<std::byte> zeros;  // for constants that a layer has not
+  core::TileOrder operand = {1, 1, Element::bf16_tiles};
+  int parts = 1;  // of the depth
   bool parts_first = false;
-  int height = 1;           // of every tile; the last ones overlap those before
-  std::int64_t blocks = 1;  // of two tiles
   std::int64_t row_groups = 1, panels = 1;
   int rows_per_step = 1, prefetch_lines = 1;
   std::shared_ptr<const jit::Code> code, configure, release;
 
-  /// The row that a tile begins with.
-  std::int64_t tile_row(std::int64_t tile) const { return std::min(tile * height, linear.rows - height); }
-  std::int64_t group_blocks() const { return (blocks + row_groups - 1) / row_groups; }
+  std::int64_t group_blocks() const { return (operand.blocks() + row_groups - 1) / row_groups; }
   int weight_runs() const { return linear.precision == Precision::bf16x3 ? 2 : 1; }
-};
-
-/// Row r lies at data + r * stride.
-struct TiledOperand {
-  const std::byte* data = nullptr;
-  std::int64_t stride = 0;
 };
 
 /// Goes over blocks and panels with the epilogue of each block behind: it is done beside the next block's
 /// steps. One thread's; its tiles are configured while it lives.
 class TileWalk {
  public:
-  /// sums: of blocks that wait.
-  TileWalk(const TiledProduct& product, const LinearRun& run, TiledOperand operand, std::byte* sums,
+  /// operand: where that of block 0 lies, or would lie. sums: of blocks that wait.
+  TileWalk(const TiledProduct& product, const LinearRun& run, const std::byte* operand, std::byte* sums,
            core::Prefetch prefetch);
   ~TileWalk();
   TileWalk(const TileWalk&) = delete;
@@ -61,7 +52,7 @@ class TileWalk {
   void finish();
 
  private:
-  std::int64_t copy_size() const { return std::int64_t(size_of(linear_.copy)); }
+  std::byte* copy_of(std::int64_t row, std::int64_t output) const;
   std::int64_t first_step(int part) const;
   const std::byte* weights(std::int64_t panel) const;
   void look_ahead(int part, std::int64_t panel);
@@ -72,7 +63,7 @@ class TileWalk {
   const TiledProduct& product_;
   const Linear& linear_;
   const LinearRun& run_;
-  TiledOperand operand_;
+  const std::byte* operand_;
   std::byte* sums_;
   std::array<core::Prefetch, 2> ahead_ = {};  // of this layer's own weights
   core::Prefetch prefetch_;

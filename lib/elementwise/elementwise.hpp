@@ -4,17 +4,20 @@
 // of at least 1.
 #pragma once
 #include <cstdint>
+#include <optional>
 
+#include "core/tile_order.hpp"
 #include "core/types.hpp"
 #include "core/values.hpp"
 
 namespace replk::elementwise {
 
-/// A result as what the next layer multiplies, instead of in fp32: bf16, rounded to nearest even, or u8, by
-/// core/quantise.hpp.
+/// A result as what the next layer multiplies, instead of in fp32: bf16, rounded to nearest even, the sum of
+/// two of them, or u8, by core/quantise.hpp.
 struct NarrowCopy {
   Values dst;                                       // [rows][channels], not fp32
   const float *scale = nullptr, *offset = nullptr;  // of u8: [channels]
+  std::optional<core::TileOrder> order = {};        // of dst, where it is in tiles; channels are whole steps
 };
 
 /// Each row of channels to mean 0 and (biased) variance 1, times weight, plus bias, then the activation.

@@ -22,6 +22,11 @@ std::optional<RowWindow> row_window(const Layer& layer) {
   return RowWindow{extent, depthwise->stride, extent / 2};
 }
 
+/// What lies in tiles is no rows of a map, of which a band could begin anywhere.
+bool in_rows(const LayerFlow& flow) {
+  return !in_tiles(flow.src) && !in_tiles(flow.copy);
+}
+
 bool read_once(const Graph& graph, int value) {
   int reads = value == graph.logits;
   for (const Stage& stage : graph.stages) reads += stage.value == value;
@@ -32,8 +37,8 @@ bool read_once(const Graph& graph, int value) {
 /// Whether a layer and the next one may stand in a chain, the map between them being no one else's.
 bool linked(const Graph& graph, const std::vector<LayerFlow>& flow, std::size_t i) {
   const Layer &layer = graph.layers[i], &next = graph.layers[i + 1];
-  return row_window(next) && next.src == layer.dst && read_once(graph, layer.dst) && layer.residual < 0 &&
-         flow[i].copy == Element::f32;
+  return row_window(next) && in_rows(flow[i + 1]) && next.src == layer.dst && read_once(graph, layer.dst) &&
+         layer.residual < 0 && flow[i].copy == Element::f32;
 }
 
 std::size_t map_bytes(const MapSize& size, int rows, int channels) {
@@ -116,7 +121,7 @@ std::vector<Chain> find_chains(const Graph& graph, const std::vector<LayerFlow>&
   std::vector<Chain> chains;
   const std::size_t layers = graph.layers.size();
   for (std::size_t first = 0; first < layers; first++) {
-    if (!row_window(graph.layers[first])) continue;
+    if (!row_window(graph.layers[first]) || !in_rows(flow[first])) continue;
     // As far as the maps between layers are larger than the cache.
     std::size_t end = first + 1;
     while (end < layers && linked(graph, flow, end - 1)) {

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "core/tile_order.hpp"
+#include "dense/dense.hpp"
+
 namespace replk::model {
 namespace {
 
@@ -12,9 +15,13 @@ int writer_of(const Graph& graph, int value, int reader) {
   return -1;
 }
 
+bool is_norm(const Layer& layer) {
+  return layer.is<LayerNorm>() || layer.is<Grn>();
+}
+
 /// Products in a narrow type have an epilogue for it, norms that follow one value by value too.
 bool writes_copies(const Layer& layer, Precision precision) {
-  return operand_of(precision) != Element::f32 || layer.is<LayerNorm>() || layer.is<Grn>();
+  return precision != Precision::fp32 || is_norm(layer);
 }
 
 bool is_output(const Graph& graph, int value) {
@@ -22,8 +29,8 @@ bool is_output(const Graph& graph, int value) {
                                               [&](const Stage& stage) { return stage.value == value; });
 }
 
-/// Where all that reads a result reads its copy, there is no other. A norm writes one of both: a copy that is
-/// not enough is none.
+/// If all that reads a result reads its copy, only the copy is written. A norm writes only one of the two: if
+/// the copy is not enough, it writes none.
 void drop_results(const Graph& graph, std::vector<LayerFlow>& flow) {
   const int layers = static_cast<int>(graph.layers.size());
   for (int writer = 0; writer < layers; ++writer) {
@@ -48,24 +55,31 @@ void drop_results(const Graph& graph, std::vector<LayerFlow>& flow) {
 
 }  // namespace
 
-Element operand_of(Precision precision) {
-  return precision == Precision::bf16   ? Element::bf16
-         : precision == Precision::int8 ? Element::u8
-                                        : Element::f32;
+Element operand_of(Precision precision, int inputs, bool tiles) {
+  Element rows = Element::f32, whole = Element::f32;
+  if (precision == Precision::bf16) rows = Element::bf16, whole = Element::bf16_tiles;
+  if (precision == Precision::int8) rows = Element::u8, whole = Element::u8_tiles;
+  if (precision == Precision::bf16x3) whole = Element::bf16x2_tiles;
+  return tiles && inputs % core::TileOrder::step_channels(whole) == 0 ? whole : rows;
 }
 
 std::vector<LayerFlow> plan_flow(const Graph& graph, const std::vector<Precision>& precision) {
   const int layers = static_cast<int>(graph.layers.size());
   std::vector<LayerFlow> flow(graph.layers.size());
   for (int reader = 0; reader < layers; ++reader) {
-    const Element operand = operand_of(precision[static_cast<std::size_t>(reader)]);
-    const int writer = writer_of(graph, graph.layers[static_cast<std::size_t>(reader)].src, reader);
-    if (operand == Element::f32 || writer < 0) continue;
+    const Layer& layer = graph.layers[static_cast<std::size_t>(reader)];
+    const Precision own = precision[static_cast<std::size_t>(reader)];
+    const int writer = writer_of(graph, layer.src, reader);
+    if (own == Precision::fp32 || writer < 0) continue;
+    const Layer& before = graph.layers[static_cast<std::size_t>(writer)];
+    const Precision of_writer = precision[static_cast<std::size_t>(writer)];
     LayerFlow& from = flow[static_cast<std::size_t>(writer)];
-    if (!writes_copies(graph.layers[static_cast<std::size_t>(writer)],
-                       precision[static_cast<std::size_t>(writer)]) ||
-        from.copy != Element::f32)  // one copy: the first reader's
-      continue;
+    // One copy: the first reader's.
+    if (!writes_copies(before, of_writer) || from.copy != Element::f32) continue;
+    const bool tiles =
+        dense::multiplies_tiles(own) && (is_norm(before) || dense::multiplies_tiles(of_writer));
+    const Element operand = operand_of(own, layer.inputs, tiles);
+    if (operand == Element::f32) continue;
     from.copy = operand;
     from.copy_for = reader;
     flow[static_cast<std::size_t>(reader)].src = operand;

@@ -17,8 +17,9 @@ struct LayerFlow {
   int copy_from = -1;  // of a layer that reads a copy: the layer that wrote it
 };
 
-/// What a product in this precision multiplies with: bf16 of bf16, u8 of int8, else f32.
-Element operand_of(Precision precision);
+/// What a product in this precision multiplies with and the layer before it may write: bf16 of bf16, u8 of
+/// int8, in tiles where both can; of bf16x3 two bf16 in tiles; else f32.
+Element operand_of(Precision precision, int inputs, bool tiles);
 
 /// precision: of each layer; fp32 of what is not linear. A layer's result stays in fp32 where anything reads
 /// it so: residuals, depthwise layers, convolutions, norms, the stages' maps.

@@ -10,6 +10,7 @@
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/threads.hpp"
+#include "core/tile_order.hpp"
 
 namespace replk::model {
 namespace {
@@ -66,8 +67,8 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
   for (const Parameters& layer : parameters) precision.push_back(layer.precision);
   flow_ = plan_flow(graph, precision);
   steps_.resize(graph.layers.size());
-  // Kernels last: while a layer's matrix is packed it is there twice, and that shall not come on top of what
-  // kernels are packed into.
+  // Depthwise layers last: while a dense layer's matrix is packed it is in memory twice, which should not
+  // come on top of the packed kernels.
   for (const bool depthwise : {false, true})
     for (std::size_t i = 0; i < graph.layers.size(); ++i) {
       const Layer& layer = graph.layers[i];
@@ -111,7 +112,8 @@ void SizePlan::plan_memory(const Graph& graph) {
     const auto elements = static_cast<std::size_t>(sizes_[layer.dst].pixels()) * layer.outputs;
     if (flow_[i].copy != Element::f32) {
       copy_of[i] = static_cast<int>(buffers.size());
-      buffers.push_back({elements * size_of(flow_[i].copy), i, last_read(flow_[i].copy_for)});
+      buffers.push_back({core::tensor_bytes(sizes_[layer.dst].pixels(), layer.outputs, flow_[i].copy), i,
+                         last_read(flow_[i].copy_for)});
     }
     if (!flow_[i].result || buffer_of[layer.dst] >= 0) continue;  // in place
     const bool reuses = layer.residual > 0 && last_use[layer.residual] == i;

@@ -28,6 +28,7 @@ void add_linear(Workload& all, const dense::Linear& linear) {
 struct Piece {
   MapSize in;
   std::optional<RowPadding> rows = {};
+  bool band = false;
 };
 
 std::vector<std::vector<Piece>> pieces_of(const Graph& graph, const std::vector<LayerFlow>& flow,
@@ -40,7 +41,7 @@ std::vector<std::vector<Piece>> pieces_of(const Graph& graph, const std::vector<
       const std::vector<BandRows> rows = rows_of_band(graph, sizes, chain, band);
       for (std::size_t i = chain.first; i < chain.end; i++) {
         const BandRows& own = rows[i - chain.first];
-        pieces[i].push_back({{1, own.count(), sizes[graph.layers[i].src].width}, own.padding});
+        pieces[i].push_back({{1, own.count(), sizes[graph.layers[i].src].width}, own.padding, true});
       }
     }
   }
@@ -49,8 +50,8 @@ std::vector<std::vector<Piece>> pieces_of(const Graph& graph, const std::vector<
 
 }  // namespace
 
-Workload workload(const Architecture& architecture, const MapSize& input, int classes, Precision precision,
-                  depthwise::Numerics numerics) {
+NetworkWorkload workload(const Architecture& architecture, const MapSize& input, int classes,
+                         Precision precision, depthwise::Numerics numerics) {
   const Graph graph = build_graph(architecture, classes);
   std::vector<Precision> precisions;
   for (const bool narrow : narrow_layers(graph)) precisions.push_back(narrow ? precision : Precision::fp32);
@@ -59,10 +60,11 @@ Workload workload(const Architecture& architecture, const MapSize& input, int cl
   sizes[0] = input;
   for (const Layer& layer : graph.layers) sizes[layer.dst] = output_size(layer, sizes[layer.src]);
   const std::vector<std::vector<Piece>> pieces = pieces_of(graph, flow, sizes);
-  Workload all;
+  NetworkWorkload both;
   for (std::size_t i = 0; i < graph.layers.size(); ++i)
-    for (const auto& [in, rows] : pieces[i]) {
+    for (const auto& [in, rows, band] : pieces[i]) {
       const Layer& layer = graph.layers[i];
+      Workload& all = band ? both.bands : both.whole;
       std::visit(
           Overloaded{
               [&, in = in, rows = rows](const Depthwise& d) {
@@ -79,7 +81,7 @@ Workload workload(const Architecture& architecture, const MapSize& input, int cl
               [](const Norm&) {}, [](const Weightless&) {}},
           layer.operation);
     }
-  return all;
+  return both;
 }
 
 }  // namespace replk::model

@@ -75,6 +75,41 @@ TEST(Choice, WhatWasMeasuredWithAnotherConstantIsNotFound) {
     EXPECT_FALSE(each->constants().empty()) << each->name();
 }
 
+/// Prediction places it within 1.5 times the best there, and a race may turn that around.
+TEST(Choice, SpectralIsOfferedForStripesInEitherDirection) {
+  if (isa == Isa::portable) GTEST_SKIP() << "no code can be generated, so there is portable alone";
+  for (const char* shape : {"n1c128h56w56k51x5", "n1c128h56w56k5x51"}) {
+    double best = 1, spectral = 1;
+    for (const tuner::Candidate& each : question(ask(parse(shape), 1)).candidates()) {
+      best = std::min(best, each.predicted_seconds);
+      if (each.text.starts_with("spectral ")) spectral = std::min(spectral, each.predicted_seconds);
+    }
+    EXPECT_LT(spectral, 1) << shape;
+    if (isa == Isa::avx512) {
+      EXPECT_LT(spectral, 1.5 * best) << shape;
+    }
+  }
+}
+
+/// A network's choice is another than the warm one's, whose records stand in for it until it is measured.
+TEST(Choice, AColdChoiceHasAKeyOfItsOwnAndTheWarmOneForKin) {
+  const Request warm = ask(parse("n1c8h14w14k7"), 1);
+  Request cold = warm;
+  cold.cold = true;
+  const tuner::Question q = question(cold);
+  EXPECT_EQ(q.key.shape, "n1c8h14w14k7 cold");
+  EXPECT_NE(q.key.json(), question(warm).key.json());
+  ASSERT_TRUE(q.kin);
+  EXPECT_EQ(q.kin->json(), question(warm).key.json());
+  EXPECT_FALSE(question(warm).kin);
+  EXPECT_FALSE(question(warm).runner.before) << "runs of a warm race follow each other";
+  const std::string pick = q.candidates().front().text;
+  ASSERT_TRUE(q.runner.verify(pick));
+  q.runner.before(pick);
+  q.runner.run(pick);
+  EXPECT_TRUE(q.runner.verify(pick)) << "the input is as it was";
+}
+
 TEST(Choice, SmallWorkMayUseFewerThreads) {
   const Problem problem = parse("n1c8h7w7k3");
   const std::vector<std::string> all = texts(question(ask(problem, 4)));

@@ -9,6 +9,8 @@
 #include <limits>
 #include <vector>
 
+#include "core/half.hpp"
+#include "core/tile_order.hpp"
 #include "tests/elementwise/values.hpp"
 
 namespace replk::elementwise {
@@ -88,6 +90,59 @@ TEST(GlobalResponseNorm, WithAndWithoutBeta) {
       global_response_norm(m, gamma.data(), with_beta ? beta.data() : nullptr, 1e-6f, src.data(), dst.data(),
                            scratch.data(), 2);
       expect_near(wanted, dst, 1e-6);
+    }
+}
+
+/// The place of a value in tiles, from the first lines of core/tile_order.hpp: 77 rows are blocks of 26.
+std::size_t place(Element type, std::int64_t row, std::int64_t channel, std::int64_t channels) {
+  const std::int64_t of_step = type == Element::u8_tiles ? 64 : 32,
+                     piece = type == Element::bf16x2_tiles ? 128 : 64;
+  const std::int64_t pieces = (row / 26 * (channels / of_step) + channel / of_step) * 26 + row % 26;
+  return std::size_t(pieces * piece + channel % of_step * (64 / of_step));
+}
+float bf16_at(const std::byte* from) {
+  core::Bf16 half;
+  std::memcpy(&half, from, sizeof half);
+  return core::to_float(half);
+}
+
+TEST(NarrowCopy, TilesHoldWhatRowsHold) {
+  constexpr std::int64_t rows = 77;
+  constexpr int channels = 320;  // more than a piece of a row that is computed at once
+  const Values src = random_values(rows * channels, 1, 3, 5), weight = random_values(channels, 2),
+               bias = random_values(channels, 3), scale(channels, 40.0f), offset(channels, 100.0f);
+  const auto run = [&](bool grn, const NarrowCopy& copy) {
+    Values scratch(channels);
+    if (grn)
+      global_response_norm({1, rows, channels}, weight.data(), 1e-6f, src.data(), copy, scratch.data(), 1);
+    else
+      layer_norm({rows, channels, 1e-6f, Activation::none}, weight.data(), bias.data(), src.data(), copy, 2);
+  };
+  for (const bool grn : {false, true})
+    for (const Element type : {Element::bf16_tiles, Element::u8_tiles, Element::bf16x2_tiles}) {
+      SCOPED_TRACE(name(type));
+      const core::TileOrder order(rows, channels, type);
+      std::vector<std::byte> tiles(order.bytes(), std::byte{0x5a});
+      const Element in_rows = type == Element::u8_tiles ? Element::u8 : Element::bf16;
+      std::vector<std::byte> wanted(rows * channels * size_of(in_rows));
+      run(grn, {{tiles.data(), type}, scale.data(), offset.data(), order});
+      run(grn, {{wanted.data(), in_rows}, scale.data(), offset.data()});
+      Values exact(rows * channels), scratch(channels);
+      if (grn)
+        global_response_norm({1, rows, channels}, weight.data(), nullptr, 1e-6f, src.data(), exact.data(),
+                             scratch.data(), 1);
+      else
+        layer_norm({rows, channels, 1e-6f, Activation::none}, weight.data(), bias.data(), src.data(),
+                   exact.data(), 1);
+      for (std::int64_t r = 0; r < rows; r++)
+        for (int c = 0; c < channels; c++) {
+          const std::size_t at = std::size_t(r * channels + c);
+          const std::byte* const got = tiles.data() + place(type, r, c, channels);
+          ASSERT_EQ(std::memcmp(got, &wanted[at * size_of(in_rows)], size_of(in_rows)), 0) << r << " " << c;
+          if (type == Element::bf16x2_tiles) {
+            ASSERT_NEAR(bf16_at(got) + bf16_at(got + 64), exact[at], std::abs(exact[at]) * 0x1p-16);
+          }
+        }
     }
 }
 

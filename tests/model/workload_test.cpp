@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/cpu.hpp"
 #include "model/network.hpp"
 #include "model/weight_source.hpp"
 
@@ -28,7 +29,9 @@ TEST(Workload, IsWhatTheNetworkRuns) {
   for (const char* name : {"replknet-test", "convnext-t:k=3,3,3,3", "mobilenetv2:k=5"}) {
     const Architecture architecture = find_architecture(name);
     Network network(architecture, *seeded_weights(architecture, 1));
-    const Workload all = workload(architecture, {1, 64, 96}, network.classes());
+    const NetworkWorkload both = workload(architecture, {1, 64, 96}, network.classes());
+    EXPECT_TRUE(both.bands.linears.empty()) << "maps this small are no chains";
+    const Workload& all = both.whole;
     const std::vector<float> image(3 * 64 * 96, 0.5f);
     std::vector<float> logits(network.classes());
     Profile profile;
@@ -51,6 +54,22 @@ TEST(Workload, IsWhatTheNetworkRuns) {
     EXPECT_EQ(all.linear_runs.size(), all.linears.size());
     EXPECT_EQ(all.convolutions.size(), computed(profile, {LayerKind::dense_conv}).size()) << name;
   }
+}
+
+// A stem in bands plans each layer on one thread: its records are wanted for one, whatever the network has.
+TEST(Workload, LayersInBandsAreApart) {
+  const Architecture architecture = find_architecture("replknet-31b");
+  const MapSize input{1, 448, 448};  // the stem's maps are 26 MB, its bands some hundred KiB
+  if (core::cpu().l2_bytes < (1 << 20) || core::cpu().l2_bytes > (16 << 20))
+    GTEST_SKIP() << "in an L2 of " << core::cpu().l2_bytes << " bytes no band fits, or whole maps do";
+  const NetworkWorkload both = workload(architecture, input, 10);
+  ASSERT_FALSE(both.bands.linears.empty());
+  ASSERT_FALSE(both.bands.depthwise.empty());
+  ASSERT_FALSE(both.bands.convolutions.empty());
+  for (const dense::Convolution& c : both.bands.convolutions) EXPECT_LT(c.height, 448);
+  for (const dense::Convolution& c : both.whole.convolutions)
+    EXPECT_TRUE(std::find(both.bands.convolutions.begin(), both.bands.convolutions.end(), c) ==
+                both.bands.convolutions.end());
 }
 
 }  // namespace

@@ -15,6 +15,14 @@ MUTANTS = [
     ("jit/x64/assembler.cpp", "for (const Reg64& r : {r15, r14, r13, r12, rbp, rbx}) pop(r);",
      "for (const Reg64& r : {r15, r14, r13, rbp, r12, rbx}) pop(r);", "two of the caller's registers change places"),
 
+    # the tuner
+    ("tuner/race.cpp", "while (++n < repeats_[i] && !runner_.before);", "while (++n < repeats_[i]);",
+     "only the first of the runs of a cold timing is cold"),
+    ("tuner/tuner.cpp", "for (Record& each : cache.find(*question.kin)) all.push_back({std::move(each), 0});", "{}",
+     "a network does not use what was measured warm for its very layer"),
+    ("lib/depthwise/choose/choice.cpp", 'if (request.cold) key.fields.push_back(tuner::word("caches", "cold"));', "{}",
+     "a network's choice replaces the warm one"),
+
     # direct
     ("jit/kernels/direct_spec.cpp", "at >= 0 && at < width", "at >= 0 && at <= width", "a tap meets the pixel behind a row"),
     ("jit/kernels/direct.cpp", "add_constant(x_, tile.width * spec_.stride_w * spec_.x_pixel_bytes);",
@@ -86,6 +94,10 @@ MUTANTS = [
     ("jit/kernels/column_fft.cpp", "2 * std::numbers::pi * i * k2 / n_", "2 * std::numbers::pi * i * (k2 + 1) / n_", "a twiddle index is off by one"),
     ("jit/kernels/column_fft.cpp", "cmovl(now_, pairs_);", "{}", "the last chunk is thought full"),
 
+    # The weight gradient
+    ("jit/kernels/weight_direct.cpp", "cmovg(together_, left_);", "{}", "the last rows are thought as many as those before"),
+    ("jit/kernels/weight_direct.cpp", "at >= 0 && at < s.width", "at >= 0 && at <= s.width", "a row is thought one pixel longer"),
+
     # The plain product
     ("jit/kernels/product_tile.hpp", "for (int r = 0; r < rows_; r++) add(a_, a_stride_);",
      "for (int r = 1; r < rows_; r++) add(a_, a_stride_);", "the next tile begins a row early"),
@@ -116,19 +128,23 @@ MUTANTS = [
     ("jit/kernels/tile_product.cpp", "add(residual_, argument(offsetof(TileProductArguments, dst_stride)));", "{}",
      "every row has the first one's residual"),
     ("jit/kernels/tile_product.cpp", "least_magnitude | positive", "least_magnitude", "GELU takes a negative number for a magnitude"),
-    ("jit/kernels/tile_product.cpp", "load_weights(column, low_weights_);", "load_weights(column, weights_);",
+    ("jit/kernels/tile_product.cpp", "four_products(all, low_weights_);", "four_products(all, weights_);",
      "bf16x3 multiplies by the high parts twice"),
-    ("jit/kernels/tile_product.cpp", "four_products(low);", "four_products(high);", "bf16x3 multiplies the high parts twice"),
-    ("jit/kernels/tile_product.cpp", "vmovdqu8(ptr[copy_] | all_columns_, Ymm(x(0).getIdx()));", "vmovdqu8(ptr[copy_], Ymm(x(0).getIdx()));",
+    ("jit/kernels/tile_product.cpp", "load_operand(row, low);", "load_operand(row, high);", "bf16x3 multiplies the high parts twice"),
+    ("jit/kernels/tile_product.cpp", "vmovdqu8(ptr[copy_] | all_columns_, Ymm(x(i).getIdx()));", "vmovdqu8(ptr[copy_], Ymm(x(i).getIdx()));",
      "a copy's tail is written as a whole line"),
-    ("jit/kernels/tile_operand.cpp", "vsubps(x(v), x(v), spare(v));", "{}", "the low part is the whole"),
+    ("jit/kernels/narrowing.cpp", "vsubps(x0, x0, spare0);", "{}", "the low part is the whole"),
     ("jit/kernels/tile_operand.cpp", "if (rest > 0) one_step(rest);", "{}", "the depth's tail is what was in memory"),
     ("jit/kernels/narrowing.cpp", "vminps(x, most_, x);", "{}", "a large number overflows the integers and is 0"),
-    ("lib/dense/tile_walk.cpp", "sums + (row1 - row0) * jit::tile_sums_line", "sums + product_.height * jit::tile_sums_line",
-     "the sums of tiles that overlap lie as if they did not"),
-    ("lib/dense/tile_walk.cpp", "(first - row0) * jit::tile_sums_line", "0", "rows that were finished are finished again as others"),
+    ("lib/dense/tile_walk.cpp", "std::min(rows, linear_.rows - first)", "rows", "rows that pad a block are written as if they were there"),
+    ("lib/dense/tile_walk.cpp", "a + order.height() * order.piece_bytes()", "a", "both tiles of a block are the first"),
+    ("lib/dense/amx.cpp", "arguments.dst_step = order.step_bytes();", "arguments.dst_step = order.piece_bytes();",
+     "the operand's steps lie over each other"),
+    ("lib/elementwise/narrow.hpp", "to += copy.order->step_bytes()", "to += copy.order->piece_bytes()",
+     "a norm's steps of channels lie as if they were rows"),
+    ("lib/model/bands.cpp", "return !in_tiles(flow.src) && !in_tiles(flow.copy);", "return true;", "a band begins within tiles"),
     ("lib/dense/tile_walk.cpp", "arguments_.low_weights = product_.weights_panel / 2;", "arguments_.low_weights = 0;", "bf16x3 takes the high halves for the low ones"),
-    ("lib/dense/tile_walk.cpp", "arguments_.start_stride = jit::tile_sums_line;", "{}", "parts of the depth start from one row's sums"),
+    ("lib/dense/tile_walk.cpp", "arguments_.first = part == 0;", "arguments_.first = 1;", "each part of the depth starts from 0"),
     ("lib/dense/narrow_trial.cpp", "linear_.precision == Precision::bf16 ? bf16(x) : x", "bf16(x)",
      "bf16x3 is held against operands that are rounded to bf16"),
 

@@ -74,7 +74,7 @@ void add_tiles(Makers& all) {
           all.push_back([=] { jit::tile_operand_code({precision, from_fp32, inputs, native}); });
         }
       for (const Activation activation : activations)
-        for (const Element copy : {Element::f32, Element::bf16, Element::u8})
+        for (const Element copy : {Element::f32, Element::bf16, Element::u8, Element::bf16x2_tiles})
           for (const bool both : {false, true})
             all.push_back([=] {
               jit::tile_product_code({precision, both ? 3 : 1, activation, both, both || copy == Element::f32,

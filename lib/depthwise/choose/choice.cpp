@@ -129,19 +129,22 @@ tuner::Key question_key(const Request& request, const std::optional<std::string>
   // The best tiling depends on the map and the kernel; channels and images only repeat it.
   std::string shape = to_string(p);
   if (request.pass != Pass::forward) shape += fmt::format(" {}", name(request.pass));
-  return {std::move(shape),
-          {tuner::word("op", op_text(request.pass)),
-           tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
-           tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
-           tuner::word("branches", branches_text(p)),
-           tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
-           tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
-           tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
-           tuner::number("height", p.height), tuner::number("width", p.width),
-           tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
-           tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
-           tuner::word("threads", std::to_string(request.threads)),
-           tuner::word("version", key_version(isa, parts))}};
+  if (request.cold) shape += " cold";
+  tuner::Key key{std::move(shape),
+                 {tuner::word("op", op_text(request.pass)),
+                  tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
+                  tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
+                  tuner::word("branches", branches_text(p)),
+                  tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
+                  tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
+                  tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
+                  tuner::number("height", p.height), tuner::number("width", p.width),
+                  tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
+                  tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
+                  tuner::word("threads", std::to_string(request.threads)),
+                  tuner::word("version", key_version(isa, parts))}};
+  if (request.cold) key.fields.push_back(tuner::word("caches", "cold"));
+  return key;
 }
 
 std::vector<int> fewer_threads(int threads, double best_seconds) {
@@ -288,6 +291,12 @@ tuner::Question question(const Request& request, const std::optional<std::string
   q.runner = {[trial](const std::string& text) { return trial->verify(text); },
               [trial](const std::string& text) { trial->run(text); },
               [trial](const std::string& text) { trial->release(text); }, [trial] { trial->move(); }};
+  if (request.cold) {
+    q.runner.before = [trial](const std::string& text) { trial->cool(text); };
+    Request warm = request;
+    warm.cold = false;
+    q.kin = question_key(warm, algorithm, key_parts(algorithms()));
+  }
   return q;
 }
 

@@ -17,6 +17,7 @@ class LinearStep : public Step {
   void run(const StepRun& run) const override {
     plan_.run({run.src, run.dst, run.copy, run.residual, run.scratch, next_});
   }
+  core::Prefetch prefetch() const override { return plan_.prefetch(); }
   void prefetch_next(core::Prefetch next) override { next_ = next; }
   std::string shape() const override {
     const dense::Linear& linear = plan_.linear();

@@ -20,7 +20,10 @@ class NormStep : public MapStep {
   elementwise::NarrowCopy copy(const StepRun& run) const {
     if (!run.copy) return {};
     const dense::Quantiser& quantiser = place_.next->quantiser;
-    return {run.copy, quantiser.scale.data(), quantiser.offset.data()};
+    elementwise::NarrowCopy copy{run.copy, quantiser.scale.data(), quantiser.offset.data()};
+    if (in_tiles(run.copy.type()))
+      copy.order.emplace(map_.images * map_.pixels, map_.channels, run.copy.type());
+    return copy;
   }
   float epsilon_;
   Activation activation_;

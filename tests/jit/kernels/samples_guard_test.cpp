@@ -266,9 +266,11 @@ void run(const TileOperandSpec& spec, Memory& memory) {
   a.rows = 3;
   a.src_stride = spec.inputs * (spec.from_fp32 ? 4 : int8 ? 1 : 2);
   const int step = tile_step(spec.precision);
-  a.dst_stride = (spec.inputs + step - 1) / step * std::int64_t{tile_step_bytes(spec.precision)};
+  const std::int64_t steps = (spec.inputs + step - 1) / step;
+  a.dst_stride = tile_step_bytes(spec.precision);
+  a.dst_step = a.rows * a.dst_stride;
   a.src = memory.in(a.rows * a.src_stride);
-  a.dst = memory.out(a.rows * a.dst_stride);
+  a.dst = memory.out(steps * a.dst_step);
   const bool quantised = int8 && spec.from_fp32;
   a.scale = memory.in<float>(quantised ? 4 * spec.inputs : 0);
   a.offset = memory.in<float>(quantised ? 4 * spec.inputs : 0);
@@ -282,25 +284,26 @@ void run(const TileProductSpec& spec, Memory& memory) {
   a.rows = 2;
   a.steps = 1;
   const std::int64_t steps = a.both + a.steps, done = a.both * spec.rows_per_step + a.rows;
-  a.a_stride = steps * tile_step_bytes(spec.precision);
-  a.a0 = memory.in(height * a.a_stride);
-  a.a1 = memory.in(height * a.a_stride);
+  a.a_step = height * tile_step_bytes(spec.precision);
+  a.a0 = memory.in(steps * a.a_step);
+  a.a1 = memory.in(steps * a.a_step);
   const std::int64_t run_bytes = steps * tile_step_weight_bytes,
                      low = spec.precision == Precision::bf16x3 ? run_bytes : 0;
   a.weights = memory.in(run_bytes + low);
   a.low_weights = low;
-  a.start0 = memory.in(tile_sums_line);
-  a.start1 = memory.in(tile_sums_line);
+  a.first = 1;
   a.sums0 = memory.out(height * tile_sums_line);
   a.sums1 = memory.out(height * tile_sums_line);
   a.done = memory.in(done * tile_sums_line);
   a.dst_stride = 4 * (columns + 3);
-  const auto element = static_cast<std::int64_t>(size_of(spec.copy));
-  a.copy_stride = element * (columns + 3);
+  // Columns of a copy as sums of two are whole pieces.
+  const bool pieces = spec.copy == Element::bf16x2_tiles;
+  const std::int64_t row = pieces ? 2 * tile_line : static_cast<std::int64_t>(size_of(spec.copy)) * columns;
+  a.copy_stride = row + (pieces ? 0 : 3);
   const std::int64_t dst = extent(done, a.dst_stride, 4 * columns);
   a.dst = memory.out<float>(spec.result ? dst : 0);
   a.residual = memory.in<float>(spec.residual ? dst : 0);
-  a.copy = memory.out(spec.copy != Element::f32 ? extent(done, a.copy_stride, element * columns) : 0);
+  a.copy = memory.out(spec.copy != Element::f32 ? extent(done, a.copy_stride, row) : 0);
   a.multiplier = memory.in<float>(4 * tile_panel);
   a.bias = memory.in<float>(4 * tile_panel);
   a.scale = memory.in<float>(4 * tile_panel);
