@@ -218,8 +218,17 @@ void AmxEngine::run(const LinearRun& run) const {
 }  // namespace
 
 bool amx_suffices(Precision precision, Features features) {
-  const Features product = precision == Precision::int8 ? Feature::amx_int8 : Feature::amx_bf16;
-  return precision != Precision::fp32 && features.has(Feature::avx512 | Feature::amx_tile | product);
+  const Features tiles = Feature::avx512 | Feature::amx_tile;
+  switch (precision) {
+    case Precision::fp32:
+      return false;
+    case Precision::bf16:
+    case Precision::bf16x3:
+      return features.has(tiles | Feature::amx_bf16);
+    case Precision::int8:
+      return features.has(tiles | Feature::amx_int8);
+  }
+  return false;
 }
 
 std::vector<std::string> amx_choices(const Linear& l, Features features) {
