@@ -1,4 +1,4 @@
-// What choosing a primitive for each pointwise layer of a network is worth: the time of all of them with the
+// What choosing an engine for each pointwise layer of a network is worth: the time of all of them with the
 // tuner's picks, with oneDNN's matmul everywhere, with its convolution everywhere, and with our own matrix
 // product. Each layer's contenders run in interleaved rounds, checked first.
 #include <fmt/format.h>
@@ -59,7 +59,7 @@ std::vector<std::function<void()>> checked_runs(const tuner::Question& question,
 }  // namespace
 
 int main(int argc, char** argv) try {
-  CLI::App app("Pointwise layers of a network: the tuner's picks against one primitive everywhere");
+  CLI::App app("Pointwise layers of a network: the tuner's picks against one engine everywhere");
   std::string name = "replknet-31b";
   int size = 224;
   double seconds = 2;

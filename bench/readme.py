@@ -20,11 +20,15 @@ NAMES = {"replk": "libreplk_cpu", "onnxruntime": "ONNX Runtime", "openvino": "Op
          "torch-compiled": "PyTorch, compiled"}
 
 
+def threads(row):
+    return "one thread" if row["threads"] == 1 else f"{row['threads']} threads"
+
+
 def figures(run):
     context = run["context"]
     rows = {r["shape"]: r for r in run["rows"]}
     lines = [f"### {context['cpu']}, {context['isa']}",
-             f"{context['threads']} thread(s), {context['date']}, commit {context['commit']}, oneDNN "
+             f"{threads(context).capitalize()}, {context['date']}, commit {context['commit']}, oneDNN "
              f"{context['versions']['onednn']}; batch 1, fp32, channels-last:", "",
              "| depthwise layer | shape | oneDNN's best, ms | here, ms | times faster |", "| --- | --- | --- | --- | --- |"]
     for shape, what in SHAPES.items():
@@ -35,7 +39,8 @@ def figures(run):
     lines += ["", "| network | here, ms | best other runtime, ms | times faster |", "| --- | --- | --- | --- |"]
     for n in run["networks"]:
         if n["ratio"]:
-            lines.append(f"| {n['model']} at {n['size']}, {n['threads']} thread(s) | {n['ms']['replk']:.0f} | "
+            on = "" if n["threads"] == context["threads"] else f", {threads(n)}"
+            lines.append(f"| {n['model']} at {n['size']}{on} | {n['ms']['replk']:.0f} | "
                          f"{n['ms'][n['best_peer']]:.0f} ({NAMES[n['best_peer']]}) | **{n['ratio']:.2f}** |")
     return "\n".join(lines)
 

@@ -72,8 +72,9 @@ def sizes_section(rows):
 def roofline_section(run):
     limits, points = run["limits"], {}
     for row in run["rows"]:
-        if row.get("bytes") and row.get("real_gflop"):
-            intensity = 1e9 * row["real_gflop"] / row["bytes"]
+        moved = row.get("bytes_moved", row.get("bytes"))  # its name in older runs
+        if moved and row.get("real_gflop"):
+            intensity = 1e9 * row["real_gflop"] / moved
             points.setdefault(row["algorithm"] + " ", []).append((intensity, row["real_gflop"] / row["ms"] * 1e3))
     if not points:
         return ""
@@ -169,7 +170,7 @@ def headline(run):
 
 
 def newest_onednn(run):
-    """On AVX-512 a newer oneDNN has another depthwise kernel: what the one inside PyTorch reaches."""
+    """On AVX-512 a newer oneDNN has other depthwise code: what the one inside PyTorch reaches."""
     said = ("On AVX-512, oneDNN 3.3 and newer regroup taps in their depthwise kernel; the rows below are against "
             f"{html.escape(str(run['context']['versions'].get('onednn', '?')))}.")
     found = []

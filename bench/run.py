@@ -6,7 +6,7 @@
 
 Writes build/bench/run.json (bench/schema.json), report.html and PNGs. Against a commit it only times this tree and that
 commit, which it builds below build/against/, in turns, and writes build/bench/against.json (bench/against.py). Exit codes: 0
-done, 1 a kernel was wrong or a row became slower than --limit allows, 2 wrong use.
+done, 1 a result was wrong or a row became slower than --limit allows, 2 wrong use.
 """
 import argparse
 import json
@@ -56,6 +56,20 @@ def provenance(args):
             "versions": {k: info[k] for k in ("version", "onednn") if k in info}}
 
 
+def install_peers(python):
+    """Whether all is there: what is pinned by hash, and torch as run's install_torch takes it."""
+    def pinned(*path, **options):
+        command = [python, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes", "-r", os.path.join(ROOT, *path)]
+        return subprocess.run(command, **options).returncode == 0
+
+    def torch_with_cuda():
+        return (pinned("tests", "torch.txt")
+                and subprocess.run([python, "-m", "pip", "install", "-q", "torch"]).returncode == 0)
+
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return pinned("bench", "peers", "requirements.txt") and (pinned("tests", "torch-cpu.txt", **quiet) or torch_with_cuda())
+
+
 def peers_python(build, quick):
     """The interpreter of the environment with the other runtimes, made where it is missing (not in a quick run), or None."""
     python = os.path.join(build, "peers", "bin", "python")
@@ -64,8 +78,7 @@ def peers_python(build, quick):
             return None
         say("making build/peers, the environment of the other runtimes (once; some minutes)")
         made = subprocess.run([sys.executable, "-m", "venv", os.path.join(build, "peers")]).returncode == 0
-        requirements = os.path.join(HERE, "peers", "requirements.txt")
-        if not made or subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements]).returncode:
+        if not made or not install_peers(python):
             return None
     return python
 
@@ -74,11 +87,12 @@ def no_peers(build):
     """What is said where the other runtimes are missing."""
     peers = os.path.relpath(os.path.join(build, "peers"), ROOT)
     return (f"other runtimes (PyTorch, ONNX Runtime, OpenVINO): not installed; ./run bench without --quick installs them, or: "
-            f"python3 -m venv {peers} && {peers}/bin/python -m pip install -r bench/peers/requirements.txt")
+            f"python3 -m venv {peers} && {peers}/bin/python -m pip install --no-deps --require-hashes -r bench/peers/requirements.txt "
+            "-r tests/torch-cpu.txt")
 
 
 def run_suites(args):
-    """(context, limits, rows) from the Google Benchmark binary. It ends with 1 where a kernel computes a wrong result."""
+    """(context, limits, rows) from the Google Benchmark binary. It ends with 1 if a result is wrong."""
     out = os.path.join(args.out, "suites.json")
     command = [os.path.join(args.build, "replk_bench"), f"--suites={args.suites}", f"--out={out}",
                f"--threads={args.threads}"] + (["--quick"] if args.quick else [])

@@ -17,6 +17,7 @@
 #include "core/error.hpp"
 #include "measure/depthwise.hpp"
 #include "measure/limits.hpp"
+#include "measure/row_json.hpp"
 #include "tuner/tuner.hpp"
 
 namespace replk::bench {
@@ -50,55 +51,18 @@ Bound nearest_limit(const DepthwiseRow& row, const Limits& one, double clock) {
                            [](auto& a, auto& b) { return a.ms < b.ms; });
 }
 
-template <class T>
-ordered_json or_null(const std::optional<T>& value) {
-  return value ? ordered_json(*value) : ordered_json(nullptr);
-}
-
-ordered_json peer_json(const PeerTime& peer) {
-  return {{"name", peer.name},
-          {"implementation", peer.implementation},
-          {"ms", or_null(peer.ms)},
-          {"ms_cold", or_null(peer.ms_cold)},
-          {"creation_ms", or_null(peer.create_ms)}};
-}
-
+/// The row with what follows from it and the machine's limits.
 ordered_json row_json(const Suite& suite, const std::string& shape, const DepthwiseRow& row,
                       const Limits& limits) {
   const Bound bound = nearest_limit(row, limits, row.peak_gflops / (limits.fma_gflops * row.threads));
-  ordered_json peers = ordered_json::array();
-  for (const PeerTime& peer : row.peers) peers.push_back(peer_json(peer));
-  ordered_json visits = ordered_json::array();
-  for (const Visit& visit : row.visits)
-    visits.push_back({{"ms", visit.ms}, {"best_peer_ms", or_null(visit.best_peer_ms)}});
-  return {{"suite", suite.name},
-          {"shape", shape},
-          {"algorithm", row.algorithm},
-          {"tiling", row.tiling},
-          {"source", row.source},
-          {"ms", row.ms},
-          {"ms_cold", row.ms_cold},
-          {"visits", visits},
-          {"rounds", row.samples_ms},
-          {"peers", peers},
-          {"best_peer", or_null(row.best_peer)},
-          {"best_peer_ms", or_null(row.best_peer_ms)},
-          {"best_peer_ms_cold", or_null(row.best_peer_ms_cold)},
-          {"ratio", or_null(row.ratio)},
-          {"max_relative_error", row.max_relative_error},
-          {"creation_ms", row.create_ms},
-          {"second_creation_ms", row.create_again_ms},
-          {"set_weights_ms", row.set_weights_ms},
-          {"peak_gflops", row.peak_gflops},
-          {"useful_gflop", 1e-3 * row.useful_gflops * row.ms},
-          {"real_gflop", 1e-9 * (2 * row.fma + row.add)},
-          {"multiply_adds", row.fma},
-          {"additions", row.add},
-          {"bytes", row.bytes_moved},
-          {"percent_of_peak", row.percent_of_peak},
-          {"limit", bound.limit},
-          {"percent_of_limit", 100 * bound.ms / row.ms},
-          {"note", row.note}};
+  ordered_json json = to_json(row);
+  json["suite"] = suite.name;
+  json["shape"] = shape;  // as the suite spells it
+  json["useful_gflop"] = 1e-3 * row.useful_gflops * row.ms;
+  json["real_gflop"] = 1e-9 * (2 * row.fma + row.add);
+  json["limit"] = bound.limit;
+  json["percent_of_limit"] = 100 * bound.ms / row.ms;  // of the nearest one, not of multiply-adds alone
+  return json;
 }
 
 constexpr int kMoreVisits = 3;  // times two
@@ -129,7 +93,7 @@ void visit_the_undecided(std::deque<Visited>& visited, const VisitOptions& optio
 /// Gives a row's rounds to Google Benchmark.
 void give_rounds(benchmark::State& state, const DepthwiseRow& row) {
   std::size_t round = 0;
-  for (auto _ : state) state.SetIterationTime(1e-3 * row.samples_ms[round++ % row.samples_ms.size()]);
+  for (auto _ : state) state.SetIterationTime(1e-3 * row.rounds_ms[round++ % row.rounds_ms.size()]);
   if (row.ratio) state.counters["ratio"] = *row.ratio;
   state.counters["GFLOPS"] = row.useful_gflops;
   state.counters["%peak"] = row.percent_of_peak;

@@ -13,29 +13,11 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
+#include "measure/row_json.hpp"
 
 extern char** environ;
 
-namespace nlohmann {
-template <class T>
-struct adl_serializer<std::optional<T>> {
-  static void to_json(json& to, const std::optional<T>& from) { to = from ? json(*from) : json(); }
-  static void from_json(const json& from, std::optional<T>& to) {
-    to = from.is_null() ? std::optional<T>() : std::optional<T>(from.get<T>());
-  }
-};
-}  // namespace nlohmann
-
 namespace replk::bench {
-
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PeerTime, name, implementation, ms, create_ms, ms_cold)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Visit, ms, best_peer_ms)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DepthwiseRow, shape, algorithm, tiling, source, ms, ms_cold, peers,
-                                   best_peer, best_peer_ms, best_peer_ms_cold, ratio, max_relative_error,
-                                   max_of_allowed, threads, samples, peak_gflops, useful_gflops,
-                                   percent_of_peak, percent_of_limit, fma, add, create_ms, create_again_ms,
-                                   set_weights_ms, bytes_moved, workspace_bytes, prepared_bytes, note,
-                                   samples_ms, visits)
 
 namespace {
 
@@ -86,10 +68,11 @@ DepthwiseRow visit_in_child(const std::string& shape, const VisitOptions& option
                                  std::to_string(options.cold_rounds)};
   for (const std::string& name : options.skipped_peers) words.insert(words.end(), {"--skip-peer", name});
   if (options.spoil) words.emplace_back("--spoil");
-  const nlohmann::json answer = nlohmann::json::parse(output_of(std::move(words)), nullptr, false);
+  const nlohmann::ordered_json answer =
+      nlohmann::ordered_json::parse(output_of(std::move(words)), nullptr, false);
   if (answer.is_discarded()) core::fail(core::Status::internal, "{}: its process gave no result", shape);
   if (answer.contains("error")) core::fail(core::Status::internal, "{}", answer["error"].get<std::string>());
-  return answer.get<DepthwiseRow>();
+  return row_from_json(answer);
 }
 
 int visit_as_child(const std::string& shape, const VisitOptions& options) {
@@ -101,9 +84,9 @@ int visit_as_child(const std::string& shape, const VisitOptions& options) {
   measure.gemm_macs = kGemmMacs;
   if (options.spoil)
     measure.spoil = [](std::span<std::byte> dst) { dst.back() ^= std::byte{0x40}; };  // an exponent
-  nlohmann::json answer;
+  nlohmann::ordered_json answer;
   try {
-    answer = measure_depthwise(depthwise::parse(shape), measure);
+    answer = to_json(measure_depthwise(depthwise::parse(shape), measure));
   } catch (const core::Error& error) {
     answer = {{"error", error.what()}};
   }

@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -13,12 +12,11 @@
 #include "core/cpu.hpp"
 #include "depthwise/problem/problem.hpp"
 #include "measure/depthwise.hpp"
+#include "measure/row_json.hpp"
 #include "tuner/tuner.hpp"
 
 namespace replk::cli {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 struct Arguments {
   std::vector<std::string> shapes;
@@ -27,44 +25,6 @@ struct Arguments {
   double seconds = 1;
   bool no_peers = false;
 };
-
-template <class T>
-Json or_null(const std::optional<T>& value) {
-  return value ? Json(*value) : Json();
-}
-
-Json to_json(const bench::DepthwiseRow& row) {
-  Json peers = Json::array();
-  for (const bench::PeerTime& peer : row.peers)
-    peers.push_back({{"name", peer.name},
-                     {"implementation", peer.implementation},
-                     {"ms", or_null(peer.ms)},
-                     {"create_ms", or_null(peer.create_ms)}});
-  return {{"shape", row.shape},
-          {"algorithm", row.algorithm},
-          {"tiling", row.tiling},
-          {"source", row.source},
-          {"ms", row.ms},
-          {"peers", peers},
-          {"best_peer", or_null(row.best_peer)},
-          {"best_peer_ms", or_null(row.best_peer_ms)},
-          {"ratio", or_null(row.ratio)},
-          {"max_relative_error", row.max_relative_error},
-          {"max_of_allowed", row.max_of_allowed},
-          {"checked_outputs", row.samples},
-          {"threads", row.threads},
-          {"peak_gflops", row.peak_gflops},
-          {"useful_gflops", row.useful_gflops},
-          {"percent_of_peak", row.percent_of_peak},
-          {"percent_of_limit", row.percent_of_limit},
-          {"create_ms", row.create_ms},
-          {"create_again_ms", row.create_again_ms},
-          {"set_weights_ms", row.set_weights_ms},
-          {"bytes_moved", row.bytes_moved},
-          {"workspace_bytes", row.workspace_bytes},
-          {"prepared_bytes", row.prepared_bytes},
-          {"note", row.note}};
-}
 
 std::string milliseconds(const std::optional<double>& ms) {
   return ms ? fmt::format("{:.3f}", *ms) : "-";
@@ -104,8 +64,8 @@ ExitCode run(const Arguments& arguments, bool json) {
   if (!arguments.tiling.empty()) options.plan.tiling = depthwise::Tiling::parse(arguments.tiling);
 
   return report_each(
-      problems, json, [&](const depthwise::Problem& p) { return tuned_and_measured(p, options); }, to_json,
-      print);
+      problems, json, [&](const depthwise::Problem& p) { return tuned_and_measured(p, options); },
+      bench::to_json, print);
 }
 
 }  // namespace
@@ -121,7 +81,7 @@ void add_bench_depthwise(CLI::App& parent) {
   command.add_option("--tiling", arguments->tiling, "This tiling, as an earlier run printed it");
   command.add_option("--seconds", arguments->seconds, "How long to time a shape where 15 rounds take less")
       ->check(CLI::Range(0.0, 600.0));
-  command.add_flag("--no-peers", arguments->no_peers, "Time ours alone");
+  command.add_flag("--no-peers", arguments->no_peers, "Do not time other libraries");
 }
 
 }  // namespace replk::cli

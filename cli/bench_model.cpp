@@ -46,7 +46,8 @@ struct Arguments {
 struct Measurement {
   std::vector<double> seconds;      // of plain runs
   std::vector<Profile> profiles;    // of runs between them
-  double peak_gflops = 0;           // multiply-adds of all threads, before and after
+  double peak_gflops = 0;           // fp32 multiply-adds of all threads, before and after
+  double product_peak_gflops = 0;   // the same of the network's precision
   double first_result_seconds = 0;  // since the program began to load
   std::int64_t peak_memory = 0;     // bytes that the process has had resident, up to the first result
 };
@@ -111,7 +112,11 @@ Measurement measure(model::Network& network, const Arguments& arguments, Size si
   network.run(input, output);
   result.first_result_seconds = core::seconds() - start;
   result.peak_memory = peak_memory_bytes();
-  result.peak_gflops = bench::fma_peak_gflops(network.threads()) / 2;
+  const auto measure_peaks = [&] {
+    result.peak_gflops += bench::peak_gflops(Precision::fp32, network.threads()) / 2;
+    result.product_peak_gflops += bench::peak_gflops(network.precision(), network.threads()) / 2;
+  };
+  measure_peaks();
   for (int round = 0; round < arguments.rounds; ++round) {
     const double begin = core::seconds();
     network.run(input, output);
@@ -119,7 +124,7 @@ Measurement measure(model::Network& network, const Arguments& arguments, Size si
     if (round % 3 == 0) network.run(input, output, {.profile = &result.profiles.emplace_back()});
     progress.advance();
   }
-  result.peak_gflops += bench::fma_peak_gflops(network.threads()) / 2;
+  measure_peaks();
   return result;
 }
 
@@ -135,13 +140,16 @@ Json profile_rows(const Measurement& measurement) {
     const double share =
         median_of(measurement.profiles, [&](const Profile& p) { return p.seconds(kind) / p.seconds(); });
     const double gflops = 2e-9 * first.macs(kind) / seconds;
+    // Pointwise layers compute in the network's precision, everything else in fp32.
+    const double peak =
+        kind == LayerKind::pointwise ? measurement.product_peak_gflops : measurement.peak_gflops;
     rows.push_back({{"kind", name(kind)},
                     {"layers", layers},
                     {"ms", 1e3 * seconds},
                     {"share", share},
                     {"gmac", 1e-9 * first.macs(kind)},
                     {"gflops", gflops},
-                    {"share_of_peak", gflops / measurement.peak_gflops}});
+                    {"share_of_peak", gflops / peak}});
   }
   return rows;
 }
@@ -225,7 +233,7 @@ Json peer_rows(const Measurement& measurement, int threads) {
          {"tiling", row.tiling},
          {"ms", 1e3 * seconds},
          {"warm_ms", row.ms * count},
-         {"cold_ms", row.ms_cold * count},
+         {"cold_ms", *row.ms_cold * count},
          {"onednn_ms", times(row.best_peer_ms)},
          {"onednn_cold_ms", times(row.best_peer_ms_cold)},
          {"ratio", row.best_peer_ms ? Json(*row.best_peer_ms * count / (1e3 * seconds)) : Json()}});
@@ -301,6 +309,7 @@ ExitCode run(const Arguments& arguments, bool json) {
                  {"large_depthwise_ms", 1e3 * depthwise_seconds},
                  {"other_gmac", 1e-9 * other_macs},
                  {"peak_gflops", measurement.peak_gflops},
+                 {"product_peak_gflops", measurement.product_peak_gflops},
                  {"first_result_ms", 1e3 * measurement.first_result_seconds},
                  {"peak_memory_bytes", measurement.peak_memory}};
   if (arguments.profile) object["profile"] = profile_rows(measurement);

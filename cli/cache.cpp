@@ -62,7 +62,7 @@ ExitCode path(bool json) {
 
 ExitCode list(bool all_machines, bool json) {
   Json rows = Json::array();
-  Table table({"shape", "ms", "sure", "date", "pick"});
+  Table table({"shape", "ms", "confidence", "date", "pick"});
   for (const Record& r : records(all_machines)) {
     rows.push_back({{"shape", r.shape},
                     {"pick", r.pick},
@@ -246,9 +246,9 @@ void add_cache(CLI::App& program) {
     double budget = tuner::kBudgetSeconds;
   };
   auto a = std::make_shared<Arguments>();
-  CLI::App* cache = program.add_subcommand("cache", "Look after what `tune` remembers");
+  CLI::App* cache = program.add_subcommand("cache", "List, carry, check and clean up what `tune` remembers");
   cache->require_subcommand(1);
-  const char* const all = "Of every machine, not only of this one";
+  const char* const all = "Records of every machine, not only of this one";
 
   add_command(*cache, "path", "Print where the user's cache is", path);
   CLI::App& listing = add_command(*cache, "list", "List what is remembered",
@@ -258,11 +258,11 @@ void add_cache(CLI::App& program) {
   CLI::App& exporting =
       add_command(*cache, "export", "Write the records to a file, for other machines like this one",
                   [a](bool json) { return export_to(a->out, a->all_machines, json); });
-  exporting.add_option("file", a->out, "The file")->required();
+  exporting.add_option("file", a->out, "The file to write")->required();
   exporting.add_flag("--all-machines", a->all_machines, all);
 
   CLI::App& importing =
-      add_command(*cache, "import", "Take the records of files into the user's cache; later dates win",
+      add_command(*cache, "import", "Add the records of files to the user's cache; later dates win",
                   [a](bool json) { return import_from(a->files, json); });
   importing.add_option("file", a->files, "Files that `replk cache export` wrote")->required();
 
@@ -271,18 +271,19 @@ void add_cache(CLI::App& program) {
   merging.add_option("file", a->files, "Files that `replk cache export` wrote")->required();
   merging.add_option("--out", a->out, "The joined file")->required()->type_name("FILE");
 
-  CLI::App& verifying = add_command(*cache, "verify", "Name what is wrong, and measure a sample again",
-                                    [a](bool json) { return verify(a->sample, a->budget, json); });
-  verifying.add_option("--sample", a->sample, "Records to measure again")
+  CLI::App& verifying = add_command(
+      *cache, "verify", "Name damaged and useless records, and measure a sample of the others again",
+      [a](bool json) { return verify(a->sample, a->budget, json); });
+  verifying.add_option("--sample", a->sample, "Records to measure again (default: 8)")
       ->check(CLI::Range(0, 100000))
       ->type_name("N");
-  verifying.add_option("--budget", a->budget, "Seconds for each")
+  verifying.add_option("--budget", a->budget, "Seconds for each record (default: 4)")
       ->check(CLI::Range(0.01, 3600.0))
       ->type_name("SECONDS");
 
   CLI::App& pruning = add_command(*cache, "prune", "Drop superseded, damaged and useless records",
                                   [a](bool json) { return prune(a->other_machines, json); });
-  pruning.add_flag("--other-machines", a->other_machines, "And all of other machines");
+  pruning.add_flag("--other-machines", a->other_machines, "Also drop all records of other machines");
 }
 
 }  // namespace replk::cli

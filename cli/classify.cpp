@@ -157,9 +157,9 @@ ExitCode run(const Arguments& arguments, bool json) {
 
 void add_classify(CLI::App& program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App& command = add_command(program, "classify", "Say what is on photographs (JPEG or PNG)",
+  CLI::App& command = add_command(program, "classify", "Name what images (JPEG or PNG) show",
                                   [arguments](bool json) { return run(*arguments, json); });
-  command.add_option("image", arguments->images, "Files")->type_name("IMAGE")->required();
+  command.add_option("image", arguments->images, "JPEG or PNG files")->type_name("IMAGE")->required();
   add_model_option(command, arguments->network.model);
   add_weights_options(command, arguments->network);
   add_precision_option(command, arguments->network.precision);

@@ -36,7 +36,7 @@ CLI::App& add_command(CLI::App& parent, const std::string& name, const std::stri
 /// null.
 void print_json(const nlohmann::ordered_json& object);
 
-/// Tells on standard error of one item that failed while the others go on: `replk: MESSAGE`, as one line.
+/// Reports one failed item on standard error while the others go on: `replk: MESSAGE`, as one line.
 void report_failure(std::string_view message);
 
 struct Size {

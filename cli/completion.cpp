@@ -214,7 +214,7 @@ void add_completion(CLI::App& program) {
   CLI::App& command =
       add_command(program, "completion", "Print what a shell completes this program's commands with",
                   [shell, &program](bool json) { return run(program, *shell, json); });
-  command.add_option("shell", *shell, "Which")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  command.add_option("shell", *shell, "The shell")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
   command.footer("bash: replk completion bash > ~/.local/share/bash-completion/completions/replk");
 }
 

@@ -32,7 +32,7 @@ class Dataset {
 
 /// A folder (as torchvision's ImageFolder: the sub-folders in sorted order are the classes, and JPEG and PNG
 /// files at any depth below them the images, sorted too; a class without images is an error; hidden folders,
-/// which torchvision takes for classes, are passed over) or an IDX file of MNIST's kind (bytes, N x H x W
+/// which torchvision takes for classes, are skipped) or an IDX file of MNIST's kind (bytes, N x H x W
 /// grey or N x H x W x 3, gzipped or not), whose labels are in the file of the same name with `labels-idx1`
 /// instead of `images-idx3`. Throws not_found, bad_file or invalid_argument.
 std::unique_ptr<Dataset> open_dataset(const std::string& path);

@@ -231,7 +231,7 @@ void add_erf(CLI::App& program) {
       .add_option("--images", arguments->images,
                   "A folder of JPEG or PNG files, at any depth, or an IDX file of images")
       ->type_name("DIR|IDX");
-  command.add_flag("--random", arguments->random)->description("Noise from the seed instead of images");
+  command.add_flag("--random", arguments->random)->description("Use noise from the seed instead of images");
   command.add_option("--count", arguments->count, "Images to use, the first ones in sorted order")
       ->type_name("N")
       ->check(CLI::Range(1, 1'000'000))

@@ -100,7 +100,7 @@ ExitCode run_accuracy(const Arguments& arguments, bool json) {
   LoadedNetwork loaded = load_network(arguments.network);
   model::Network& network = loaded.network;
   if (dataset->classes() > network.classes()) {
-    core::fail(core::Status::invalid_argument, "{}: {} classes; {} tells {} apart", arguments.images,
+    core::fail(core::Status::invalid_argument, "{}: {} classes; {} has {}", arguments.images,
                dataset->classes(), loaded.weights.source->describe(), network.classes());
   }
   const Size size = input_size(arguments.size, network.architecture());
@@ -188,10 +188,10 @@ void add_eval(CLI::App& program) {
       ->type_name("DIR|IDX");
   CLI::Option* const shape_bias =
       command
-          .add_option(
-              "--shape-bias", arguments->cue_conflicts,
-              "Instead: cue-conflict images, named shape and texture as cat7-elephant1.png is; how many are "
-              "decided by shape, of those decided by either")
+          .add_option("--shape-bias", arguments->cue_conflicts,
+                      "Measure shape bias instead: a folder of cue-conflict images, named by shape and "
+                      "texture, such as "
+                      "cat7-elephant1.png; the share of decisions by shape among those by either")
           ->type_name("DIR")
           ->excludes("--images");
   command

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <tuple>
 
 #include "cli/commands.hpp"
@@ -16,6 +17,7 @@
 #include "core/threads.hpp"
 #include "depthwise/choose/choice.hpp"
 #include "depthwise/choose/trial.hpp"
+#include "depthwise/cost/machine.hpp"
 #include "depthwise/gradient/weight_trial.hpp"
 
 namespace replk::cli {
@@ -29,7 +31,7 @@ struct Arguments {
   std::string shape;
   int threads = 0;
   double budget = tuner::kBudgetSeconds;
-  bool again = false;
+  bool again = false, cold = false;
   depthwise::Pass pass = depthwise::Pass::forward;
 };
 
@@ -102,24 +104,38 @@ std::vector<Row> rows_of(const tuner::Question& question, const tuner::Choice& c
   return rows;
 }
 
+/// Seconds that the cost model predicts for a pick on so many threads: as if they shared it out evenly.
+std::optional<double> predicted(depthwise::Request request, const std::string& pick, int threads) {
+  if (request.pass != depthwise::Pass::forward) return {};
+  request.threads = threads;
+  depthwise::Tiling tiling = depthwise::Tiling::parse(pick);
+  std::erase_if(tiling.fields, [](const auto& field) { return field.first == "threads"; });
+  const std::optional<depthwise::Choice> choice = depthwise::read_choice(tiling.to_string(), request);
+  if (!choice) return {};
+  return choice->variant->predict(depthwise::machine(request.features)) +
+         (threads > 1 ? depthwise::team_seconds : 0);
+}
+
+/// Independent tasks of each phase of a depthwise pick, and what the model says of so many threads.
 template <class AnyTrial>
-Json phases_of(AnyTrial&& trial, const std::string& pick) {
+Json phases_of(AnyTrial&& trial, const depthwise::Request& request, const std::string& pick) {
   trial.verify(pick);
   Json all = Json::array();
   for (int count : thread_counts) {
     Json phases = Json::array();
     for (const depthwise::Phase& phase : trial.executor(pick).phases(count))
       phases.push_back({{"name", phase.name}, {"tasks", phase.tasks}});
-    all.push_back({{"threads", count}, {"phases", phases}});
+    const std::optional<double> seconds = predicted(request, pick, count);
+    all.push_back(
+        {{"threads", count}, {"phases", phases}, {"predicted_ms", seconds ? Json(1e3 * *seconds) : Json()}});
   }
   return all;
 }
 
-/// Independent tasks of each phase of a depthwise pick.
 Json phases_of(const depthwise::Request& request, const std::string& pick) {
   if (request.pass == depthwise::Pass::weight_gradient)
-    return phases_of(depthwise::WeightTrial(request.problem, request.isa(), request.threads), pick);
-  return phases_of(depthwise::Trial(request), pick);
+    return phases_of(depthwise::WeightTrial(request.problem, request.isa(), request.threads), request, pick);
+  return phases_of(depthwise::Trial(request), request, pick);
 }
 
 /// What the pass of the shape asks the tuner about.
@@ -137,7 +153,7 @@ ExitCode run(const Arguments& a, bool json) {
   const depthwise::Problem problem = depthwise::parse(shape);
   const auto pass = a.pass == depthwise::Pass::input_gradient ? depthwise::Pass::forward : a.pass;
   const int threads = a.threads > 0 ? a.threads : core::default_threads();
-  const tuner::Question question = ask(shape, threads, a.pass);
+  const tuner::Question question = ask(shape, threads, a.pass, a.cold);
   // What is not remembered is measured, unless REPLK_TUNING forbids it: an explanation alone changes nothing.
   tuner::tune_unless_set();
   tuner::Settings settings = tuner::settings();
@@ -186,6 +202,8 @@ ExitCode run(const Arguments& a, bool json) {
     fmt::print("independent tasks for {} threads:", count["threads"].get<int>());
     for (const Json& phase : count["phases"])
       fmt::print(" {} {}", phase["name"].get<std::string>(), phase["tasks"].get<std::int64_t>());
+    if (!count["predicted_ms"].is_null())
+      fmt::print("; modelled, not measured: {:.3f} ms", count["predicted_ms"].get<double>());
     fmt::print("\n");
   }
   return exit_done;
@@ -199,11 +217,13 @@ void add_explain(CLI::App& program) {
                                   [arguments](bool json) { return run(*arguments, json); });
   command.add_option("shape", arguments->shape, "A shape, such as n1c128h56w56k31")->required();
   add_threads_option(command, arguments->threads);
-  command.add_option("--budget", arguments->budget, "Seconds for measuring what is not remembered")
+  command
+      .add_option("--budget", arguments->budget, "Seconds for measuring what is not remembered (default: 4)")
       ->check(CLI::Range(0.01, 86400.0))
       ->type_name("SECONDS");
   command.add_flag("--again", arguments->again, "Measure it even where it is remembered");
   add_pass_option(command, arguments->pass);
+  add_cold_option(command, arguments->cold);
 }
 
 }  // namespace replk::cli

@@ -96,7 +96,7 @@ void add_features(CLI::App& program) {
       [arguments](bool json) { return run(*arguments, json); });
   command.add_option("image", arguments->image, "A JPEG or PNG file; it is warped to exactly the input size")
       ->type_name("IMAGE");
-  command.add_flag("--random", arguments->random)->description("Noise from the seed instead of an image");
+  command.add_flag("--random", arguments->random)->description("Use noise from the seed instead of an image");
   add_model_option(command, arguments->network.model);
   add_weights_options(command, arguments->network);
   add_precision_option(command, arguments->network.precision);
@@ -104,7 +104,8 @@ void add_features(CLI::App& program) {
       ->type_name("FILE.safetensors")
       ->required();
   command.add_flag("--norm", arguments->network.norm_intermediate_features)
-      ->description("Through each stage's norm, which the weights must hold (a backbone's of another task)");
+      ->description(
+          "Apply each stage's norm, which the weights must hold (backbones for other tasks have them)");
   add_size_option(command, arguments->size, "Input size (default: the model's)");
 }
 

@@ -58,7 +58,7 @@ class Walk {
   ImageFiles files;
 
  private:
-  /// A link to nothing is tried like a file, and told of as one that cannot be read; a pipe would be waited
+  /// A link to nothing is tried like a file, and reported as one that cannot be read; a pipe would be waited
   /// for.
   static bool may_be_read(const fs::file_status& what) {
     return fs::is_regular_file(what) || !fs::status_known(what) || !fs::exists(what);

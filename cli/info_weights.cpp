@@ -36,9 +36,9 @@ ExitCode show_weights(const std::string& file, const std::string& model, bool js
     print_json(object);
     return exit_done;
   }
-  fmt::print("{}: {}, {} classes, {:.1f} MB, runs in {} by itself\n", file, architecture.name,
+  fmt::print("{}: {}, {} classes, {:.1f} MB, runs in {} unless asked otherwise\n", file, architecture.name,
              architecture.classes, static_cast<double>(bytes) / 1e6, name(precision));
-  if (!calibration.empty()) fmt::print("quantised by {}\n", calibration);
+  if (!calibration.empty()) fmt::print("ranges from {}\n", calibration);
   Table table({"layer", "inputs", "outputs", "precision"}, "lrrl");
   for (const model::LayerPrecision& layer : layers)
     table.add({layer.layer, fmt::to_string(layer.inputs), fmt::to_string(layer.outputs),

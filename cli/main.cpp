@@ -26,7 +26,7 @@ bool wants_json(int argc, char** argv) {
 }
 
 int fail(bool json, core::Status status, const std::string& message) {
-  // The status is the C API's number: who runs the program (replk.quantize) raises what a call would have.
+  // The status is the C API's number: replk.quantize, which runs the program, raises what a call would have.
   if (json) cli::print_json({{"error", message}, {"status", static_cast<int>(status)}});
   cli::report_failure(message);
   return cli::exit_wrong;

@@ -41,7 +41,7 @@ void describe(CLI::App& program) {
   add_cache(program);
   add_quantize(program);
   add_info(program);
-  CLI::App* bench = program.add_subcommand("bench", "Time kernels and networks against other libraries");
+  CLI::App* bench = program.add_subcommand("bench", "Time layers and networks against other libraries");
   bench->require_subcommand(1);
   add_bench_depthwise(*bench);
   add_bench_gradient(*bench);

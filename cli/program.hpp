@@ -1,4 +1,4 @@
-// The command line as a whole: every command with its options, and what is said of a line that is none.
+// The command line as a whole: every command with its options, and the message for a line that is wrong.
 #pragma once
 #include <string>
 

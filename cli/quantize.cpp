@@ -82,7 +82,7 @@ void add_quantize(CLI::App& program) {
       .add_option("--images", arguments->images,
                   "Images to calibrate with: a folder, at any depth, or an IDX file; no labels are used")
       ->type_name("DIR|IDX");
-  command.add_option("--count", arguments->count, "How many of them, evenly spread")
+  command.add_option("--count", arguments->count, "How many of the images, evenly spread")
       ->type_name("N")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();

@@ -9,7 +9,7 @@
 namespace replk::cli {
 
 /// Measures each problem and prints its row, or all rows as one JSON object. A wrong result is reported and
-/// not timed; the other problems go on, and the exit code tells. Other errors end it.
+/// not timed; the other problems go on, and the exit code shows it. Other errors end it.
 template <class Problem, class Measure, class ToJson, class Print>
 ExitCode report_each(const std::vector<Problem>& problems, bool json, const Measure& measure,
                      const ToJson& to_json, const Print& print) {

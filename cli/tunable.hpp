@@ -15,12 +15,17 @@ namespace replk::cli {
 /// A shape as a cache or a user spells it: `n1c128h56w56k31`, or `linear-...` and `dense-...` as `replk tune
 /// --model` prints them. Throws invalid_argument for anything else, and for a pass that a shape does not
 /// have.
-/// The gradient of an input asks about one of shapes_of_pass().
-tuner::Question ask(const std::string& shape, int threads, depthwise::Pass pass = depthwise::Pass::forward);
+/// The gradient of an input asks about one of shapes_of_pass(). cold: a depthwise convolution as a network
+/// meets it (of dense layers it says nothing).
+tuner::Question ask(const std::string& shape, int threads, depthwise::Pass pass = depthwise::Pass::forward,
+                    bool cold = false);
 
 /// The shapes that a pass of a shape asks the tuner about: the shape itself, or the forward passes that the
 /// gradient of its input is made of (one of a layer with stride 1).
 std::vector<std::string> shapes_of_pass(const std::string& shape, depthwise::Pass pass);
+
+/// The option --cold, which goes with the forward pass alone.
+void add_cold_option(CLI::App& command, bool& cold);
 
 /// The option --pass.
 void add_pass_option(CLI::App& command, depthwise::Pass& pass);

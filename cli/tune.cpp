@@ -30,6 +30,7 @@ struct Arguments {
   int batch = 1, threads = 0;
   double budget = 0;  // seconds; 0: so much a shape
   bool again = false;
+  bool cold = false;  // a network always is
   depthwise::Pass pass = depthwise::Pass::forward;
 };
 
@@ -61,14 +62,14 @@ class TuneProgress {
 
 std::vector<tuner::Question> questions_asked(const Arguments& a) {
   if (a.shapes.empty() == a.model.empty())
-    core::fail(core::Status::invalid_argument, "tune: give either shapes or --model with --size");
+    core::fail(core::Status::invalid_argument, "tune: give either shapes or --model; see replk tune --help");
   if (a.model.empty() && a.precision)
     core::fail(core::Status::invalid_argument, "--precision: goes with --model; a shape has its own (+int8)");
   if (a.model.empty()) {
     std::vector<tuner::Question> questions;
     for (const std::string& shape : a.shapes)
       for (const std::string& each : shapes_of_pass(shape, a.pass))
-        questions.push_back(ask(each, a.threads, a.pass));
+        questions.push_back(ask(each, a.threads, a.pass, a.cold));
     return questions;
   }
   if (a.pass != depthwise::Pass::forward)
@@ -100,7 +101,7 @@ ExitCode run(const Arguments& a, bool json) {
   settings.progress = [&](const tuner::Progress& p) { progress.draw(p); };
 
   Json rows = Json::array();
-  Table table({"shape", "ms", "sure", "source", "pick"});
+  Table table({"shape", "ms", "confidence", "source", "pick"});
   int tainted = 0;
   for (std::size_t i = 0; i < questions.size(); i++) {
     // What one shape leaves of the budget, the others share.
@@ -147,10 +148,10 @@ void add_tune(CLI::App& program) {
   CLI::App& command = add_command(program, "tune", "Measure which algorithm is fastest here, and remember it",
                                   [arguments](bool json) { return run(*arguments, json); });
   command.add_option("shape", arguments->shapes, "Shapes, such as n1c128h56w56k31");
-  command.add_option("--model", arguments->model, "All layers of this network")->type_name("NAME");
+  command.add_option("--model", arguments->model, "Tune all layers of this network")->type_name("NAME");
   add_precision_option(command, arguments->precision);
   add_size_option(command, arguments->size, "Input size of the network (default: the network's own)");
-  command.add_option("--batch", arguments->batch, "Images at once")
+  command.add_option("--batch", arguments->batch, "Images of a run of the network (default: 1)")
       ->check(CLI::Range(1, 4096))
       ->type_name("N");
   add_threads_option(command, arguments->threads);
@@ -161,6 +162,7 @@ void add_tune(CLI::App& program) {
       ->type_name("SECONDS");
   command.add_flag("--again", arguments->again, "Measure what is remembered too");
   add_pass_option(command, arguments->pass);
+  add_cold_option(command, arguments->cold);
 }
 
 }  // namespace replk::cli

@@ -20,10 +20,10 @@ using Cpuid = std::function<Leaf(unsigned id, unsigned sub)>;
 /// without /sys as well.
 Caches caches_of_cpuid(const Cpuid& cpuid);
 
-/// From the kernel's index0, index1, ... in a directory such as /sys/devices/system/cpu/cpu0/cache.
+/// From Linux's index0, index1, ... in a directory such as /sys/devices/system/cpu/cpu0/cache.
 Caches caches_of_sys(const std::string& directory);
 
-/// CPUID's, and the kernel's where CPUID says nothing; the other way round on a CPU with cores of two kinds,
+/// CPUID's, and Linux's where CPUID says nothing; the other way round on a CPU with cores of two kinds,
 /// whose CPUID answers for the core that just runs, so that the same machine is always described alike.
 Caches read_caches(const Cpuid& cpuid, const std::string& directory);
 

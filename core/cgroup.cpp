@@ -144,7 +144,7 @@ std::optional<double> cpu_quota(const std::string& root) {
         path->resize(path->rfind('/'));
       }
     }
-    // A container may see its own group as the root of the mount and yet be told the host's name of it.
+    // A container may see its own group as the root of the mount and yet read the host's name for it.
     for (const Mount& mount : all)
       if (!shown && mount.version2 == version2) take_least(least, quota_of(root + mount.point, version2));
   }

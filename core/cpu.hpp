@@ -1,4 +1,4 @@
-// What this machine is: read once from CPUID, XGETBV and the kernel's tables.
+// What this machine is: read once from CPUID, XGETBV and Linux's tables.
 #pragma once
 #include <cstddef>
 #include <string>

@@ -15,7 +15,7 @@ enum class Feature : std::uint32_t {
   avx_vnni = 1 << 2,     // vpdpbusd of 256 bits, VEX
   avx512_vnni = 1 << 3,  // vpdpbusd of 512 bits, EVEX
   avx512_bf16 = 1 << 4,  // vdpbf16ps, vcvtneps2bf16
-  amx_tile = 1 << 5,     // tiles, which the kernel has let this process have
+  amx_tile = 1 << 5,     // tiles, which Linux lets this process use
   amx_bf16 = 1 << 6,     // tdpbf16ps
   amx_int8 = 1 << 7,     // tdpbusd and its like
 };
@@ -62,9 +62,9 @@ Features hardware_features();
 /// What REPLK_MAX_ISA leaves of a CPU: a fixed mask by name, everything where it is not set. An unknown name
 /// is warned of once and ignored.
 Features allowed_features();
-/// What is in use: hardware, allowed, and of tiles only what the kernel grants. The first call asks it where
+/// What is in use: hardware, allowed, and of tiles only what Linux grants. The first call asks it where
 /// there are any (arch_prctl; from then on a signal stack of this process must have room for tiles), so only
-/// who may use them calls this. The same for the life of the process; thread-safe.
+/// code that may use them calls this. The same for the life of the process; thread-safe.
 Features features();
 
 }  // namespace replk::core

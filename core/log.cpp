@@ -18,7 +18,7 @@ struct Sink {
   LogCallback callback = nullptr;
   void* user = nullptr;
   LogLevel most = LogLevel::debug;
-  std::set<std::string> told;
+  std::set<std::string> warned;
   Sink() {
     if (const char* verbose = std::getenv("REPLK_VERBOSE"); verbose && *verbose && *verbose != '0') {
       callback = to_stderr;
@@ -65,7 +65,7 @@ void warn_once(const std::string& key, const std::string& message) {
   Sink& s = sink();
   {
     std::lock_guard lock(s.mutex);
-    if (!s.told.insert(key).second) return;
+    if (!s.warned.insert(key).second) return;
   }
   log_text(LogLevel::warning, message);
 }

@@ -15,7 +15,7 @@ using LogCallback = void (*)(LogLevel level, const char* message, void* user);
 void set_log_callback(LogCallback callback, void* user);
 bool log_enabled(LogLevel level);
 void log_text(LogLevel level, const std::string& message);
-/// Logs a warning once per process and key, so that a fault met on every call is told once.
+/// Logs a warning once per process and key, so that a fault met on every call is logged once.
 void warn_once(const std::string& key, const std::string& message);
 
 template <class... Args>

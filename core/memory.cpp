@@ -18,8 +18,8 @@ constexpr bool sanitized = true;  // the sanitizer sees overruns of heap blocks 
 constexpr bool sanitized = false;
 #endif
 
-// From here on memory comes from the kernel and goes back to it when freed. glibc moves its own threshold up
-// to 32 MiB as blocks are freed, and then a network's loading leaves half as much again in holes of the heap.
+// Blocks from this size on come from Linux and go back to it when freed. glibc raises its own threshold to
+// 32 MiB as blocks are freed, and then loading a network leaves half as much again in holes of the heap.
 constexpr std::size_t mapped_from = std::size_t{1} << 20;
 constexpr std::size_t page = 4096, huge_page = std::size_t{2} << 20;
 

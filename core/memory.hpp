@@ -16,7 +16,7 @@ constexpr std::size_t round_up(std::size_t value, std::size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-/// bytes >= 1, aligned to `alignment`. Large blocks are pages of their own, huge where the system lends them.
+/// bytes >= 1, aligned to `alignment`. Large blocks are pages of their own, huge where the system gives them.
 /// Throws out_of_memory.
 void* allocate(std::size_t bytes, bool zeroed);
 /// memory: allocate(bytes, ...)'s, or null.

@@ -22,7 +22,7 @@ void omp_set_num_threads(int threads);
 
 namespace replk::core {
 
-/// Calls body() on each thread of a team of so many.
+/// Calls body() on each thread of a team of this size.
 template <class Body>
 void openmp_team(int threads, Body&& body) {
 #if defined(__clang__)

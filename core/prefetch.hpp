@@ -14,6 +14,7 @@ class Prefetch {
   explicit Prefetch(std::span<const std::byte> bytes) : bytes_(bytes) {}
 
   bool empty() const { return bytes_.empty(); }
+  std::span<const std::byte> bytes() const { return bytes_; }
 
   /// One of so many nearly equal parts.
   Prefetch part(std::int64_t index, std::int64_t parts) const {
@@ -57,7 +58,7 @@ class Prefetch {
 
 /// All of it at once, into the L2. (Not __builtin_prefetch: GCC drops calls of a function that does nothing
 /// else.)
-inline void prefetch_near(std::span<const std::uint8_t> bytes) {
+inline void prefetch_near(std::span<const std::byte> bytes) {
   constexpr std::size_t line = 64;
   for (std::size_t i = 0; i < bytes.size(); i += line) asm volatile("prefetcht1 %0" ::"m"(bytes[i]));
 }

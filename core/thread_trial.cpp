@@ -43,7 +43,7 @@ class Reserve {
   void* at_;
 };
 
-/// Waits until the one who made this thread has made them all.
+/// Waits until the thread that made this one has made them all.
 void* stand(void* gate) {
   std::lock_guard<std::mutex> lock(*static_cast<std::mutex*>(gate));
   return nullptr;

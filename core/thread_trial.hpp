@@ -5,7 +5,7 @@
 
 namespace replk::core {
 
-/// Threads that are tried at once, at most; nobody may ask for more.
+/// The most threads that are tried at once; no caller may ask for more.
 constexpr int most_threads = 1024;
 
 /// How many of `wanted` threads can be made now, beside those there are: so many are made with the stacks

@@ -38,13 +38,13 @@ thread_local const PoolRun* pool_of_run = nullptr;  // PoolScope's
 
 thread_local bool inside = false;  // this thread is already running a share of a parallel_for
 
-/// The threads that OpenMP keeps for the teams of one thread, their leader, counted as they come and go: it
-/// says of none, and ends those that a team does not need, no matter which thread leads that team. Held by
-/// the leader and each member.
+/// The threads that OpenMP keeps for the teams of one thread, their leader, counted as they come and go:
+/// OpenMP does not say how many there are, and it ends those that a team does not need, whichever thread
+/// leads that team. Held by the leader and each member.
 struct Crew {
   std::atomic<int> holders{1}, members{0};
   int last = 1;                                 // the size of the last team, the leader included
-  std::chrono::steady_clock::time_point again;  // not before it are more threads tried
+  std::chrono::steady_clock::time_point again;  // more threads are not tried before this
 };
 
 void release(void* crew) {

@@ -7,8 +7,8 @@
 
 namespace replk::core {
 
-/// Threads a call uses when it asks for 0: what OMP_NUM_THREADS says, else the CPUs that this process may use
-/// (cpu().cores); no more than OMP_THREAD_LIMIT. Found out once.
+/// Threads of a call that asks for 0: OMP_NUM_THREADS, else the CPUs that this process may use
+/// (cpu().cores); at most OMP_THREAD_LIMIT. Determined once.
 int default_threads();
 /// What a request means: 0 is default_threads(); inside a parallel region of this library or of OpenMP, and
 /// in a child that was forked since the library was loaded, it is 1.

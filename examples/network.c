@@ -26,7 +26,7 @@ static void* run(void* memory) {
   return NULL;
 }
 
-static int tell(double fraction, void* user) {
+static int show_progress(double fraction, void* user) {
   (void)user;
   fprintf(stderr, "\rloading: %3.0f %%%s", 100 * fraction, fraction < 1 ? "" : "\n");
   return 0; /* anything else cancels */
@@ -42,7 +42,7 @@ static int largest(const float* logits, int32_t classes) {
 int main(int argc, char** argv) {
   replk_model_options options = replk_model_options_default();
   options.threads = 1; /* of a run: here the callers are the threads */
-  options.progress = tell;
+  options.progress = show_progress;
   replk_model* model = NULL;
   if (replk_model_load(argc > 1 ? argv[1] : "replknet-nano", argc > 2 ? argv[2] : NULL, &options, &model) !=
       REPLK_OK) {

@@ -94,7 +94,7 @@ void check_result(DepthwiseRow& row, const Problem& p, const Data& data, const T
                   const DepthwiseOptions& options) {
   const auto weights = data.weight_spans();
   const auto samples = sampled_outputs(p, options.checked_outputs, options.seed);
-  row.samples = std::int64_t(samples.size());
+  row.checked_outputs = std::int64_t(samples.size());
   const auto accuracy = compare(p, weights, data.bias_span(), tensors, samples,
                                 reference(p, weights, data.bias_span(), tensors, samples, data.scale_span()),
                                 data.scale_span());
@@ -122,12 +122,12 @@ void time_with_peers(DepthwiseRow& row, const std::function<void()>& run, std::v
         timed.push_back(&peers[g].times[i]);
         parts.push_back(static_cast<int>(g));
       }
-  const double peak_before = fma_peak_gflops(row.threads);
+  const double peak_before = peak_gflops(Precision::fp32, row.threads);
   const std::vector<Times> times = race(runs, options.race, parts);
-  row.peak_gflops = (peak_before + fma_peak_gflops(row.threads)) / 2;
+  row.peak_gflops = (peak_before + peak_gflops(Precision::fp32, row.threads)) / 2;
 
   row.ms = 1e3 * times[0].median();
-  for (const double s : times[0].seconds) row.samples_ms.push_back(1e3 * s);
+  for (const double s : times[0].seconds) row.rounds_ms.push_back(1e3 * s);
   for (std::size_t i = 0; i < timed.size(); i++) timed[i]->ms = 1e3 * times[i + 1].median();
   if (options.cold_rounds > 0) time_cold(row, runs, timed, parts, options.cold_rounds);
 }
@@ -193,7 +193,7 @@ DepthwiseRow middle_of(std::vector<DepthwiseRow> visits) {
   for (const DepthwiseRow& row : visits) all.push_back({row.ms, row.best_peer_ms});
   const std::string source =
       visits.front().source;  // the first may have been tuned, the others find it remembered
-  const double ms_cold = visits.front().ms_cold;
+  const std::optional<double> ms_cold = visits.front().ms_cold;
   const std::optional<double> best_peer_ms_cold = visits.front().best_peer_ms_cold;
   const std::vector<PeerTime> first = visits.front().peers;
   const auto middle = visits.begin() + std::ssize(visits) / 2;

@@ -27,10 +27,12 @@ struct Visit {
   std::optional<double> best_peer_ms;
 };
 
+/// A new member is a line in row_json.cpp besides.
 struct DepthwiseRow {
   std::string shape, algorithm, tiling, source;
   double ms = 0;
-  double ms_cold = 0;  // the median of runs with tensors and weights out of the caches; 0 where not asked for
+  /// The median of runs with tensors and weights out of the caches; none where not asked for.
+  std::optional<double> ms_cold;
   std::optional<double> best_peer_ms_cold;  // of the peer that is fastest then
   std::vector<PeerTime> peers;
   /// The fastest peer; oneDNN's reference and gemm code do not count.
@@ -39,7 +41,7 @@ struct DepthwiseRow {
   double max_relative_error = 0;              // over the channel's largest output
   double max_of_allowed = 0;                  // over what the problem's numerics class allows
   int threads = 1;
-  std::int64_t samples = 0;     // outputs compared with the double reference
+  std::int64_t checked_outputs = 0;  // compared with the double reference
   double peak_gflops = 0;       // multiply-add peak of all threads, the mean of before and after the timing
   double useful_gflops = 0;     // of the taps that meet the map, two operations a tap
   double percent_of_peak = 0;   // of useful_gflops: transforms do less work and may pass 100
@@ -50,8 +52,8 @@ struct DepthwiseRow {
   double set_weights_ms = 0;    // the best of a few
   double bytes_moved = 0;       // tensors and packed weights
   std::size_t workspace_bytes = 0, prepared_bytes = 0;
-  std::string note;                // what a reader must know about this row; often empty
-  std::vector<double> samples_ms;  // ours, a round each
+  std::string note;               // what a reader must know about this row; often empty
+  std::vector<double> rounds_ms;  // ours, a round each
   std::vector<Visit> visits;
 };
 

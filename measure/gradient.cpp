@@ -135,7 +135,7 @@ GradientRow measure_gradient(const Problem& p, const GradientOptions& options) {
                    {step.dbias.begin(), step.dbias.end()}});
   check(p, step, options, row);
 
-  row.peak_gflops = fma_peak_gflops(row.threads);
+  row.peak_gflops = peak_gflops(Precision::fp32, row.threads);
   RaceOptions race_options = options.race;
   race_options.slow = std::numeric_limits<double>::infinity();  // they are no rivals
   const std::vector<Times> times = race(runs, race_options);

@@ -14,7 +14,7 @@ namespace replk::tuner {
 namespace {
 
 constexpr const char* kFileName = "/tune.jsonl";
-constexpr std::size_t kMostFaults = 1000;  // told of; a hostile file may hold millions
+constexpr std::size_t kMostFaults = 1000;  // reported; a hostile file may hold millions
 
 void warn(const std::string& what) {
   core::warn_once("tune cache: " + what, "tune cache: " + what);

@@ -29,9 +29,10 @@ constexpr double kLevel = 0.01;       // of the one-sided test that drops a cand
 constexpr double kGross = 1.3;        // slower than this in each of the first three rounds: out at once
 constexpr double kUnqualified = 2.0;  // slower than this in the qualifying runs: not raced
 constexpr double kDisturbed = 0.03;   // change of the calibration kernel over a round
-constexpr double kLeastSeconds = 50e-6;  // a timing shorter than this repeats the run
-constexpr double kLongSeconds = 20e-3;   // a run longer than this is qualified by one
-constexpr double kWarmSeconds = 1e-3;    // untimed runs before a timing
+constexpr double kLeastSeconds = 50e-6;       // a timing shorter than this repeats the run
+constexpr double kLeastColdSeconds = 500e-6;  // of runs that find other caches each time, and so vary more
+constexpr double kLongSeconds = 20e-3;        // a run longer than this is qualified by one
+constexpr double kWarmSeconds = 1e-3;         // untimed runs before a timing
 constexpr int kLeastRounds = 7;
 constexpr int kRoundsAPlace = 2, kLeastPlaces = 5;
 constexpr double kPlaced = 0.1;  // what a place may do to a ratio
@@ -100,9 +101,7 @@ class Race {
     try {
       warm_up(i);
       for (int attempt = 0; attempt < 3; attempt++) {
-        const double lost = options_.clock.lost(), start = now();
-        for (int n = 0; n < repeats_[i]; n++) runner_.run(candidates_[i].text);
-        const double seconds = now() - start;
+        const double lost = options_.clock.lost(), seconds = seconds_of_runs(i);
         shortest = std::min(shortest, seconds / repeats_[i]);
         if (options_.clock.lost() - lost <= kDisturbed * seconds) return seconds / repeats_[i];
       }
@@ -114,11 +113,25 @@ class Race {
     return shortest;
   }
 
+  /// Of all runs of a timing, without what is done before them.
+  double seconds_of_runs(std::size_t i) {
+    const std::string& text = candidates_[i].text;
+    double seconds = 0;
+    for (int n = 0; n < repeats_[i];) {
+      if (runner_.before) runner_.before(text);
+      const double start = now();
+      do runner_.run(text);
+      while (++n < repeats_[i] && !runner_.before);
+      seconds += now() - start;
+    }
+    return seconds;
+  }
+
   /// So that each meets its own data in the caches, not what its rival left there. Once is not enough: a
   /// cache learns from several runs what is worth keeping.
   void warm_up(std::size_t i) {
     const double expected = standing(i).seconds;
-    if (expected == 0 || expected > kLongSeconds) return;
+    if (runner_.before || expected == 0 || expected > kLongSeconds) return;
     for (double spent = 0; spent < kWarmSeconds; spent += expected) runner_.run(candidates_[i].text);
   }
 
@@ -141,9 +154,9 @@ class Race {
   double qualifying_time(std::size_t i, double best) {
     double seconds = time(i);
     if (std::isnan(seconds)) return seconds;
-    if (seconds < kLeastSeconds)
-      repeats_[i] =
-          static_cast<int>(std::clamp(std::ceil(kLeastSeconds / std::max(seconds, 1e-9)), 1.0, 1e4));
+    const double least = runner_.before ? kLeastColdSeconds : kLeastSeconds;
+    if (seconds < least)
+      repeats_[i] = static_cast<int>(std::clamp(std::ceil(least / std::max(seconds, 1e-9)), 1.0, 1e4));
     if (seconds > kLongSeconds && seconds < kUnqualified * best) return seconds;
     seconds = std::min(seconds, time(i));
     if (seconds < kUnqualified * best) return std::min(seconds, time(i));

@@ -24,6 +24,9 @@ struct Runner {
   std::function<void(const std::string& text)> run;  // one run
   std::function<void(const std::string& text)> release;  // it is out: free what it holds
   std::function<void()> move = nullptr;  // data and what is prepared go to other memory; null: they cannot
+  /// Brings the caches into the state that a run is to find; called before each run, and not timed. Null: a
+  /// run finds what the one before has left, and is warm.
+  std::function<void(const std::string& text)> before = nullptr;
 };
 
 constexpr double kBudgetSeconds = 4;  // of one choice

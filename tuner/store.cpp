@@ -140,7 +140,7 @@ std::string not_regular(const std::string& path) {
   return path + ": not a regular file";
 }
 
-/// In the same words whether it was to be read or written: one fault of a file is told once.
+/// In the same words whether it was to be read or written: one fault of a file is reported once.
 Store::Written not_opened(const std::string& path, int error) {
   if (error == EISDIR) return {false, false, not_regular(path)};
   return failure(path, "open", error);
@@ -226,7 +226,7 @@ Store::Written Store::replace(const std::function<std::string(std::string_view)>
     if (!read_all(fd, old)) return failure(path_, "read", errno);
     const std::string text = edit(old);
     const std::string temporary =
-        target + ".new";  // one name: who holds the lock is alone, and a leftover is reused
+        target + ".new";  // one name: the holder of the lock is alone, and a leftover is reused
     {
       File file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
       struct stat status;

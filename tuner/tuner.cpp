@@ -99,6 +99,18 @@ bool remembered(const Question& question, Cache& cache, Choice& choice) {
   return false;
 }
 
+/// The nearest records, of its own key's neighbours and of its kin's.
+std::vector<Cache::Near> nearest(const Question& question, Cache& cache) {
+  std::vector<Cache::Near> all = cache.nearest(question.key, kNearPicks);
+  if (!question.kin) return all;
+  for (Record& each : cache.find(*question.kin)) all.push_back({std::move(each), 0});
+  for (Cache::Near& each : cache.nearest(*question.kin, kNearPicks)) all.push_back(std::move(each));
+  std::stable_sort(all.begin(), all.end(),
+                   [](const auto& a, const auto& b) { return a.distance < b.distance; });
+  if (all.size() > kNearPicks) all.resize(kNearPicks);
+  return all;
+}
+
 std::vector<Candidate> candidates_of(const Question& question) {
   std::vector<Candidate> candidates = question.candidates();
   if (candidates.empty())
@@ -142,7 +154,7 @@ void remember(const Key& key, const Choice& choice, Cache& cache) {
 Choice race_only(const Question& question, const Settings& settings, Cache& cache, const Clock& clock) {
   const Key& key = question.key;
   std::vector<std::string> near;
-  for (const Cache::Near& each : cache.nearest(key, kNearPicks)) near.push_back(each.record.pick);
+  for (const Cache::Near& each : nearest(question, cache)) near.push_back(each.record.pick);
   Choice choice;
   const std::vector<Candidate> candidates = candidates_of(question);
   choice.raced = shortlist(candidates, near, question.legal, settings.shortlist);
@@ -266,7 +278,7 @@ Choice choose(const Question& question, const Settings& settings, Cache& cache, 
     if (choice.source == "measured") remember(question.key, choice, cache);
     return choice;
   }
-  for (const Cache::Near& near : cache.nearest(question.key, kNearPicks)) {
+  for (const Cache::Near& near : nearest(question, cache)) {
     if (near.distance > kNear || !question.legal(near.record.pick)) continue;
     choice.text = near.record.pick;
     choice.source = "near(" + near.record.shape + ")";

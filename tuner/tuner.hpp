@@ -60,6 +60,8 @@ struct Question {
   std::function<bool(const std::string& text)>
       legal;      // judges what comes from a cache; trusts nothing, never throws
   Runner runner;  // called only where a race is run
+  /// Another key, whose records count as near ones.
+  std::optional<Key> kin = {};
 };
 
 /// Picks one of the candidates (throws unsupported where there are none). Races of one process take turns,

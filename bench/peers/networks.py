@@ -132,21 +132,21 @@ def is_layer(model):
 class Prepared:
     """A model's files for all sides: seeded weights, an input, and what should come out."""
 
-    def __init__(self, model, size, batch, features, folder):
+    def __init__(self, model, size, batch, features, folder, seed=1):
         import numpy as np
         import torch
 
         sys.path.insert(0, HERE)
         import networks_torch
 
-        self.model, self.size, self.folder = model, size, folder
-        torch.manual_seed(1)
+        self.model, self.size, self.folder, self.seed = model, size, folder, seed
+        torch.manual_seed(seed)
         state = None
         if is_layer(model):
             module, x = networks_torch.depthwise_layer(model)
             self.size = x.shape[2:]
         else:
-            module, state = networks_torch.build(model, size, features)
+            module, state = networks_torch.build(model, size, features, seed)
             x = torch.randn(batch, 3, *size).numpy()
         job = {"onnx": f"{folder}/model.onnx", "module": f"{folder}/module.pt", "input": f"{folder}/input.npy"}
         np.save(job["input"], x)

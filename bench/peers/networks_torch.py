@@ -22,10 +22,11 @@ REPLKNET = {"31b": ((128, 256, 512, 1024), (31, 29, 27, 13), 5, 1.0), "31l": ((1
 SLAK = {"t": ((3, 3, 9, 3), (124, 249, 499, 998)), "s": ((3, 3, 27, 3), (124, 249, 499, 998)),
         "b": ((3, 3, 27, 3), (166, 332, 665, 1331))}
 CONVNEXT = {"t": ((3, 3, 9, 3), 96), "s": ((3, 3, 27, 3), 96), "b": ((3, 3, 27, 3), 128)}
+UNIREPLKNET = {"t": ((3, 3, 18, 3), 80, 2), "s": ((3, 3, 27, 3), 96, 3), "b": ((3, 3, 27, 3), 128, 3)}
 
 
-def train_form(model):
-    """The network as its repository trains it; `name:k=3,3,3,3` replaces the kernels."""
+def train_form(model, merged=False):
+    """The network as its repository trains it; `name:k=3,3,3,3` replaces the kernels. merged: UniRepLKNet as deployed."""
     name, _, kernels = model.partition(":k=")
     kernels = tuple(int(k) for k in kernels.split(",")) if kernels else None
     kernels = kernels * 4 if kernels and len(kernels) == 1 else kernels
@@ -38,6 +39,10 @@ def train_form(model):
     if family == "convnext" and variant in CONVNEXT:
         depths, width = CONVNEXT[variant]
         return definitions.ConvNeXt(depths, tuple(width << s for s in range(4)), kernels or (7, 7, 7, 7))
+    if family == "unireplknet" and variant in UNIREPLKNET:
+        depths, width, period = UNIREPLKNET[variant]
+        return definitions.UniRepLKNet(depths, tuple(width << s for s in range(4)), kernels or (3, 13, 13, 13), period,
+                                       merged=merged)
     raise ValueError(f"no PyTorch definition of '{model}'")
 
 
@@ -97,6 +102,15 @@ def folded(module):
     return module.float()
 
 
+def deployed(model, network):
+    """folded(), or for UniRepLKNet its own merged form, which does the same."""
+    if not isinstance(network, definitions.UniRepLKNet):
+        return folded(network)
+    merged = train_form(model, merged=True).double().eval()
+    merged.load_state_dict(definitions.merged(copy.deepcopy(network).double().state_dict()))
+    return merged.float()
+
+
 class Inference(nn.Module):
     """Logits alone, or the four stages' maps alone, as the runtimes are asked for."""
 
@@ -116,14 +130,14 @@ def in_double(module):
     return copy.deepcopy(module).double()
 
 
-def build(model, size, features=False):
+def build(model, size, features=False, seed=1):
     """(module in evaluation form, state dict of train form for our loader, or None where we have no such network)."""
     if model.startswith("swin-"):
         if size[0] != size[1]:
             raise ValueError(f"{model}: size is {size[0]}x{size[1]}, want a square")
         return swin.Swin(model.split("-")[1], size[0]).eval(), None
-    network = definitions.randomise(train_form(model), 1)
-    return Inference(folded(network), features).eval(), network.state_dict()
+    network = definitions.randomise(train_form(model), seed)
+    return Inference(deployed(model, network), features).eval(), network.state_dict()
 
 
 def depthwise_layer(shape):

@@ -5,8 +5,13 @@ float64, since in narrow types nobody's is right: all have the same seeded weigh
 the same images of noise; ours in int8 is given beside both without images (what is timed) and with them.
 
     python bench/peers/precisions.py replknet-31b slak-t@224 --threads 1,2 --json FILE
+    python bench/peers/precisions.py replknet-31b@512 --rounds 0 --seeds 1,2,3,4,5 --runtimes openvino-bf16,openvino-int8
+    python bench/peers/precisions.py replknet-31b replknet-31b:k=3,3,3,3 slak-t swin-b --json docs/bench/precisions.json
+
+The last is what docs/reproduction.md has rows of; Swin runs in the other runtimes only.
 """
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -61,6 +66,7 @@ class Row:
 
     def __init__(self):
         self.runners, self.versions, self.differences, self.maps, self.failed = {}, {}, {}, {}, {}
+        self.calibrated = ()
 
     def add(self, name, precision, make):
         """make() gives a runner, how far its logits are off, and its maps (None: not asked for)."""
@@ -78,16 +84,17 @@ class Row:
 
 def prepare_row(args, prepared, threads, workers):
     row = Row()
-    for precision in OURS:
+    for precision in OURS if prepared.weights else ():  # Swin runs in the other runtimes alone
         arguments = ["model", prepared.model, "--size", f"{prepared.size[0]}x{prepared.size[1]}", "--weights", prepared.weights,
-                     "--precision", precision, "--rounds", str(args.inner)]
+                     "--precision", precision, "--rounds", str(args.inner), "--profile"]
         if precision == "int8":  # a file, which is quantised once
             subprocess.run([args.replk, "quantize", "--model", prepared.model, "--weights", prepared.weights, "--out",
                             f"{prepared.folder}/int8.safetensors"], check=True, capture_output=True)
             arguments[arguments.index("--weights") + 1] = f"{prepared.folder}/int8.safetensors"
         row.add(precision, precision, lambda: (networks.Replk(args.replk, arguments, threads),
                                                *differences_of_ours(prepared, args.replk, precision)))
-    row.calibrated = differences_of_ours(prepared, args.replk, "int8", calibrate=True)
+    if prepared.weights:
+        row.calibrated = differences_of_ours(prepared, args.replk, "int8", calibrate=True)
 
     def peer(name):
         worker = workers.load(name, threads, prepared.job)
@@ -104,19 +111,22 @@ def time_row(args, prepared, threads, workers):
         for name, runner in row.runners.items():
             rounds[name].append(networks.statistics.median(runner.round(args.inner)))
     return {"model": prepared.model, "size": f"{prepared.size[0]}x{prepared.size[1]}", "batch": 1, "threads": threads,
-            "ms": {name: networks.statistics.median(t) for name, t in rounds.items() if t}, "rounds": rounds,
+            "seed": prepared.seed, "ms": {name: networks.statistics.median(t) for name, t in rounds.items() if t},
+            "rounds": rounds,
+            "large_depthwise_ms": {name: row.runners[name].last["large_depthwise_ms"] for name in OURS if rounds.get(name)},
             "differences": row.differences, "maps": row.maps,
             "calibrated": dict(zip(("logits", "maps"), row.calibrated)), "versions": row.versions, "failed": row.failed}
 
 
 def say(row, seconds):
-    print(f"{row['model']} {row['size']}, {row['threads']} thread(s) ({seconds:.0f} s)")
+    print(f"{row['model']} {row['size']}, {row['threads']} thread(s), seed {row['seed']} ({seconds:.0f} s)")
     for name in sorted(row["differences"], key=lambda name: row["ms"].get(name, 0)):
         ms = row["ms"].get(name, float("nan"))
         off, maps, version = row["differences"][name], row["maps"][name], row["versions"][name]
         more = version or (f"maps {maps:.1e}" if maps is not None else "")
         print(f"  {name if version else 'here, ' + name:24} {ms:8.1f} ms  logits off by {off:.1e}  {more}")
-    print(f"  here, int8 calibrated: logits off by {row['calibrated']['logits']:.1e}, maps {row['calibrated']['maps']:.1e}")
+    if row["calibrated"]:
+        print(f"  here, int8 calibrated: logits off by {row['calibrated']['logits']:.1e}, maps {row['calibrated']['maps']:.1e}")
     for name, why in row["failed"].items():
         print(f"  {name} left out: {why}")
     sys.stdout.flush()
@@ -133,6 +143,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="networks, NAME or NAME@SIZE")
     parser.add_argument("--threads", default="1", help="1 or 1,2: one row for each")
+    parser.add_argument("--seeds", default="1", help="of weights, input and images: one row for each")
     parser.add_argument("--rounds", type=int, default=5, help="0: nothing is timed")
     parser.add_argument("--inner", type=int, default=3, help="runs a round")
     parser.add_argument("--runtimes", default=",".join(NEEDS))
@@ -144,10 +155,10 @@ def main():
     args.runtimes = ",".join(networks.available(args.runtimes.split(",")))
     rows, workers = [], networks.Workers(args.patience)
     try:
-        for model in args.models:
+        for model, seed in itertools.product(args.models, args.seeds.split(",")):
             name, _, size = model.partition("@")
             with tempfile.TemporaryDirectory() as folder:
-                prepared = networks.Prepared(name, networks.parse_size(size or "224"), 1, False, folder)
+                prepared = networks.Prepared(name, networks.parse_size(size or "224"), 1, False, folder, int(seed))
                 for threads in [int(t) for t in args.threads.split(",")]:
                     start = time.time()
                     rows.append(time_row(args, prepared, threads, workers))

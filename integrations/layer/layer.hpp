@@ -1,5 +1,5 @@
-// A depthwise layer as a graph holds it, for runtimes that tell the map's size when they run: constants, and
-// a plan for each size. Over the C API alone.
+// A depthwise layer as a graph holds it, for runtimes that know the map's size only when they run: constants,
+// and a plan for each size. Uses the C API alone.
 #pragma once
 #include <replk/replk.h>
 

@@ -8,8 +8,8 @@
 namespace replk_ort {
 namespace {
 
-/// ONNX Runtime tells nobody how many threads a session has. So the first run sees how many come to work
-/// within this time. Too few cost speed alone: a plan's results do not depend on the threads that run it.
+/// ONNX Runtime does not say how many threads a session has. So the first run counts those that come to work
+/// within this time. Too few only cost speed: a plan's results do not depend on the threads that run it.
 constexpr std::chrono::milliseconds patience{1};
 constexpr int most_threads = 256;
 

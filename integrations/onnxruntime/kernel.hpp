@@ -7,8 +7,8 @@
 
 namespace replk_ort {
 
-/// The two ops, which differ in their second input alone. ONNX Runtime cannot tell the type of a result where
-/// an optional input is missing, so that no input is: a bias of zeros and a scale of ones stand for none.
+/// The two ops, which differ in their second input alone. ONNX Runtime cannot infer the type of a result if
+/// an optional input is missing, so no input is optional: zeros stand for no bias, ones for no scale.
 enum class Kind { plain, add };  // com.replk.Depthwise, com.replk.DepthwiseAdd
 
 /// Where the inputs are: the map, of `add` the residual, bias, scale, and from `weight` on one of each

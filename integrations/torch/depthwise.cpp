@@ -78,7 +78,7 @@ STABLE_TORCH_LIBRARY_IMPL(replk, CPU, m) {
   m.impl("depthwise", &replk_torch::boxed_depthwise);
 }
 
-/// Forgets all plans: for tests, and for who wants the memory. Called by Python through ctypes.
+/// Forgets all plans: for tests, and to free the memory. Called by Python through ctypes.
 extern "C" __attribute__((visibility("default"))) void replk_torch_clear() {
   replk_torch::layer_plans().clear();
   replk_torch::clear_gradients();

@@ -17,7 +17,7 @@ struct DirectStep {
 };
 
 /// What a call works on. The block of channels moves on by the strides below after each of `blocks` rounds
-/// (weights by DirectKernel::weights_bytes(), bias by one vector).
+/// (weights by those of a whole block, bias by one vector).
 struct DirectArguments {
   const void* x;               // input column 0 of the channel block, to which a step's offset is added
   const float* weights;        // [row][tap column][lane] of the block

@@ -19,7 +19,7 @@ struct Sample {
 };
 
 /// The specs of all kernels for the instruction set that these features reach, with what they have beside it.
-/// Small ones, but between them every branch of every generator runs (tests/jit/kernels/samples_test.py).
+/// Small ones, but between them every branch of every generator runs (sampled_branches_test).
 std::vector<Sample> samples(Features features);
 
 /// All features that a CPU of this instruction set may have.

@@ -53,7 +53,7 @@ struct Listing {
 /// (Frigo, PLDI 1999) was tried and left out: 0 to 5 % fewer instructions in transforms for 5 to 18 % more
 /// memory operands, and about twice those in Toeplitz products.
 ///
-/// free_signs: streams (bit s for stream s) whose outputs may be stored negated; Listing::signs tells which
+/// free_signs: streams (bit s for stream s) whose outputs may be stored negated; Listing::signs says which
 /// are.
 Listing lower(const Program& program, std::uint32_t free_signs = 0);
 

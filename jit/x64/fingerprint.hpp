@@ -1,4 +1,4 @@
-// What tells two generators apart, and two settings of the constants that code decides by.
+// Distinguishes two versions of the generators, and two settings of the constants that code decides by.
 #pragma once
 #include <array>
 #include <bit>

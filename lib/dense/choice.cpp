@@ -191,7 +191,7 @@ std::string version() {
 }
 
 tuner::Key key_of(const Linear& l, int threads) {
-  // The best primitive depends on the two channel counts; rows only repeat it.
+  // The best engine depends on the two channel counts; rows only repeat it.
   tuner::Key key = {
       to_string(l),
       {tuner::word("op", "linear"), tuner::number("rows", l.rows, 0.5), tuner::number("inputs", l.inputs),

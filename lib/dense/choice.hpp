@@ -1,4 +1,4 @@
-// Which primitive computes a dense layer: what the tuner is asked, and how layers are spelt in its cache.
+// Which engine computes a dense layer: what the tuner is asked, and how layers are spelt in its cache.
 #pragma once
 #include <cstdint>
 #include <optional>

@@ -22,7 +22,7 @@ namespace replk::dense {
 
 class PackedWeights;  // the forms in use of one layer's weights (weights.hpp)
 class NarrowWeights;  // the same of narrow ones (narrow_weights.hpp)
-class Engine;         // what computes a plan: an oneDNN primitive or the plain GEMM (engine.hpp)
+class Engine;         // what computes a plan: own products or an oneDNN primitive (engine.hpp)
 
 /// How a tensor becomes u8, by channel c: clamp(round_to_nearest_even(fma(x, scale[c], offset[c])), 0, 255);
 /// a NaN becomes 0 (core/quantise.hpp).
@@ -82,7 +82,7 @@ struct Int8Weights {
   const Quantiser* input = nullptr;         // of the layer's input; null where that always comes as u8
 };
 
-/// Weights and bias of one layer, copied once. The first plan packs them in the form its primitive wants and
+/// Weights and bias of one layer, copied once. The first plan packs them in the form its engine wants and
 /// the plain copy is freed; a plan that wants another form gets it reordered from a packed one, and a form no
 /// plan uses any more is freed (one always stays). So memory stays near one copy where plans want one form:
 /// those of `gemm` do whatever their rows, oneDNN's need not (brgconv_1x1 on AVX-512 wants blocks of 32

@@ -36,7 +36,7 @@ std::vector<std::string> narrow_choices(const Linear& linear, int, Features feat
   if (linear.precision != Precision::bf16x3) all.push_back("plain");
   if (all.empty())
     core::fail(core::Status::unsupported,
-               "precision {} needs AMX (amx_bf16), which this CPU, its kernel or REPLK_MAX_ISA does not give",
+               "precision {} needs AMX (amx_bf16), which this CPU, this Linux or REPLK_MAX_ISA does not give",
                name(linear.precision));
   return all;
 }

@@ -56,10 +56,10 @@ struct ChannelTasks {
 class Executor {
  public:
   virtual ~Executor() = default;
-  /// Packs weights, on at most so many threads; before the first run, and later instead of the old ones,
+  /// Packs weights, on at most `threads` threads; before the first run, and later instead of the old ones,
   /// while no run is under way. Cannot fail and allocates nothing.
   virtual void set_weights(const Weights& weights, int threads) = 0;
-  /// Bytes of scratch for a run on this many threads, whatever its batch.
+  /// Bytes of workspace for a run on this many threads, whatever its batch.
   virtual std::size_t workspace_bytes(int threads) const = 0;
   /// Allocates nothing. The bits of an image of dst depend neither on the threads nor on the batch.
   virtual void run(const Tensors& tensors, const Run& run) const = 0;
@@ -118,7 +118,7 @@ class Algorithm {
   /// A tiling of this algorithm; null where it cannot compute what is asked. For cache records, so it trusts
   /// nothing: unknown, missing or out-of-range fields give null.
   std::unique_ptr<Variant> read(const Request& request, const Tiling& tiling) const;
-  /// The tilings worth trying, best predicted first, at most so many; empty where the algorithm cannot
+  /// The tilings worth trying, best predicted first, at most `most`; empty where the algorithm cannot
   /// compute what is asked.
   std::vector<Candidate> candidates(const Request& request, std::size_t most = 24) const;
 
@@ -127,8 +127,8 @@ class Algorithm {
   virtual std::unique_ptr<Variant> read_fields(const Request& request, const Tiling& tiling) const = 0;
   /// All that candidates() picks from, in any order that is always the same.
   virtual std::vector<Candidate> every_candidate(const Request& request) const = 0;
-  /// Leaves at most so many of the candidates, best predicted first; an algorithm may keep a few more, unlike
-  /// these, that its prediction is not to be trusted with.
+  /// Leaves at most `most` of the candidates, best predicted first; an algorithm may keep a few more, unlike
+  /// these, about which its prediction cannot be trusted.
   virtual void keep_best(std::vector<Candidate>& sorted, std::size_t most) const;
 
  private:

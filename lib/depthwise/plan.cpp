@@ -18,7 +18,8 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
   if (options.threads < 0 || options.threads > 1024)
     core::fail(core::Status::invalid_argument, "threads is {}; allowed: 0 to 1024", options.threads);
   threads_ = options.threads > 0 ? options.threads : core::default_threads();
-  const Request request(problem, Pass::forward, plan_features(options), threads_);
+  Request request(problem, Pass::forward, plan_features(options), threads_);
+  request.cold = options.cold;
   if (problem.epilogue.scale && options.scale.empty())
     core::fail(core::Status::invalid_argument,
                "scale is absent; allowed: one value a channel, since {} has one", to_string(problem));

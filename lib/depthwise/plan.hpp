@@ -18,6 +18,7 @@ struct PlanOptions {
   std::optional<std::string> algorithm;  // or the best of this algorithm
   std::optional<Isa> isa;                // lower than the machine's, for tests
   std::span<const float> scale;          // [channels], of an epilogue that has one; copied
+  bool cold = false;                     // a network's: the pick is one that was raced as it meets it
   bool turned = false;                   // take each kernel that is given turned by 180 degrees
   /// With `turned`, where neither tiling nor algorithm is asked for: a plan of the same weights, not turned.
   /// What it has packed serves this one too where that is possible, as shares_weights() says.

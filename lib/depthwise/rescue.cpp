@@ -36,7 +36,7 @@ double activate(double x, Activation activation) {
   return x;
 }
 
-/// Whether any of so many numbers is at least this large; NaNs count as large.
+/// Whether any of `count` numbers is at least this large; NaNs count as large.
 template <class T>
 bool any_from(const T* row, int count, float limit) {
   // The bits of floats without their signs are ordered as the floats are.

@@ -8,7 +8,7 @@
 namespace replk::depthwise {
 
 /// An algorithm's name and its named integer or word parameters, e.g.
-/// `row-spectral n=28 factors=4x7 rows=7 karatsuba=0`. Untrusted until the algorithm's own legal() has
+/// `row-spectral n=28 factors=4x7 rows=7 karatsuba=0`. Untrusted until the algorithm's own read() has
 /// accepted it.
 struct Tiling {
   std::string algorithm;

@@ -1,4 +1,4 @@
-// The workspace of a caller who brings none.
+// The workspace of a caller that brings none.
 #pragma once
 #include <cstddef>
 

@@ -12,7 +12,7 @@ namespace replk::image {
 constexpr std::size_t max_file_bytes = std::size_t{64} << 20;
 constexpr int max_jpeg_scans = 100;  // a progressive file may hold any number, each as costly as a picture
 
-/// Reads a file; what it holds is told by its first bytes, not by its name. Grey is spread over the three
+/// Reads a file; its first bytes say what it holds, not its name. Grey is spread over the three
 /// channels, alpha is dropped, CMYK is converted; EXIF orientation is not applied. Throws not_found or
 /// bad_file, naming the file, the field, its value and its range. The limits are checked before memory is
 /// allocated. A PNG whose pixels are whole is read as Pillow reads it, whatever is wrong or missing behind

@@ -26,7 +26,7 @@ struct Preprocessing {
 
 /// Four stages (MobileNetV2: its seven groups of blocks) of depths[s] blocks with channels[s] channels each.
 struct Architecture {
-  std::string name;  // as design.md spells it, overrides included: replknet-31b:k=3,3,3,3
+  std::string name;  // as docs/models.md spells it, options included: replknet-31b:k=3,3,3,3
   Family family = Family::replknet;
   std::vector<int> depths;
   std::vector<int> channels;
@@ -59,7 +59,7 @@ Architecture find_architecture(std::string_view name);
 /// A name without its options: `replknet-31b` of `replknet-31b:k=3`.
 std::string_view base_name(std::string_view name);
 
-/// All names, in the order of design.md.
+/// All names, in the order of the table.
 std::vector<std::string> architecture_names();
 
 }  // namespace replk::model

@@ -29,8 +29,8 @@ bool is_output(const Graph& graph, int value) {
                                               [&](const Stage& stage) { return stage.value == value; });
 }
 
-/// Where all that reads a result reads its copy, there is no other. A norm writes one of both: a copy that is
-/// not enough is none.
+/// If all that reads a result reads its copy, only the copy is written. A norm writes only one of the two: if
+/// the copy is not enough, it writes none.
 void drop_results(const Graph& graph, std::vector<LayerFlow>& flow) {
   const int layers = static_cast<int>(graph.layers.size());
   for (int writer = 0; writer < layers; ++writer) {

@@ -191,7 +191,7 @@ std::vector<depthwise::Branch> merged_branches(const std::vector<depthwise::Bran
 FoldedDepthwise fold_depthwise(const Depthwise& layer, int channels, TensorReader& reader, int threads) {
   std::vector<DoubleBranch> branches;
   std::vector<double> bias(channels, 0.0);
-  // Either tells, so that the other is missed by name; UniRepLKNet's weight has one name in both forms.
+  // Either shows it, so that the other is missed by name; UniRepLKNet's weight has one name in both forms.
   const bool is_merged = reader.has(layer.merged.bias) ||
                          (layer.merged.weight != layer.tensors[0].weight && reader.has(layer.merged.weight));
   if (is_merged) {

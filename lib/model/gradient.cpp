@@ -91,7 +91,7 @@ void Gradient::plan_memory() {
     PlannedLayer& planned = layers_[i];
     const Layer& layer = planned.layer;
     Value& result = values_[layer.dst];
-    // A residual that nobody needs any more becomes the sum.
+    // A residual that nothing reads any more becomes the sum.
     const bool reuses = layer.residual > 0 && last_use[layer.residual] == i;
     result.activation = reuses ? values_[layer.residual].activation : buffers_++;
     if (const std::size_t kept = planned.step->kept_bytes(); kept > 0) planned.kept = buffers_++;

@@ -31,7 +31,7 @@ void append_utf8(std::string& text, std::uint32_t c) {
   for (int i = more - 1; i >= 0; i--) text += static_cast<char>(0x80 | ((c >> (6 * i)) & 0x3f));
 }
 
-/// A half of a pair that stands alone becomes what is no UTF-8, and is refused as such.
+/// Half of a surrogate pair alone becomes bytes that are not UTF-8, and is refused as such.
 std::string from_utf16(std::string_view bytes, bool big_endian, const std::string& source) {
   if (bytes.size() % 2 != 0) core::fail(Status::bad_file, "{}: labels: UTF-16 with half a character", source);
   const auto unit = [&](std::size_t i) -> std::uint32_t {

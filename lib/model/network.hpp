@@ -63,7 +63,7 @@ std::string_view name(LayerKind kind);
 struct LayerProfile {
   std::string name;    // where it is in the network: stages.0.blocks.0.large_kernel
   std::string shape;   // what it computes
-  std::string choice;  // what computes it: a tiling, a primitive
+  std::string choice;  // what computes it: a tiling, an engine
   LayerKind kind = LayerKind::other;
   double seconds = 0;
   double macs = 0;  // multiply-adds of the folded layer, padding taps counted as the papers do

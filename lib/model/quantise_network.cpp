@@ -96,7 +96,7 @@ class Quantiser {
                           layer.outputs,
                           Precision::fp32,
                           0,
-                          linear.wide ? "its few inputs stay fp32" : "the head is fp32"};
+                          linear.wide ? "layers of few inputs stay fp32" : "heads stay fp32"};
     if (narrow_[static_cast<std::size_t>(index)]) {
       chosen.precision = Precision::bf16;
       chosen.reason = add_int8(index, layer, linear, weights, chosen.error);

@@ -67,8 +67,8 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
   for (const Parameters& layer : parameters) precision.push_back(layer.precision);
   flow_ = plan_flow(graph, precision);
   steps_.resize(graph.layers.size());
-  // Kernels last: while a layer's matrix is packed it is there twice, and that shall not come on top of what
-  // kernels are packed into.
+  // Depthwise layers last: while a dense layer's matrix is packed it is in memory twice, which should not
+  // come on top of the packed kernels.
   for (const bool depthwise : {false, true})
     for (std::size_t i = 0; i < graph.layers.size(); ++i) {
       const Layer& layer = graph.layers[i];

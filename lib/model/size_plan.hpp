@@ -27,7 +27,6 @@ class SizePlan {
            const StepOptions& options);
 
   const MapSize& input() const { return input_; }
-  std::size_t arena_bytes() const { return arena_bytes_; }
   void run(const Graph& graph, const Input& input, const Output& output, const FeatureNorms& norms,
            const RunOptions& options);
 

@@ -276,65 +276,35 @@ REPLK_AVX2 void unpack_planes(const RowLayout& layout, const float* packed, std:
 
 /// Where several channels are one of the tensor's.
 template <class T>
-void pack_repeated(const RowLayout& layout, const T* x, int channels, int lanes, float* packed,
-                   std::int64_t block_stride, int channel) {
-  const int begun = channel % layout.repeat;  // of the first one's group, which x points to
-  for (int c = 0; c < channels; c += lanes, packed += block_stride)
+void pack_repeated(const RowLayout& layout, const T* x, const TensorRows& rows, float* packed,
+                   const PackedRows& as) {
+  const int begun = rows.first_channel % layout.repeat;  // of the first one's group, which x points to
+  for (int c = 0; c < rows.channels; c += as.lanes, packed += as.block_stride)
     for (int column = 0; column < layout.width; column++)
-      for (int l = 0; l < lanes; l++)
-        packed[column * lanes + l] =
-            c + l < channels ? core::to_float(x[column * layout.pixel_stride +
-                                                (begun + c + l) / layout.repeat * layout.channel_stride])
-                             : 0.0f;
+      for (int l = 0; l < as.lanes; l++)
+        packed[column * as.lanes + l] =
+            c + l < rows.channels ? core::to_float(x[column * layout.pixel_stride +
+                                                     (begun + c + l) / layout.repeat * layout.channel_stride])
+                                  : 0.0f;
 }
 
+/// One row, whose first element x points to.
 template <class T>
-void pack_as(const RowLayout& layout, const void* tensor, std::int64_t at, int channels, int lanes,
-             float* packed, std::int64_t block_stride, int channel) {
-  const T* x = static_cast<const T*>(tensor) + at;
-  if (layout.repeat > 1) return pack_repeated(layout, x, channels, lanes, packed, block_stride, channel);
+void pack_row(const RowLayout& layout, const T* x, const TensorRows& rows, float* packed,
+              const PackedRows& as) {
+  if (layout.repeat > 1) return pack_repeated(layout, x, rows, packed, as);
   const bool last = layout.channel_stride == 1;
-  const auto pack = lanes == 8 ? (last ? pack_channels_last<T, 8> : pack_planes<T, 8>)
-                               : (last ? pack_channels_last<T, 16> : pack_planes<T, 16>);
-  pack(layout, x, channels, packed, block_stride);
+  const auto pack = as.lanes == 8 ? (last ? pack_channels_last<T, 8> : pack_planes<T, 8>)
+                                  : (last ? pack_channels_last<T, 16> : pack_planes<T, 16>);
+  pack(layout, x, rows.channels, packed, as.block_stride);
 }
 template <class T>
-void unpack_as(const RowLayout& layout, const float* packed, std::int64_t block_stride, int channels,
-               int lanes, void* tensor, std::int64_t at) {
-  T* x = static_cast<T*>(tensor) + at;
+void unpack_row(const RowLayout& layout, const float* packed, const PackedRows& as, T* x, int channels) {
   const bool last = layout.channel_stride == 1;
-  const auto unpack = lanes == 8 ? (last ? unpack_channels_last<T, 8> : unpack_planes<T, 8>)
-                                 : (last ? unpack_channels_last<T, 16> : unpack_planes<T, 16>);
-  unpack(layout, packed, block_stride, channels, x);
+  const auto unpack = as.lanes == 8 ? (last ? unpack_channels_last<T, 8> : unpack_planes<T, 8>)
+                                    : (last ? unpack_channels_last<T, 16> : unpack_planes<T, 16>);
+  unpack(layout, packed, as.block_stride, channels, x);
 }
-
-}  // namespace
-
-void pack_row(const RowLayout& layout, const void* tensor, std::int64_t at, int channels, int lanes,
-              float* packed, std::int64_t block_stride, int channel) {
-  switch (layout.type) {
-    case DataType::f32:
-      return pack_as<float>(layout, tensor, at, channels, lanes, packed, block_stride, channel);
-    case DataType::bf16:
-      return pack_as<Bf16>(layout, tensor, at, channels, lanes, packed, block_stride, channel);
-    case DataType::f16:
-      return pack_as<F16>(layout, tensor, at, channels, lanes, packed, block_stride, channel);
-  }
-}
-
-void unpack_row(const RowLayout& layout, const float* packed, std::int64_t block_stride, int channels,
-                int lanes, void* tensor, std::int64_t at) {
-  switch (layout.type) {
-    case DataType::f32:
-      return unpack_as<float>(layout, packed, block_stride, channels, lanes, tensor, at);
-    case DataType::bf16:
-      return unpack_as<Bf16>(layout, packed, block_stride, channels, lanes, tensor, at);
-    case DataType::f16:
-      return unpack_as<F16>(layout, packed, block_stride, channels, lanes, tensor, at);
-  }
-}
-
-namespace {
 
 /// Prefetches bytes that will be written. (Not __builtin_prefetch: GCC drops calls of a function that does
 /// nothing else.)
@@ -345,28 +315,32 @@ void expect(const char* begin, std::int64_t bytes) {
 
 /// Rows that follow each other without a gap in the tensor and in the packed block are one long row: a small
 /// map of NCHW has hardly any whole tile in a row.
-bool one_row(const RowLayout& layout, int lanes, std::int64_t row_stride) {
+bool one_row(const RowLayout& layout, const PackedRows& as) {
   return layout.pixel_stride == 1 && layout.row_stride == layout.width &&
-         row_stride == std::int64_t{layout.width} * lanes;
+         as.row_stride == std::int64_t{layout.width} * as.lanes;
 }
 
 }  // namespace
 
-void pack_rows(const RowLayout& layout, int count, const void* tensor, std::int64_t at, int channels,
-               int lanes, float* packed, std::int64_t row_stride, std::int64_t block_stride, int channel) {
+void pack_rows(const RowLayout& layout, const void* tensor, const TensorRows& rows, float* packed,
+               const PackedRows& as) {
   RowLayout run = layout;
-  if (one_row(layout, lanes, row_stride)) run.width *= std::exchange(count, 1);
-  for (int r = 0; r < count; r++)
-    pack_row(run, tensor, at + r * layout.row_stride, channels, lanes, packed + r * row_stride, block_stride,
-             channel);
+  int count = rows.count;
+  if (one_row(layout, as)) run.width *= std::exchange(count, 1);
+  core::with_type(layout.type, [&](auto type) {
+    const auto* x = static_cast<const decltype(type)*>(tensor) + rows.at;
+    for (int r = 0; r < count; r++)
+      pack_row(run, x + r * layout.row_stride, rows, packed + r * as.row_stride, as);
+  });
 }
 
-void expect_rows(const RowLayout& layout, int count, const void* tensor, std::int64_t at, int channels) {
+void expect_rows(const RowLayout& layout, const void* tensor, const TensorRows& rows) {
   if (layout.channel_stride == 1) return;
   const std::int64_t size = static_cast<std::int64_t>(size_of(layout.type));
-  const char* begin = static_cast<const char*>(tensor) + at * size;
+  const char* begin = static_cast<const char*>(tensor) + rows.at * size;
   // Rows of one channel are one run where nothing lies between them, and so are whole channels.
   std::int64_t run = layout.width;
+  int count = rows.count, channels = rows.channels;
   if (run == layout.row_stride) run *= std::exchange(count, 1);
   if (run == layout.channel_stride) run *= std::exchange(channels, 1);
   for (int c = 0; c < channels; c++)
@@ -374,13 +348,16 @@ void expect_rows(const RowLayout& layout, int count, const void* tensor, std::in
       expect(begin + (c * layout.channel_stride + r * layout.row_stride) * size, run * size);
 }
 
-void unpack_rows(const RowLayout& layout, int count, const float* packed, std::int64_t row_stride,
-                 std::int64_t block_stride, int channels, int lanes, void* tensor, std::int64_t at) {
+void unpack_rows(const RowLayout& layout, const float* packed, const PackedRows& as, void* tensor,
+                 const TensorRows& rows) {
   RowLayout run = layout;
-  if (one_row(layout, lanes, row_stride)) run.width *= std::exchange(count, 1);
-  for (int r = 0; r < count; r++)
-    unpack_row(run, packed + r * row_stride, block_stride, channels, lanes, tensor,
-               at + r * layout.row_stride);
+  int count = rows.count;
+  if (one_row(layout, as)) run.width *= std::exchange(count, 1);
+  core::with_type(layout.type, [&](auto type) {
+    auto* x = static_cast<decltype(type)*>(tensor) + rows.at;
+    for (int r = 0; r < count; r++)
+      unpack_row(run, packed + r * as.row_stride, as, x + r * layout.row_stride, rows.channels);
+  });
 }
 
 }  // namespace replk::simd

@@ -22,24 +22,28 @@ struct RowLayout {
   }
 };
 
-/// Copies one row of `channels` channels, from the element offset `at` of `tensor`, to packed blocks of
-/// `lanes` floats (8 or 16) that lie `block_stride` floats apart. Lanes past the last channel become zero.
-/// Nothing outside the row's elements is read. channel: the first one, of which layout.repeat needs to know.
-/// Needs AVX2 and F16C; blocks of 16 lanes need AVX-512.
-void pack_row(const RowLayout& layout, const void* tensor, std::int64_t at, int channels, int lanes,
-              float* packed, std::int64_t block_stride, int channel = 0);
-/// The other way, narrowing to nearest even.
-void unpack_row(const RowLayout& layout, const float* packed, std::int64_t block_stride, int channels,
-                int lanes, void* tensor, std::int64_t at);
+/// Rows of some channels of a tensor: `at` is the element that the first row of the first channel begins at.
+struct TensorRows {
+  std::int64_t at;
+  int channels, count = 1;
+  int first_channel = 0;  // of which layout.repeat needs to know
+};
+/// How packed rows lie: blocks of `lanes` channels (8 or 16), strides in floats.
+struct PackedRows {
+  int lanes;
+  std::int64_t block_stride = 0, row_stride = 0;
+};
 
-/// The same of `count` rows, which lie row_stride floats apart in a packed block.
-void pack_rows(const RowLayout& layout, int count, const void* tensor, std::int64_t at, int channels,
-               int lanes, float* packed, std::int64_t row_stride, std::int64_t block_stride, int channel = 0);
-void unpack_rows(const RowLayout& layout, int count, const float* packed, std::int64_t row_stride,
-                 std::int64_t block_stride, int channels, int lanes, void* tensor, std::int64_t at);
+/// Copies rows of a tensor to packed blocks. Lanes past the last channel become zero. Nothing outside the
+/// rows' elements is read. Needs AVX2 and F16C; blocks of 16 lanes need AVX-512.
+void pack_rows(const RowLayout& layout, const void* tensor, const TensorRows& rows, float* packed,
+               const PackedRows& as);
+/// The other way, narrowing to nearest even.
+void unpack_rows(const RowLayout& layout, const float* packed, const PackedRows& as, void* tensor,
+                 const TensorRows& rows);
 
 /// Prefetches the lines that unpack_rows() of planes will write: each of its short stores would wait for a
 /// line of its own. Nothing for channels-last, whose stores take whole lines.
-void expect_rows(const RowLayout& layout, int count, const void* tensor, std::int64_t at, int channels);
+void expect_rows(const RowLayout& layout, const void* tensor, const TensorRows& rows);
 
 }  // namespace replk::simd

@@ -62,12 +62,12 @@ REPLK_AVX512_INLINE void transpose_tile(const float* x, float* y, std::int64_t s
 
 void transpose_taps(const float* tile, int taps, int lanes, int count, float* to, std::int64_t stride) {
   if (lanes == wide && count == wide && taps >= wide) return transpose_wide(tile, taps, to, stride);
-  unpack_row({DataType::f32, 0, 0, 1, stride, taps}, tile, 0, count, lanes, to, 0);
+  unpack_rows({DataType::f32, 0, 0, 1, stride, taps}, tile, {lanes}, to, {0, count});
 }
 
 void expect_taps(int taps, int count, const float* to, std::int64_t stride) {
   if (4 * std::int64_t{count} * taps > little) return;
-  expect_rows({DataType::f32, 0, 0, 1, stride, taps}, 1, to, 0, count);
+  expect_rows({DataType::f32, 0, 0, 1, stride, taps}, to, {0, count});
 }
 
 [[gnu::target("avx2,fma")]] void gather_taps(const TapSums& sums, std::span<const std::int64_t> rows,

@@ -4,7 +4,7 @@
     layer = replk.Depthwise("n1c128h56w56k31+relu", weights, bias)   # float32 [128, 31, 31], [128]
     y = layer(x)                                                     # x: float32 [1, 56, 56, 128]
 
-NumPy alone is needed. docs/python.md is the guide, docs/shapes.md says how a shape is written.
+Only NumPy is needed. docs/python.md is the guide, docs/shapes.md says how a shape is written.
 """
 from .convert import convert
 from .depthwise import Depthwise

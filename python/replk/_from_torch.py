@@ -39,7 +39,7 @@ def load(model_class, module, precision, norm_features, verify, options):
         with in_memory(network, metadata) as path:
             try:
                 return model_class(name, path, wanted, norm_features=norm_features, **options)
-            except BadFile as error:  # a shape that its name and place do not tell
+            except BadFile as error:  # a shape that does not follow from its name and place
                 raise InvalidArgument(str(error).replace(path, title)) from error
 
     if not verify:

@@ -120,15 +120,16 @@ class Depthwise:
     Parameters
     ----------
     shape: what is computed, in one line (docs/shapes.md): batch, channels, height and width of the input, kernel; then
-        stride, padding, ``nchw``, storage type, epilogue.
-    weights: float32 [channels, kernel_h, kernel_w] ([channels, 1, kernel_h, kernel_w] as PyTorch has them will do); a
-        list of them where the shape has several branches. Copied.
+        stride, padding, ``nchw``, type of the arrays, epilogue.
+    weights: float32 [channels, kernel_h, kernel_w], or as PyTorch has them [channels, 1, kernel_h, kernel_w]; a list of
+        such arrays if the shape has several branches. Copied.
     bias: float32 [channels], or None. Copied.
     threads: None for ``replk.default_threads()``.
-    algorithm, tiling: None for the tuner's choice; else exactly this one, as ``tiling`` reads.
+    algorithm, tiling: None for the tuner's choice; else the best tiling of this algorithm, or exactly this tiling, as the
+        attribute ``tiling`` spells it.
 
-    Raises ``replk.InvalidArgument`` where a value is out of range, naming it and the range. Immutable: many threads may
-    call one object at once; the GIL is released meanwhile.
+    Raises ``replk.InvalidArgument`` if a value is out of range, naming it and the range. Many threads may call one object
+    at once, except while ``set_weights`` runs; a call releases the GIL.
     """
 
     def __init__(
@@ -155,7 +156,7 @@ class Depthwise:
 
     @classmethod
     def zeros(cls, shape: str, **options) -> Depthwise:
-        """One whose weights are all zero: for timing and tuning."""
+        """A layer whose weights are all zero: for timing and tuning."""
         problem = _problem(shape)
         return cls(shape, [np.zeros((problem.outputs, *kernel), np.float32) for kernel in problem.kernels], **options)
 
@@ -166,10 +167,10 @@ class Depthwise:
         self._gradients.set_weights(packed)
 
     def __call__(self, x: ArrayLike, residual: ArrayLike | None = None, out: np.ndarray | None = None) -> np.ndarray:
-        """The convolution of ``x``: ``input_shape`` with any batch of at least 1, copied first where it is not in C order.
+        """The convolution of ``x``, which has ``input_shape`` with any batch of at least 1 and is copied if not in C order.
 
-        ``residual``: of ``output_shape``, exactly where the shape has ``+residual``. ``out``: where the result goes, in
-        C order; it may be ``residual`` and must not overlap ``x``. None: a new array.
+        ``residual``: an array of ``output_shape``, if and only if the shape has ``+residual``. ``out``: an array in C order
+        for the result; it may be ``residual`` and must not overlap ``x``. None: a new array.
         """
         storage = self._problem.storage
         x, batch = self._input(x)
@@ -195,7 +196,7 @@ class Depthwise:
     def input_gradient(self, dy: ArrayLike) -> np.ndarray:
         """The gradient of the input, like ``x``, from that of the result, ``dy``: ``output_shape`` with any batch.
 
-        Of the convolution alone: a shape with an activation, scale or residual is an error. The first call prepares it.
+        A shape with an activation, scale or residual is an error. The first call makes the plan.
         """
         dy, batch = self._result(dy)
         dx = np.empty(self._problem.input(batch), dy.dtype)

@@ -45,7 +45,7 @@ def cpu_info() -> CpuInfo:
 
 
 def default_threads() -> int:
-    """Threads that a call uses where none are asked for."""
+    """The number of threads of a call that asks for none."""
     return _c.lib.replk_default_threads()
 
 
@@ -55,10 +55,10 @@ def version() -> str:
 
 
 def set_tuning(mode: str = "cached", budget_seconds: float | None = None) -> None:
-    """How this process tunes plans that are made from now on.
+    """Sets how this process tunes the plans that it makes from now on.
 
-    ``mode``: ``off`` (the cost model chooses), ``cached`` (what was measured before on this machine), ``now`` (what is not
-    known is measured, for up to ``budget_seconds`` a problem, and remembered).
+    ``mode``: ``off`` (the cost model chooses), ``cached`` (what was measured before on this machine, else the cost
+    model), ``now`` (what was not measured before is measured, for up to ``budget_seconds`` a problem, and remembered).
     """
     if mode not in _MODES:
         raise InvalidArgument(f"mode is {mode!r}; allowed: {', '.join(_MODES)}")
@@ -88,7 +88,7 @@ def _measuring(budget_seconds):
 def tune(*shapes: str, budget_seconds: float | None = None, threads: int | None = None) -> dict[str, str]:
     """Measures which tiling is fastest for each shape on this machine, and remembers it for later plans and processes.
 
-    Returns {shape: tiling}. While it runs, other plans that this process makes are measured too.
+    Returns {shape: tiling}. While it runs, other plans that this process makes are measured, too.
     """
     picks = {}
     with _measuring(budget_seconds):

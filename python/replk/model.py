@@ -35,7 +35,7 @@ class Guess(NamedTuple):
 
 
 class Model:
-    """A network, loaded: weights folded and packed.
+    """A loaded network, its weights folded and packed.
 
     >>> network = replk.Model("replknet-31b", "31b.safetensors")
     >>> network.classify(["photo.jpg"])[0][0]
@@ -44,15 +44,16 @@ class Model:
     Parameters
     ----------
     name: such as ``replknet-31b``, ``slak-t``, ``convnext-b``, ``unireplknet-s``, ``replknet-31b:k=3,3,3,3``.
-    weights: a ``.safetensors`` file in train, merged or fused form; None: random weights from ``seed``, for measurements.
+    weights: a ``.safetensors`` file in train, merged, fused or int8 form (docs/models.md); None: random weights from
+        ``seed``, for measurements.
     threads: None for ``replk.default_threads()``.
     exact: depthwise layers in class exact (the same bits on every machine) instead of fast.
     precision: what pointwise and dense layers multiply in: None (the file's own), ``fp32``, ``bf16``, ``bf16x3``, ``int8``;
         never narrower than asked.
-    norm_features: whether ``features`` pass their stage's norm, which the file must hold.
+    norm_features: whether ``features`` pass through their stage's norm, which the file must hold.
 
     Raises ``replk.NotFound`` (name, file), ``replk.BadFile``, ``replk.InvalidArgument``. Any number of threads may run one
-    model at once; the GIL is released meanwhile. Plans are made at the first run of a size and kept for the four sizes
+    model at once; a run releases the GIL. Plans are made at the first run of a size and kept for the four sizes
     used last.
     """
 
@@ -92,9 +93,9 @@ class Model:
 
         ``module``: RepLKNet, SLaK, ConvNeXt, ConvNeXt V2 or UniRepLKNet of the authors, ConvNeXt or MobileNetV2 of timm,
         torchvision or transformers, their backbones included, recognised by the names and shapes of its ``state_dict``
-        (docs/models.md). It counts as in evaluation mode, whatever mode it is in, and is left as it is. ``norm_features``:
-        None for what the module itself gives. ``verify``: a small random picture goes through both, and a module that
-        computes something else (another activation, stride or padding) is refused. The rest is as in the constructor.
+        (docs/models.md). It is read as in evaluation mode, whatever mode it is in, and is not changed. ``norm_features``: None
+        for what the module itself gives. ``verify``: run a small random picture through both, and refuse a module that
+        computes something else (another activation, stride or padding). The rest is as in the constructor.
 
         Raises ``replk.InvalidArgument`` with what is missing, has no place, or differs.
         """
@@ -145,7 +146,7 @@ class Model:
     ) -> list[list[Guess]]:
         """The most probable classes of each picture, best first: a list of lists of ``Guess``.
 
-        ``images``: paths or uint8 pictures (see ``read``), each run by itself.
+        ``images``: a list of paths or uint8 pictures (see ``read``); each is run by itself.
         """
         if isinstance(images, (str, bytes, os.PathLike)) or getattr(images, "ndim", 4) == 3:
             raise InvalidArgument("images is one picture; allowed: a list of them")
@@ -156,7 +157,7 @@ class Model:
         return self.outputs(pixels, logits=True)[0]
 
     def features(self, pixels: ArrayLike) -> list[np.ndarray]:
-        """What the four stages give for such pixels: four float32 [batch, channels, height, width]."""
+        """The four stages' maps for such pixels: four float32 [batch, channels, height, width]."""
         return self.outputs(pixels, stages=range(4))[1:]
 
     def outputs(self, pixels: ArrayLike, logits: bool = False, stages: Iterable[int] = ()) -> list[np.ndarray | None]:
@@ -173,7 +174,7 @@ class Model:
         return [scores, *maps]
 
     def feature_shape(self, stage: int, size: int | tuple[int, int] | None = None) -> tuple[int, int, int]:
-        """(channels, height, width) of what a stage, 0 to 3, gives for an input of this size."""
+        """(channels, height, width) of the map of a stage, 0 to 3, for an input of this size."""
         sides = [ctypes.c_int32() for _ in range(3)]
         _c.lib.replk_model_feature_shape(
             self._handle.pointer, stage, *self._size(size), *(ctypes.byref(side) for side in sides)

@@ -19,11 +19,11 @@ def run(arguments):
         done = subprocess.run([path(), *arguments, "--json"], stdin=subprocess.DEVNULL, capture_output=True)
     except OSError as error:
         raise NotFound(f"the program {path()} cannot be run: {error.strerror}") from error
-    told = done.stderr.decode(errors="replace").strip()
+    message = done.stderr.decode(errors="replace").strip()
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        raise Error(f"the program {path()} ended with code {done.returncode}: {told or 'no message'}") from None
+        raise Error(f"the program {path()} ended with code {done.returncode}: {message or 'no message'}") from None
     if "error" in answer:
         raise BY_STATUS.get(answer["status"], Error)(answer["error"])
     return answer

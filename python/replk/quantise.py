@@ -32,14 +32,14 @@ def quantize(
     name: as ``replk.Model`` takes it.
     weights: a ``.safetensors`` file of fp32 weights, in train, merged or fused form.
     out: the file to write; one that is there is replaced.
-    images: what to calibrate with: a folder of JPEG and PNG files, at any depth, or an IDX file. None: the ranges of what is
-        quantised come from the batch and layer norms alone.
+    images: images to calibrate with: a folder of JPEG and PNG files, at any depth, or an IDX file. None: the ranges come from
+        the batch and layer norms alone.
     count: how many of the images, evenly spread.
     size: of the inputs made of them, a side or (height, width); None: the network's own.
     threads: None for ``replk.default_threads()``.
 
-    Returns a list of ``QuantisedLayer``, in the order they run. It is ``replk quantize`` (docs/precision.md), run as a process
-    of its own: the GIL is free meanwhile, and memory is given back. Raises ``replk.NotFound`` (name, file, folder),
+    Returns a list of ``QuantisedLayer``, in the order they run. It runs ``replk quantize`` (docs/precision.md) as a process of
+    its own, which leaves the GIL free and gives its memory back. Raises ``replk.NotFound`` (name, file, folder),
     ``replk.BadFile`` (also: int8 already), ``replk.InvalidArgument``. Thread-safe.
     """
     arguments = ["quantize", "--model", name, "--weights", os.fspath(weights), "--out", os.fspath(out)]

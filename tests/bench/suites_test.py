@@ -73,7 +73,7 @@ class WithoutTorch(unittest.TestCase):
             done = subprocess.run([sys.executable, os.path.join(ROOT, "bench", "run.py"), "--quick", "--no-networks", "--build", build,
                                    "--out", os.path.join(build, "out")], capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertIn("pip install -r bench/peers/requirements.txt", done.stderr)
+            self.assertIn("pip install --no-deps --require-hashes -r bench/peers/requirements.txt", done.stderr)
 
     def test_a_test_that_is_skipped(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -47,7 +47,7 @@ class Tuning(FolderTest):
         rows = self.tune("--model", MODEL, "--size", "64", "--budget", "3")["rows"]
         shapes = [row["shape"] for row in rows]
         self.assertEqual(len(shapes), len(set(shapes)))
-        self.assertIn("n1c16h16w16k31+relu", shapes)
+        self.assertIn("n1c16h16w16k31+relu cold", shapes)  # as the network meets it
         self.assertTrue(any(s.startswith("linear-") for s in shapes) and any(s.startswith("dense-") for s in shapes))
 
     def test_explain(self):
@@ -57,9 +57,23 @@ class Tuning(FolderTest):
         self.assertTrue(all(c["why"] for c in told["candidates"]))
         self.assertEqual([t["threads"] for t in told["tasks"]], [1, 2, 8, 64])
         self.assertTrue(all(p["tasks"] >= 1 for t in told["tasks"] for p in t["phases"]))
+        modelled = [t["predicted_ms"] for t in told["tasks"]]
+        self.assertGreater(min(modelled), 0)
+        self.assertLess(modelled[2], modelled[0] + 5e-3 + 1e-9, "eight share the work of one, and wake up for it")
         again = self.json("explain", SHAPES[0], "--threads", "1")
         self.assertEqual((again["pick"], again["source"]), (told["pick"], "cache"))
         self.assertIn(told["pick"], self.succeed("explain", SHAPES[0], "--threads", "1"))
+
+    def test_cold_and_warm_are_two_choices(self):
+        self.assertEqual({r["source"] for r in self.tune(SHAPES[0], "--cold", "--budget", "1")["rows"]}, {"measured"})
+        self.assertEqual({r["source"] for r in self.tune(SHAPES[0], "--budget", "1")["rows"]}, {"measured"})
+        cold = self.json("explain", SHAPES[0], "--cold", "--threads", "1")
+        self.assertEqual((cold["shape"], cold["source"]), (f"{SHAPES[0]} cold", "cache"))
+        self.assertEqual({r["shape"]: r["key"].get("caches") for r in self.json("cache", "list")["records"]},
+                         {SHAPES[0]: None, f"{SHAPES[0]} cold": "cold"})
+        told = self.json("cache", "verify", "--sample", "2", "--budget", "0.2")
+        self.assertEqual((told["records"], told["faults"], len(told["sample"])), (2, [], 2))
+        self.refuse("tune", SHAPES[0], "--cold", "--pass", "weight-gradient", names=("--cold", "weight-gradient"))
 
     def test_gradients_have_tilings_of_their_own(self):
         rows = self.tune("n1c16h8w8k5", "--pass", "weight-gradient", "--budget", "0.5")["rows"]

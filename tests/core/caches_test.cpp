@@ -99,7 +99,7 @@ TEST(Caches, CpuidGoesFirstAndTheKernelIsAskedWhereItIsSilent) {
   EXPECT_EQ(read_caches(answers(emerald_rapids()), tables.path()), of_emerald_rapids);
   EXPECT_EQ(read_caches(answers(zen3()), "/no/such/directory"), of_zen3);
   EXPECT_EQ(read_caches(answers({}), tables.path()), kernels);
-  // Cores of two kinds: which of them runs this is chance, the kernel's tables are those of CPU 0.
+  // Cores of two kinds: which of them runs this is chance, Linux's tables are those of CPU 0.
   auto hybrid = emerald_rapids();
   hybrid[{7, 0}] = {0, 0, 0, 1u << 15};
   EXPECT_EQ(read_caches(answers(hybrid), tables.path()), kernels);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <set>
 
@@ -74,6 +75,41 @@ TEST(Choice, WhatWasMeasuredWithAnotherConstantIsNotFound) {
     EXPECT_FALSE(each->constants().empty()) << each->name();
 }
 
+/// Prediction places it within 1.5 times the best there, and a race may turn that around.
+TEST(Choice, SpectralIsOfferedForStripesInEitherDirection) {
+  if (isa == Isa::portable) GTEST_SKIP() << "no code can be generated, so there is portable alone";
+  for (const char* shape : {"n1c128h56w56k51x5", "n1c128h56w56k5x51"}) {
+    double best = 1, spectral = 1;
+    for (const tuner::Candidate& each : question(ask(parse(shape), 1)).candidates()) {
+      best = std::min(best, each.predicted_seconds);
+      if (each.text.starts_with("spectral ")) spectral = std::min(spectral, each.predicted_seconds);
+    }
+    EXPECT_LT(spectral, 1) << shape;
+    if (isa == Isa::avx512) {
+      EXPECT_LT(spectral, 1.5 * best) << shape;
+    }
+  }
+}
+
+/// A network's choice is another than the warm one's, whose records stand in for it until it is measured.
+TEST(Choice, AColdChoiceHasAKeyOfItsOwnAndTheWarmOneForKin) {
+  const Request warm = ask(parse("n1c8h14w14k7"), 1);
+  Request cold = warm;
+  cold.cold = true;
+  const tuner::Question q = question(cold);
+  EXPECT_EQ(q.key.shape, "n1c8h14w14k7 cold");
+  EXPECT_NE(q.key.json(), question(warm).key.json());
+  ASSERT_TRUE(q.kin);
+  EXPECT_EQ(q.kin->json(), question(warm).key.json());
+  EXPECT_FALSE(question(warm).kin);
+  EXPECT_FALSE(question(warm).runner.before) << "runs of a warm race follow each other";
+  const std::string pick = q.candidates().front().text;
+  ASSERT_TRUE(q.runner.verify(pick));
+  q.runner.before(pick);
+  q.runner.run(pick);
+  EXPECT_TRUE(q.runner.verify(pick)) << "the input is as it was";
+}
+
 TEST(Choice, SmallWorkMayUseFewerThreads) {
   const Problem problem = parse("n1c8h7w7k3");
   const std::vector<std::string> all = texts(question(ask(problem, 4)));
@@ -96,6 +132,56 @@ TEST(Choice, SmallWorkMayUseFewerThreads) {
   const Plan plan(problem, spans, bias, options);
   EXPECT_EQ(plan.threads(), 2);
   EXPECT_EQ(plan.tiling().to_string(), "portable threads=2") << "what is printed can be forced again";
+}
+
+/// On a CPU that splits vectors of 512 bits both widths are raced; on any with AVX-512 either can be forced.
+TEST(Choice, TheNarrowerVectorIsPartOfATiling) {
+  const Problem problem = parse("n1c40h14w15k13+relu");
+  const Request request = ask(problem, 2);
+  const std::vector<tuner::Candidate> narrower = narrower_candidates(request, {}, 1e-3);
+  if (isa != Isa::avx512) {
+    EXPECT_TRUE(narrower.empty());
+    EXPECT_FALSE(read_choice("direct vector=256", request));
+    return;
+  }
+  for (const char* name : {"direct", "row-spectral", "spectral"}) {
+    const auto first = std::ranges::find_if(narrower, [&](const tuner::Candidate& each) {
+      return each.text.starts_with(std::string(name) + " ");
+    });
+    ASSERT_NE(first, narrower.end()) << name;
+    EXPECT_GE(first->predicted_seconds, 1e-3) << "wins where nothing was measured";
+    const std::optional<Choice> choice = read_choice(first->text, request);
+    ASSERT_TRUE(choice) << first->text;
+    EXPECT_TRUE(choice->vector_256);
+    EXPECT_EQ(choice->spelled(2).to_string(), first->text);
+    EXPECT_TRUE(Trial(request).verify(first->text)) << first->text;
+
+    // The bits of AVX2's code.
+    std::vector<float> weights(40 * 169), bias(40), x(40 * 14 * 15), y(x.size()), expected(x.size());
+    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = std::sin(static_cast<float>(i));
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = 1 + std::cos(static_cast<float>(i * i % 977));
+    const std::vector<std::span<const float>> spans{weights};
+    const auto run = [&](const std::string& tiling, std::optional<Isa> narrow, std::vector<float>& to) {
+      PlanOptions options;
+      options.threads = 2;
+      options.isa = narrow;
+      options.tiling = Tiling::parse(tiling);
+      const Plan plan(problem, spans, bias, options);
+      EXPECT_EQ(plan.tiling().to_string(), tiling);
+      core::Buffer<std::byte> workspace(plan.workspace_bytes());
+      plan.run({x.data(), to.data()}, workspace.data());
+    };
+    run(first->text, {}, y);
+    std::string plain = first->text;
+    plain.erase(plain.find(" vector=256"), 11);
+    run(plain, Isa::avx2, expected);
+    EXPECT_EQ(y, expected) << first->text;
+  }
+  for (const char* value : {"512", "128", "0", "x"}) {
+    const std::string plain = narrower.front().text;
+    const std::string text = plain.substr(0, plain.find("256")) + value;
+    EXPECT_FALSE(read_choice(text, request)) << text;
+  }
 }
 
 /// Work that waits for memory too: each core fetches its own. What is predicted to gain nothing is not raced.

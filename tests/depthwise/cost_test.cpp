@@ -20,6 +20,8 @@ TEST(Machine, IsChosenByVendorAndFeatures) {
   const Features more = avx512 | replk::Feature::avx512_vnni | replk::Feature::avx512_bf16;
   EXPECT_EQ(&machine("AuthenticAMD", more), &machine("AuthenticAMD", avx512));
   EXPECT_EQ(&machine("GenuineIntel", {}), &machine("AuthenticAMD", {}));
+  EXPECT_TRUE(machine("AuthenticAMD", avx512).splits);
+  EXPECT_FALSE(machine("AuthenticAMD", avx2).splits || machine("GenuineIntel", avx512).splits);
 }
 
 TEST(Machine, HasEveryConstant) {

@@ -1,4 +1,5 @@
-// Problem descriptors of the C API, hostile ones too: what is accepted and small is run.
+// Problem descriptors of the C API, hostile ones too: what is accepted and small is run, and its gradients
+// are.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -60,11 +61,20 @@ std::int64_t spanned(const replk_strides& s, std::int64_t images, std::int64_t c
          1;
 }
 
+/// Elements that the caller must have.
+struct Sizes {
+  std::int64_t in = 0, out = 0;
+};
+Sizes sizes_of(const replk_depthwise_problem& p, const replk_depthwise* plan, std::int64_t images) {
+  std::int32_t height = 0, width = 0;
+  if (replk_depthwise_output_size(plan, &height, &width) != REPLK_OK || height < 1 || width < 1) std::abort();
+  return {spanned(p.input_strides, images, p.channels, p.height, p.width),
+          spanned(p.output_strides, images, std::int64_t{p.channels} * p.channel_multiplier, height, width)};
+}
+
 void use(const replk_depthwise_problem& p, replk_depthwise* plan, std::int64_t batch,
          const float* const* weights) {
-  std::int32_t height = 0, width = 0;
   std::size_t bytes = 0;
-  if (replk_depthwise_output_size(plan, &height, &width) != REPLK_OK || height < 1 || width < 1) std::abort();
   if (replk_depthwise_workspace_bytes(plan, &bytes) != REPLK_OK) std::abort();
   replk_run_options options = replk_run_options_default();
   options.batch = batch;
@@ -76,9 +86,7 @@ void use(const replk_depthwise_problem& p, replk_depthwise* plan, std::int64_t b
       std::abort();
     return;
   }
-  const std::int64_t outputs = std::int64_t{p.channels} * p.channel_multiplier;
-  const std::int64_t most_in = spanned(p.input_strides, images, p.channels, p.height, p.width),
-                     most_out = spanned(p.output_strides, images, outputs, height, width);
+  const auto [most_in, most_out] = sizes_of(p, plan, images);
   if (std::max(most_in, most_out) > small || bytes > 16 << 20) return;
   const std::size_t element = p.type == REPLK_F32 ? 4 : 2;
   const std::vector<std::uint8_t> src(most_in * element, 0x3c);
@@ -92,6 +100,57 @@ void use(const replk_depthwise_problem& p, replk_depthwise* plan, std::int64_t b
   const std::vector<std::uint8_t> before = dst;
   if (replk_depthwise_set_weights(plan, weights, nullptr) != REPLK_OK || run() != REPLK_OK) std::abort();
   if (!p.bias && dst != before) std::abort();  // they are the same weights
+}
+
+/// Twice, with the same bits.
+void run_gradients(const replk_depthwise_problem& p, const Sizes& sizes, replk_depthwise_gradient* gradient,
+                   int wanted, const float* const* weights) {
+  std::size_t workspace = 0;
+  if (replk_depthwise_gradient_workspace_bytes(gradient, &workspace) != REPLK_OK) std::abort();
+  if (std::max(sizes.in, sizes.out) > small || workspace > 16 << 20) return;
+  const std::size_t element = p.type == REPLK_F32 ? 4 : 2;
+  const std::vector<std::uint8_t> src(sizes.in * element, 0x3c), dy(sizes.out * element, 0x3c);
+  std::vector<std::uint8_t> dx(src.size());
+  const bool input = wanted != REPLK_GRADIENT_WEIGHTS, kernel = wanted != REPLK_GRADIENT_INPUT;
+  const auto run_input = [&] {
+    return replk_depthwise_gradient_input(gradient, dy.data(), dx.data(), nullptr);
+  };
+  if (run_input() != (input ? REPLK_OK : REPLK_INVALID_ARGUMENT)) std::abort();
+  const std::vector<std::uint8_t> before = dx;
+  if (input && (replk_depthwise_gradient_set_weights(gradient, weights) != REPLK_OK ||
+                run_input() != REPLK_OK || dx != before))
+    std::abort();
+  std::vector<std::vector<float>> dweights(16);
+  float* pointers[16];
+  for (int i = 0; i < p.branch_count; i++) {
+    dweights[i].resize(static_cast<std::size_t>(p.branches[i].kernel_h) * p.branches[i].kernel_w *
+                       p.channels * std::max(p.channel_multiplier, 1));
+    pointers[i] = dweights[i].data();
+  }
+  for (int accumulate = 0; accumulate < 2; accumulate++)
+    if (replk_depthwise_gradient_weights(gradient, src.data(), dy.data(), pointers, nullptr, accumulate,
+                                         nullptr) != (kernel ? REPLK_OK : REPLK_INVALID_ARGUMENT))
+      std::abort();
+}
+
+/// plan: the forward one, or null where there is none.
+void use_gradients(const replk_depthwise_problem& p, const replk_depthwise* plan, const float* const* weights,
+                   std::uint8_t wanted) {
+  replk_depthwise_gradient_options options = replk_depthwise_gradient_options_default();
+  options.threads = 1;
+  options.wanted = wanted % 5;  // there is no 4
+  if (wanted & 0x80) options.layer = plan;
+  auto* gradient = reinterpret_cast<replk_depthwise_gradient*>(&options);
+  const replk_status status = replk_depthwise_gradient_create(&p, weights, &options, &gradient);
+  if ((status == REPLK_OK) != (gradient != nullptr) || (status == REPLK_OK && options.wanted == 4))
+    std::abort();
+  if (status != REPLK_OK) {
+    if (status == REPLK_INTERNAL || status == REPLK_OUT_OF_MEMORY || !*replk_last_error()) std::abort();
+    return;
+  }
+  if (plan && p.batch <= small)
+    run_gradients(p, sizes_of(p, plan, p.batch), gradient, options.wanted, weights);
+  replk_depthwise_gradient_destroy(gradient);
 }
 
 }  // namespace
@@ -160,6 +219,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const char* const algorithms[] = {nullptr,    "portable", "direct", "row-spectral",
                                            "spectral", "stripes",  "none"};
   options.algorithm = algorithms[in.byte() % 7];
+  const std::uint8_t gradients = more & 128 ? in.byte() : 0;
   const std::string tiling = in.rest();
   if (!tiling.empty())
     options.tiling = tiling.c_str();
@@ -181,7 +241,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (status != REPLK_OK && !*replk_last_error()) std::abort();
   if (newest && *newest && status == REPLK_OK) std::abort();
   if (newest) *newest = 0;
-  if (plan) use(p, plan, batch, pointers);
+  // What is behind the structure's end is not the caller's word.
+  replk_depthwise_problem seen = replk_depthwise_problem_default();
+  std::memcpy(&seen, &p, std::min(p.struct_size, sizeof p));
+  seen.struct_size = sizeof seen;
+  if (plan) use(seen, plan, batch, pointers);
+  if (gradients && enough) use_gradients(seen, plan, pointers, gradients);
   replk_depthwise_destroy(plan);
   return 0;
 }

@@ -23,26 +23,22 @@
 #include "model/network.hpp"
 #include "model/quantise_network.hpp"
 #include "tests/fuzz/limits.hpp"
-#include "tests/model/goldens.hpp"
+#include "tests/fuzz/small_network.hpp"
 
 using namespace replk;
 namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int side = 32, most_images = 2;
+constexpr int side = fuzz::small_side, most_images = 2;
 
 const model::Architecture& architecture() {
-  static const model::Architecture row = [] {
-    model::Architecture row = model::golden_architecture("convnext");
-    row.classes = 10;
-    return row;
-  }();
+  static const model::Architecture row = fuzz::small_architecture(model::Family::convnext);
   return row;
 }
 
 const model::WeightSource& weights() {
-  static const auto source = model::open_safetensors(model::golden("convnext"));
+  static const auto source = model::seeded_weights(architecture(), 1);
   return *source;
 }
 
@@ -169,16 +165,19 @@ void use(const std::map<int, model::InputKnowledge>& seen) {
   model::QuantiseOptions quantise;
   quantise.threads = 1;
   quantise.seen = seen;
-  const fs::path path = fs::temp_directory_path() / ("replk_fuzz_" + std::to_string(::getpid()) + "_int8");
-  model::quantise_network(architecture(), weights(), quantise).tensors.write(path);
   model::NetworkOptions options;
   options.threads = 1;
-  const model::Network network(architecture(), *model::open_safetensors(path.string()), options);
-  if (network.classes() != 10) std::abort();
-  fs::remove(path);
+  const model::Network network(architecture(),
+                               model::quantise_network(architecture(), weights(), quantise).tensors, options);
+  if (network.classes() != architecture().classes) std::abort();
 }
 
 }  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  fuzz::use_portable_code();
+  return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 1) return 0;
@@ -191,7 +190,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     given = idx(root, data + 1, size - 1);
   else
     for (std::size_t at = 1; at + 6 <= size; at += 6) step(root, here, data + at);
-  const fuzz::Limits limits(20);  // a network is planned
+  const fuzz::Limits limits(2);  // pictures are decoded, a network is planned
   try {
     if (given == root) check_files(root);
     const cli::CalibrationImages images(given.string(), most_images);

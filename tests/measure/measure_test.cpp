@@ -91,7 +91,7 @@ TEST(MeasureDepthwise, EveryLayoutIsNamedAndChecked) {
   EXPECT_GT(row.ms, 0);
   EXPECT_GT(row.peak_gflops, 0);
   EXPECT_LE(row.max_of_allowed, 1);
-  EXPECT_EQ(row.samples, 2 * 19 * 5 * 12);
+  EXPECT_EQ(row.checked_outputs, 2 * 19 * 5 * 12);
   EXPECT_EQ(row.shape, "n2c19h9w12k7x5s2x1+relu+residual");
 }
 

@@ -127,7 +127,7 @@ class PrecisionOfFamilies : public testing::TestWithParam<std::string> {
   }
 };
 
-// What design.md allows of a whole network; and not so little that no layer can have been narrow.
+// What is allowed of a whole network; and not so little that no layer can have been narrow.
 TEST_P(PrecisionOfFamilies, Bf16WithinAHundredth) {
   Network network(architecture_, *weights_, in(Precision::bf16));
   EXPECT_EQ(network.precision(), Precision::bf16);
@@ -353,7 +353,7 @@ TEST(Int8, CalibrationKnowsWhatTheNormsDoNot) {
   options.seen = calibration.result();
   const QuantisedNetwork made = quantise_network(with_classes(name), *source, options);
   for (const LayerPrecision& layer : made.layers)
-    if (layer.reason != "the head is fp32") {
+    if (layer.reason != "heads stay fp32") {
       EXPECT_EQ(layer.precision, Precision::int8) << layer.layer;
     }
   Network int8(golden_architecture(name), made.tensors);

@@ -15,6 +15,14 @@ MUTANTS = [
     ("jit/x64/assembler.cpp", "for (const Reg64& r : {r15, r14, r13, r12, rbp, rbx}) pop(r);",
      "for (const Reg64& r : {r15, r14, r13, rbp, r12, rbx}) pop(r);", "two of the caller's registers change places"),
 
+    # the tuner
+    ("tuner/race.cpp", "while (++n < repeats_[i] && !runner_.before);", "while (++n < repeats_[i]);",
+     "only the first of the runs of a cold timing is cold"),
+    ("tuner/tuner.cpp", "for (Record& each : cache.find(*question.kin)) all.push_back({std::move(each), 0});", "{}",
+     "a network does not use what was measured warm for its very layer"),
+    ("lib/depthwise/choose/choice.cpp", 'if (request.cold) key.fields.push_back(tuner::word("caches", "cold"));', "{}",
+     "a network's choice replaces the warm one"),
+
     # direct
     ("jit/kernels/direct_spec.cpp", "at >= 0 && at < width", "at >= 0 && at <= width", "a tap meets the pixel behind a row"),
     ("jit/kernels/direct.cpp", "add_constant(x_, tile.width * spec_.stride_w * spec_.x_pixel_bytes);",
@@ -85,6 +93,10 @@ MUTANTS = [
     ("jit/kernels/column_fft.cpp", "wr * z[k1].im + wi * z[k1].re", "wr * z[k1].im - wi * z[k1].re", "the product with the conjugate's imaginary part"),
     ("jit/kernels/column_fft.cpp", "2 * std::numbers::pi * i * k2 / n_", "2 * std::numbers::pi * i * (k2 + 1) / n_", "a twiddle index is off by one"),
     ("jit/kernels/column_fft.cpp", "cmovl(now_, pairs_);", "{}", "the last chunk is thought full"),
+
+    # The weight gradient
+    ("jit/kernels/weight_direct.cpp", "cmovg(together_, left_);", "{}", "the last rows are thought as many as those before"),
+    ("jit/kernels/weight_direct.cpp", "at >= 0 && at < s.width", "at >= 0 && at <= s.width", "a row is thought one pixel longer"),
 
     # The plain product
     ("jit/kernels/product_tile.hpp", "for (int r = 0; r < rows_; r++) add(a_, a_stride_);",

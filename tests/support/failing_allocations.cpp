@@ -156,7 +156,7 @@ using namespace replk::test::allocations;
 
 namespace {
 
-// Blocks of ours are told from others when they are freed by their place in this table of addresses.
+// Blocks of ours are recognised, when they are freed, by their place in this table of addresses.
 constexpr std::size_t slots = 1 << 20;
 std::atomic<std::uintptr_t> ours[slots];
 constexpr std::uintptr_t gone = 1;

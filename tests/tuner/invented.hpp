@@ -6,6 +6,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tuner/race.hpp"
@@ -25,7 +26,8 @@ class InventedMachine {
   double theft = 0;  // probability of a run during which somebody else has the core for five runs' time
   double place = 0;  // relative spread of what a place in memory does to a candidate's time, until it moves
   std::map<std::string, double> cost;  // seconds
-  std::map<std::string, int> runs, verified, released;
+  std::map<std::string, double> cold;  // more, of a run behind cool()
+  std::map<std::string, int> runs, verified, released, cooled;
   int moves = 0;
   std::vector<std::string> wrong, throwing;
 
@@ -43,7 +45,8 @@ class InventedMachine {
                 throw std::runtime_error("no");
               runs[text]++;
               const double luck = std::normal_distribution<double>(0, place)(random_);
-              advance(cost.at(text) * (1 + placed_.try_emplace(text, luck).first->second), noise, spike);
+              const double seconds = cost.at(text) + (std::exchange(cool_, false) ? cold[text] : 0);
+              advance(seconds * (1 + placed_.try_emplace(text, luck).first->second), noise, spike);
               if (std::uniform_real_distribution<double>(0, 1)(random_) < theft) {
                 time_ += 5 * cost.at(text);
                 stolen_ += 5 * cost.at(text);
@@ -54,6 +57,16 @@ class InventedMachine {
               moves++;
               placed_.clear();
             }};
+  }
+  /// Of runs that find cold caches: to make them cold takes longer than they do.
+  Runner cold_runner() {
+    Runner cold = runner();
+    cold.before = [this](const std::string& text) {
+      cooled[text]++;
+      cool_ = true;
+      time_ += 5e-3;
+    };
+    return cold;
   }
   std::vector<Candidate> candidates() const {
     std::vector<Candidate> all;
@@ -75,6 +88,7 @@ class InventedMachine {
   std::mt19937_64 random_;
   std::map<std::string, double> placed_;
   double time_ = 1000, stolen_ = 0;
+  bool cool_ = false;
 };
 
 }  // namespace replk::tuner::test

@@ -53,6 +53,21 @@ TEST(Race, SpikesAndDriftDoNotDecide) {
   EXPECT_GE(right, 195);
 }
 
+TEST(Race, ColdRunsAreTimedOneByOneWithoutWhatMakesThemCold) {
+  InventedMachine machine(1);
+  machine.cost = {{"fast when warm", 100e-6}, {"fast when cold", 120e-6}};
+  machine.cold = {{"fast when warm", 100e-6}, {"fast when cold", 10e-6}};
+  const std::vector<Candidate> candidates = machine.candidates();  // in the order of their names
+  EXPECT_EQ(candidates[race(candidates, machine.runner(), options(machine)).winner].text, "fast when warm");
+  machine.runs.clear();
+  const RaceResult result = race(candidates, machine.cold_runner(), options(machine));
+  EXPECT_EQ(candidates[result.winner].text, "fast when cold");
+  EXPECT_NEAR(result.standings[result.winner].seconds, 130e-6, 10e-6);
+  // But for those that only move to other memory, once a place.
+  for (const auto& [text, runs] : machine.runs) EXPECT_LE(runs - machine.cooled[text], machine.moves) << text;
+  EXPECT_GT(machine.cooled["fast when cold"], 7 * 3) << "short runs are repeated";
+}
+
 TEST(Race, EquallyFastOnesGoToTheSimplerOneEveryTime) {
   for (int seed = 0; seed < 50; seed++) {
     InventedMachine machine(seed);

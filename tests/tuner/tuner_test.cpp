@@ -85,6 +85,32 @@ TEST_F(Tuner, AMissTakesANearPickWhereItIsLegalAndSaysSo) {
   EXPECT_EQ(illegal.source, "analytic");
 }
 
+TEST_F(Tuner, ARecordOfItsKinServesAndRacesWhereItHasNone) {
+  const auto cold = [&](Mode mode, int channels) {
+    Key own = key(channels, 7);
+    own.fields.push_back(word("caches", "cold"));
+    Question question{own, [&] { return candidates; }, any, machine.cold_runner()};
+    question.kin = key(channels, 7);
+    Settings settings;
+    settings.mode = mode;
+    settings.budget_seconds = 100;
+    Cache cache(scratch.path("tune.jsonl"), {});
+    return choose(question, settings, cache, machine.clock());
+  };
+  EXPECT_EQ(cold(Mode::cached, 64).source, "analytic");
+  pick(key(64, 7), Mode::now);
+  EXPECT_EQ(cold(Mode::cached, 64).text, "x b=1");
+  EXPECT_EQ(cold(Mode::cached, 64).source, "near(c64k7)");
+  EXPECT_EQ(cold(Mode::cached, 96).source, "near(c64k7)");
+  machine.cold = {{"x b=1", 5e-3}};
+  candidates.erase(candidates.begin() + 1);  // what its kin has picked is in the race all the same
+  const Choice raced = cold(Mode::now, 64);
+  EXPECT_EQ(raced.raced.size(), 3u);
+  EXPECT_EQ(raced.text, "x a=1");
+  EXPECT_EQ(cold(Mode::cached, 64).source, "cache");
+  EXPECT_EQ(pick(key(64, 7), Mode::cached).text, "x b=1") << "the warm record stays";
+}
+
 TEST_F(Tuner, AnIllegalRecordIsNotUsed) {
   pick(key(64, 7), Mode::now);
   const Choice choice =

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <memory>
@@ -63,7 +64,8 @@ std::string layout_text(const Problem& p) {
   return all;
 }
 
-Tiling spell(Tiling tiling, int threads, int all_threads) {
+Tiling spell(Tiling tiling, bool vector_256, int threads, int all_threads) {
+  if (vector_256) tiling.set("vector", 256);
   if (threads != all_threads) tiling.set("threads", threads);
   return tiling;
 }
@@ -72,6 +74,20 @@ Request on(const Request& request, int threads) {
   Request fewer = request;
   fewer.threads = threads;
   return fewer;
+}
+
+Request narrowed(const Request& request) {
+  Request narrow = request;
+  narrow.features = features_of(Isa::avx2);
+  return narrow;
+}
+
+/// Takes a field out of a tiling; nothing where it has none.
+std::optional<int> take(Tiling& tiling, std::string_view name) {
+  if (tiling.word(name).empty()) return std::nullopt;
+  const int value = tiling.number(name, 0);
+  std::erase_if(tiling.fields, [&](const auto& field) { return field.first == name; });
+  return value;
 }
 
 /// A gradient's question is another's. (That of the forward pass has the key it always had.)
@@ -92,6 +108,7 @@ std::string op_text(Pass pass) {
 std::string key_version(Isa isa, std::span<const KeyPart> parts) {
   jit::Fingerprint fingerprint;
   fingerprint.add(jit::fingerprint(isa));
+  if (machine(features_of(isa)).splits) fingerprint.add(jit::fingerprint(Isa::avx2));
   for (const KeyPart& part : parts) {
     fingerprint.add(part.name);
     fingerprint.add(part.constants);
@@ -112,19 +129,22 @@ tuner::Key question_key(const Request& request, const std::optional<std::string>
   // The best tiling depends on the map and the kernel; channels and images only repeat it.
   std::string shape = to_string(p);
   if (request.pass != Pass::forward) shape += fmt::format(" {}", name(request.pass));
-  return {std::move(shape),
-          {tuner::word("op", op_text(request.pass)),
-           tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
-           tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
-           tuner::word("branches", branches_text(p)),
-           tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
-           tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
-           tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
-           tuner::number("height", p.height), tuner::number("width", p.width),
-           tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
-           tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
-           tuner::word("threads", std::to_string(request.threads)),
-           tuner::word("version", key_version(isa, parts))}};
+  if (request.cold) shape += " cold";
+  tuner::Key key{std::move(shape),
+                 {tuner::word("op", op_text(request.pass)),
+                  tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
+                  tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
+                  tuner::word("branches", branches_text(p)),
+                  tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
+                  tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),
+                  tuner::number("batch", p.batch, 0.25), tuner::number("channels", p.channels, 0.25),
+                  tuner::number("height", p.height), tuner::number("width", p.width),
+                  tuner::number("kernel_h", extent_h), tuner::number("kernel_w", extent_w),
+                  tuner::word("only", algorithm.value_or("any")), tuner::word("isa", name(isa)),
+                  tuner::word("threads", std::to_string(request.threads)),
+                  tuner::word("version", key_version(isa, parts))}};
+  if (request.cold) key.fields.push_back(tuner::word("caches", "cold"));
+  return key;
 }
 
 std::vector<int> fewer_threads(int threads, double best_seconds) {
@@ -135,7 +155,7 @@ std::vector<int> fewer_threads(int threads, double best_seconds) {
 }
 
 Tiling Choice::spelled(int all_threads) const {
-  return spell(variant->tiling(), threads, all_threads);
+  return spell(variant->tiling(), vector_256, threads, all_threads);
 }
 
 Features plan_features(const PlanOptions& options) {
@@ -147,13 +167,18 @@ std::optional<Choice> read_choice(std::string_view text, const Request& request)
   Tiling tiling = Tiling::parse(text);
   Choice choice;
   choice.threads = request.threads;
-  if (!tiling.word("threads").empty()) {
-    choice.threads = tiling.number("threads", 0);
-    if (choice.threads < 1 || choice.threads > request.threads) return std::nullopt;
-    std::erase_if(tiling.fields, [](const auto& field) { return field.first == "threads"; });
+  if (const auto threads = take(tiling, "threads")) {
+    if (*threads < 1 || *threads > request.threads) return std::nullopt;
+    choice.threads = *threads;
+  }
+  Request used = on(request, choice.threads);
+  if (const auto vector = take(tiling, "vector")) {
+    if (*vector != 256 || request.isa() != Isa::avx512) return std::nullopt;
+    choice.vector_256 = true;
+    used = narrowed(used);
   }
   const Algorithm* algorithm = find_algorithm(tiling.algorithm);
-  if (algorithm) choice.variant = algorithm->read(on(request, choice.threads), tiling);
+  if (algorithm) choice.variant = algorithm->read(used, tiling);
   return choice.variant ? std::optional(std::move(choice)) : std::nullopt;
 } catch (const core::Error&) {  // not a tiling at all
   return std::nullopt;
@@ -172,13 +197,15 @@ std::vector<tuner::Candidate> candidates_of(const Request& request,
       for (Candidate& each : most ? a->candidates(used, *most) : a->candidates(used)) {
         const double seconds = each.predicted_seconds + (used.threads > 1 ? team_seconds : 0);
         best = std::min(best, seconds);
-        all.push_back({spell(std::move(each.tiling), used.threads, request.threads).to_string(), seconds,
-                       a->complexity()});
+        all.push_back({spell(std::move(each.tiling), false, used.threads, request.threads).to_string(),
+                       seconds, a->complexity()});
       }
     }
   };
   add(request, breadth == Breadth::all ? std::optional(SIZE_MAX) : std::nullopt);
   for (const int fewer : fewer_threads(request.threads, best)) add(on(request, fewer), tilings_on_fewer);
+  if (machine(request.features).splits)
+    std::ranges::move(narrower_candidates(request, algorithm, best), std::back_inserter(all));
   return all;
 }
 
@@ -206,6 +233,22 @@ class KnownCandidates {
 };
 
 }  // namespace
+
+std::vector<tuner::Candidate> narrower_candidates(const Request& request,
+                                                  const std::optional<std::string>& algorithm,
+                                                  double best_seconds) {
+  std::vector<tuner::Candidate> all;
+  if (request.isa() != Isa::avx512) return all;
+  const Request narrow = narrowed(request);
+  const double clock = machine(narrow.features).clock / machine(request.features).clock;
+  for (const Algorithm* a : algorithms()) {
+    if (a->name() == "portable" || (algorithm && a->name() != *algorithm)) continue;
+    for (Candidate& each : a->candidates(narrow, narrower_tilings))
+      all.push_back({spell(std::move(each.tiling), true, request.threads, request.threads).to_string(),
+                     std::max(best_seconds, each.predicted_seconds * clock), a->complexity()});
+  }
+  return all;
+}
 
 std::vector<tuner::Candidate> known_candidates(
     const tuner::Key& key, const std::function<std::vector<tuner::Candidate>()>& compute) {
@@ -248,6 +291,12 @@ tuner::Question question(const Request& request, const std::optional<std::string
   q.runner = {[trial](const std::string& text) { return trial->verify(text); },
               [trial](const std::string& text) { trial->run(text); },
               [trial](const std::string& text) { trial->release(text); }, [trial] { trial->move(); }};
+  if (request.cold) {
+    q.runner.before = [trial](const std::string& text) { trial->cool(text); };
+    Request warm = request;
+    warm.cold = false;
+    q.kin = question_key(warm, algorithm, key_parts(algorithms()));
+  }
   return q;
 }
 

@@ -17,10 +17,12 @@ namespace replk::depthwise {
 
 struct Choice {
   std::shared_ptr<const Variant> variant;
-  int threads = 1;     // to run with: those of the request, or fewer where the work is too small for all
-  std::string source;  // as Plan::source()
+  int threads = 1;          // to run with: those of the request, or fewer where the work is too small for all
+  bool vector_256 = false;  // AVX2's code, though the request has AVX-512
+  std::string source;       // as Plan::source()
 
-  /// The tiling as it is stored and printed: with `threads=N` where N is not all.
+  /// The tiling as it is stored and printed: with `vector=256` where that is so, and with `threads=N` where N
+  /// is not all.
   Tiling spelled(int all_threads) const;
 };
 
@@ -59,6 +61,14 @@ std::string key_version(Isa isa, std::span<const KeyPart> parts);
 /// of a pass that is not the forward one.
 tuner::Key question_key(const Request& request, const std::optional<std::string>& algorithm,
                         std::span<const KeyPart> parts);
+
+/// The best tilings of each algorithm in AVX2's code, for a request that has AVX-512 (else none): on CPUs
+/// that split vectors of 512 bits (Machine::splits) neither width always wins, so that both are raced. None
+/// is predicted to be faster than `best_seconds`: without a measurement the wider one is taken.
+std::vector<tuner::Candidate> narrower_candidates(const Request& request,
+                                                  const std::optional<std::string>& algorithm,
+                                                  double best_seconds);
+constexpr std::size_t narrower_tilings = 6;  // of each algorithm
 
 /// The candidates of a key: computed once a process, and then looked up (a few dozen keys' are kept). To
 /// predict them takes most of the time of a plan whose code exists.

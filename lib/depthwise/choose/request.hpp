@@ -20,6 +20,7 @@ struct Request {
   Pass pass;
   Features features;  // that code may use
   int threads;        // of a run
+  bool cold = false;  // its pick is raced as a network meets it (Trial::cool), not warm
   Kernel kernel;      // the problem's; of a stripe its part
 
   Isa isa() const { return isa_of(features); }

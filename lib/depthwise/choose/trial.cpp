@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <random>
 #include <set>
 #include <span>
 #include <utility>
 
+#include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "core/half.hpp"
+#include "core/prefetch.hpp"
+#include "core/threads.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -50,6 +54,15 @@ std::vector<Sample> few_samples(const Problem& p) {
     for (int row = 0; row < p.out_height(); row++)
       for (int column = 0; column < p.out_width(); column++) samples.push_back({image, channel, row, column});
   return samples;
+}
+
+/// Reads a byte of every line, and writes it back where asked.
+void touch(std::span<std::byte> bytes, bool write) {
+  volatile std::byte* const lines = bytes.data();
+  for (std::size_t i = 0; i < bytes.size(); i += core::alignment) {
+    const std::byte value = lines[i];
+    if (write) lines[i] = value;
+  }
 }
 
 }  // namespace
@@ -129,6 +142,20 @@ double Trial::error_of_bound(const std::string& text) {
 void Trial::run(const std::string& text) {
   const Prepared& prepared = prepared_.at(text);
   prepared.executor->run(tensors(), {problem_.batch, workspace_.data(), prepared.choice.threads});
+}
+
+void Trial::cool(const std::string& text) {
+  if (others_.size() == 0) others_ = core::Buffer<std::byte>(2 * core::cpu().l2_bytes, true);
+  const Prepared& prepared = prepared_.at(text);
+  const core::Prefetch weights = prepared.executor->prefetch();
+  const std::int64_t threads = prepared.choice.threads, bytes = std::ssize(src_);
+  const auto body = [&](std::int64_t part, int) {
+    touch({others_.data(), others_.size()}, false);
+    const std::int64_t begin = bytes * part / threads, end = bytes * (part + 1) / threads;
+    touch({src_.data() + begin, static_cast<std::size_t>(end - begin)}, true);
+    core::prefetch_near(weights.part(part, threads).bytes());
+  };
+  core::parallel_for(threads, static_cast<int>(threads), std::ref(body));
 }
 
 void Trial::release(const std::string& text) {

@@ -31,6 +31,9 @@ class Trial {
   /// the problem.
   double error_of_bound(const std::string& text);
   void run(const std::string& text);
+  /// Leaves the caches as a layer of a network finds them: what ran before has pushed code, workspace and
+  /// output out of the L2, has written the input, and prefetched the packed weights with its last steps.
+  void cool(const std::string& text);
   void release(const std::string& text);
   /// Puts data, workspace and every candidate that is prepared into other memory.
   void move();
@@ -50,7 +53,7 @@ class Trial {
   const Problem& problem_ = request_.problem;
   std::vector<std::vector<float>> weights_;
   std::vector<float> bias_, scale_;
-  core::Buffer<std::byte> src_, dst_, residual_, workspace_;
+  core::Buffer<std::byte> src_, dst_, residual_, workspace_, others_;
   std::vector<Sample> samples_;
   std::vector<double> expected_;
   std::map<std::string, Prepared> prepared_;

@@ -141,6 +141,7 @@ constexpr Machine zen4_avx512 = [] {
   m.converted = 6;
   m.weights_bytes = 24e3;
   m.row_instruction = 0.99;
+  m.splits = true;
   return m;
 }();
 

@@ -39,6 +39,8 @@ struct Machine {
   double line;                              // of a line of the tensors from beyond the L2
   double colliding, ahead, window, across;  // more for it: pixels in few sets of the caches; prefetched
                                             // (less); through a window; along the map's height
+  /// Vectors of 512 bits take a pipe of 256 twice: AVX2's code, with less to pad, is at times faster.
+  bool splits = false;
   std::array<double, 4> run;  // times all, by bytes of a pixel that are used at once: 32, 64, 128, more
 };
 

@@ -146,9 +146,11 @@ void DirectExecutor::pack_rows(const Tensors& tensors, const Task& task, const D
   const DirectGeometry& g = geometry_;
   const int ring_channel = g.parameters.ring ? task.channel : g.problem.channels - g.tail;
   for (int row = begin; row < end; row++)
-    simd::pack_row(input_, tensors.src, input_.at(task.image, rows.in + row * g.row_step, ring_channel),
-                   task.channel + task.channels - ring_channel, g.lanes,
-                   ring + row % g.ring_rows * g.ring_row, g.ring_block, ring_channel);
+    simd::pack_rows(input_, tensors.src,
+                    {.at = input_.at(task.image, rows.in + row * g.row_step, ring_channel),
+                     .channels = task.channel + task.channels - ring_channel,
+                     .first_channel = ring_channel},
+                    ring + row % g.ring_rows * g.ring_row, {g.lanes, g.ring_block});
 }
 
 void DirectExecutor::list_steps(const RowGroup& group, const DirectRows& rows, int first, int last,
@@ -189,6 +191,23 @@ void DirectExecutor::take_inputs(const Tensors& tensors, const Task& task, const
   list_steps(groups_.at(count), rows, first, last, memory);
 }
 
+DirectExecutor::Target DirectExecutor::target(const Tensors& tensors, const Task& task, int row, int count,
+                                              char* memory) const {
+  const DirectGeometry& g = geometry_;
+  const bool residual = g.problem.epilogue.residual;
+  if (g.native) {
+    const std::int64_t offset = output_.at(task.image, row, task.channel);
+    return {static_cast<float*>(tensors.dst) + offset,
+            residual ? static_cast<const float*>(tensors.residual) + offset : nullptr, 4 * g.lanes};
+  }
+  auto* const packed = reinterpret_cast<float*>(memory + scratch_.residual);
+  for (int r = 0; residual && r < count; r++)
+    simd::pack_rows(output_, tensors.residual,
+                    {output_.at(task.image, row + r * g.row_step, task.channel), task.channels},
+                    packed + r * g.out_row, {g.lanes, g.out_block});
+  return {reinterpret_cast<float*>(memory + scratch_.out), packed, 4 * g.out_block};
+}
+
 void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, const DirectRows& rows, int row,
                               int count, int& packed, char* memory) const {
   const DirectGeometry& g = geometry_;
@@ -197,46 +216,31 @@ void DirectExecutor::run_rows(const Tensors& tensors, const Task& task, const Di
   const int block = task.block, blocks = task.blocks, channel = task.channel;
   const bool tail = group.tail && block + blocks == g.blocks;
   const int whole = blocks - tail;
-  auto* ring = reinterpret_cast<float*>(memory);
-
   take_inputs(tensors, task, rows, row, count, g.parameters.ring || tail, packed, memory);
   const int out = rows.first + row * g.row_step;
 
-  float* dst = reinterpret_cast<float*>(memory + at.out);
-  const float* residual = reinterpret_cast<const float*>(memory + at.residual);
-  std::int64_t dst_block = 4 * g.out_block;
-  if (g.native) {
-    const std::int64_t offset = output_.at(task.image, out, channel);
-    dst = static_cast<float*>(tensors.dst) + offset;
-    residual = g.problem.epilogue.residual ? static_cast<const float*>(tensors.residual) + offset : nullptr;
-    dst_block = 4 * g.lanes;
-  } else if (g.problem.epilogue.residual) {
-    for (int r = 0; r < count; r++)
-      simd::pack_row(output_, tensors.residual, output_.at(task.image, out + r * g.row_step, channel),
-                     task.channels, g.lanes, reinterpret_cast<float*>(memory + at.residual) + r * g.out_row,
-                     g.out_block);
-  }
-
+  const Target target = this->target(tensors, task, out, count, memory);
+  const auto* ring = reinterpret_cast<const float*>(memory);
   const std::int64_t weights_block = static_cast<std::int64_t>(weights_.size()) / g.blocks;
   jit::DirectArguments arguments{
       .x = g.parameters.ring ? ring
                              : static_cast<const float*>(tensors.src) + input_.at(task.image, 0, channel),
       .weights = weights_.data() + block * weights_block,
       .bias = bias_.data() + channel,
-      .dst = dst,
-      .residual = residual,
+      .dst = target.dst,
+      .residual = target.residual,
       .steps = reinterpret_cast<const jit::DirectStep*>(memory + at.steps),
       .counts = reinterpret_cast<const std::int32_t*>(memory + at.counts),
       .blocks = whole,
       .x_block_bytes = 4 * (g.parameters.ring ? g.ring_block : g.lanes),
-      .dst_block_bytes = dst_block};
+      .dst_block_bytes = target.block_bytes};
   if (whole > 0) (*group.blocks)(arguments);
   if (tail) {
     arguments.x = ring + (g.parameters.ring ? whole * g.ring_block : 0);
     arguments.weights += whole * weights_block;
     arguments.bias += whole * g.lanes;
     arguments.dst += whole * g.lanes;
-    if (residual) arguments.residual += whole * g.lanes;
+    if (arguments.residual) arguments.residual += whole * g.lanes;
     arguments.steps = reinterpret_cast<const jit::DirectStep*>(memory + at.tail_steps);
     arguments.blocks = 1;
     (*group.tail)(arguments);
@@ -255,8 +259,8 @@ void DirectExecutor::write_rows(const Tensors& tensors, const Task& task, int ro
                  g.problem.epilogue.residual ? residual + b * g.out_block : nullptr, g.lanes,
                  out + b * g.out_block, count * g.out_row);
   for (int r = 0; r < count; r++)
-    simd::unpack_row(output_, out + r * g.out_row, g.out_block, task.channels, g.lanes, tensors.dst,
-                     output_.at(task.image, row + r * g.row_step, task.channel));
+    simd::unpack_rows(output_, out + r * g.out_row, {g.lanes, g.out_block}, tensors.dst,
+                      {output_.at(task.image, row + r * g.row_step, task.channel), task.channels});
 }
 
 }  // namespace replk::depthwise

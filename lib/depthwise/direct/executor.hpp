@@ -54,6 +54,13 @@ class DirectExecutor final : public Executor {
   /// Input rows of these output rows to the ring, where it is read, and their steps to the workspace.
   void take_inputs(const Tensors& tensors, const Task& task, const DirectRows& rows, int row, int count,
                    bool pack, int& packed, char* memory) const;
+  /// Where the code writes and what it adds: the tensors, or packed rows, to which it takes the residual.
+  struct Target {
+    float* dst;
+    const float* residual;
+    std::int64_t block_bytes;
+  };
+  Target target(const Tensors& tensors, const Task& task, int row, int count, char* memory) const;
   /// Takes input rows of the task's channels to the ring.
   void pack_rows(const Tensors& tensors, const Task& task, const DirectRows& rows, int begin, int end,
                  float* ring) const;

@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
-#include "depthwise/gradient/corner.hpp"
+#include "depthwise/problem/corner.hpp"
 #include "depthwise/problem/reader.hpp"
 
 namespace replk::depthwise {
@@ -75,10 +74,8 @@ Accuracy input_error(const Problem& p, const InputReference& expected, const voi
     for (int y = 0; y < p.height; y++)
       for (int x = 0; x < p.width; x++) {
         const double wanted = plane.dx[static_cast<std::size_t>(y) * p.width + x],
-                     found = got(plane.image, plane.channel, y, x);
-        if (std::isnan(wanted) ? std::isnan(found) : found == wanted) continue;
-        double error = std::fabs(found - wanted);
-        if (!std::isfinite(error)) error = std::numeric_limits<double>::infinity();
+                     error = deviation(got(plane.image, plane.channel, y, x), wanted);
+        if (error == 0) continue;
         const double allowed = std::max(1e-6 * largest, std::ldexp(norms, -24)) + half_ulp(wanted, p.type);
         worst.max_relative_error = std::max(worst.max_relative_error, error / largest);
         worst.max_of_allowed = std::max(worst.max_of_allowed, error / allowed);

@@ -28,7 +28,7 @@ struct WeightRun {
 class WeightExecutor {
  public:
   virtual ~WeightExecutor() = default;
-  /// Bytes of scratch for a run on this many threads, whatever its batch.
+  /// Bytes of workspace for a run on this many threads, whatever its batch.
   virtual std::size_t workspace_bytes(int threads) const = 0;
   /// Allocates nothing. The bits of the results do not depend on the threads.
   virtual void run(const WeightGradientTensors& tensors, const WeightRun& run) const = 0;
@@ -48,9 +48,9 @@ class WeightAlgorithm {
   virtual int complexity() const = 0;
   /// As Algorithm::constants().
   virtual std::span<const std::int32_t> constants() const = 0;
-  /// As Algorithm::legal: for cache records, so it trusts nothing and never throws.
+  /// Whether it can compute this: for cache records, so it trusts nothing and never throws.
   virtual bool legal(const Problem&, const Kernel& geometry, const Tiling&, Isa) const = 0;
-  /// The tilings worth trying, best predicted first, at most so many; empty where the algorithm cannot do the
+  /// The tilings worth trying, best predicted first, at most `most`; empty where the algorithm cannot do the
   /// problem.
   std::vector<Candidate> candidates(const Problem&, const Kernel& geometry, Isa, int threads,
                                     std::size_t most = 24) const;

@@ -201,10 +201,12 @@ WeightDirectExecutor::Region WeightDirectExecutor::region(const WeightGradientTe
                      dy_row = std::int64_t{g.horizontal.output} * g.vector_bytes;
   char* const dy = buffer + in.size() * x_row;
   if (!in.empty())
-    simd::pack_rows(input_, in.size(), tensors.src, input_.at(image, in.first, group.channel), group.channels,
-                    g.lanes, reinterpret_cast<float*>(buffer), x_row / 4, 0, group.channel);
-  simd::pack_rows(output_, end - begin, tensors.dy, output_.at(image, begin, group.channel), group.channels,
-                  g.lanes, reinterpret_cast<float*>(dy), dy_row / 4, 0, group.channel);
+    simd::pack_rows(input_, tensors.src,
+                    {input_.at(image, in.first, group.channel), group.channels, in.size(), group.channel},
+                    reinterpret_cast<float*>(buffer), {.lanes = g.lanes, .row_stride = x_row / 4});
+  simd::pack_rows(output_, tensors.dy,
+                  {output_.at(image, begin, group.channel), group.channels, end - begin, group.channel},
+                  reinterpret_cast<float*>(dy), {.lanes = g.lanes, .row_stride = dy_row / 4});
   return {buffer - in.first * x_row, dy - begin * dy_row, x_row, dy_row, g.vector_bytes, true};
 }
 

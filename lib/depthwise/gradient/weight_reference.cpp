@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 #include <utility>
 
-#include "depthwise/gradient/corner.hpp"
+#include "depthwise/problem/corner.hpp"
 #include "depthwise/problem/reader.hpp"
+#include "depthwise/problem/reference.hpp"
 
 namespace replk::depthwise {
 namespace {
@@ -49,12 +49,6 @@ double squares(const Maps& maps) {
   return sum;
 }
 
-double error(double got, double wanted, double scale) {
-  if (std::isnan(wanted) ? std::isnan(got) : got == wanted) return 0;
-  const double error = std::fabs(got - wanted);
-  return std::isfinite(error) ? error / scale : std::numeric_limits<double>::infinity();
-}
-
 }  // namespace
 
 WeightReference weight_reference(const Problem& p, const void* src, const void* dy,
@@ -90,16 +84,20 @@ WeightReference weight_reference(const Problem& p, const void* src, const void* 
 double weight_error(const Problem& p, const WeightReference& expected, std::span<float* const> dweights,
                     const float* dbias) {
   double worst = 0;
+  const auto count = [&](double got, double wanted, double scale) {
+    const double error = deviation(got, wanted);
+    if (error > 0) worst = std::max(worst, std::isinf(error) ? error : error / scale);
+  };
   for (std::size_t i = 0; i < expected.channels.size(); i++) {
     const int channel = expected.channels[i];
     for (std::size_t branch = 0; branch < p.branches.size(); branch++) {
       const std::size_t taps = static_cast<std::size_t>(p.branches[branch].taps());
       if (!dweights[branch]) continue;
       for (std::size_t t = 0; t < taps; t++)
-        worst = std::max(worst, error(dweights[branch][channel * taps + t],
-                                      expected.dweights[branch][i * taps + t], expected.largest[i]));
+        count(dweights[branch][channel * taps + t], expected.dweights[branch][i * taps + t],
+              expected.largest[i]);
     }
-    if (dbias) worst = std::max(worst, error(dbias[channel], expected.dbias[i], expected.bias_norm[i]));
+    if (dbias) count(dbias[channel], expected.dbias[i], expected.bias_norm[i]);
   }
   return worst;
 }

@@ -150,7 +150,7 @@ void WeightScatter::write_branch(int branch, const Sums& s, const WeightGradient
     if (s.overflowed || watch.seen()) rescue(branch, begin, end, s, tensors, run, values, rows);
     float* const here = to + std::int64_t{s.first} * taps + begin * b.kernel_w;
     if (run.accumulate) {
-      simd::pack_row({DataType::f32, 0, 0, 1, taps, count}, here, 0, s.count, lanes_, before, 0);
+      simd::pack_rows({DataType::f32, 0, 0, 1, taps, count}, here, {0, s.count}, before, {lanes_});
       simd::add(before, count * lanes_, values);
     }
     simd::transpose_taps(values, count, lanes_, s.count, here, taps);

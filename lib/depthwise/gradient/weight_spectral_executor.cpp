@@ -93,8 +93,8 @@ void WeightSpectralExecutor::transform(const RowPass& pass, const Piece& piece, 
       const int rows = std::min(w.rows, all - r);
       simd::RowLayout part = pass.layout;
       part.width = h ? rows : pixels;
-      simd::pack_rows(part, h ? pixels : rows, tensor, element(first + r, channel), channels, f.lanes, window,
-                      w.row_stride, w.block_stride, channel);
+      simd::pack_rows(part, tensor, {element(first + r, channel), channels, h ? pixels : rows, channel},
+                      window, {f.lanes, w.block_stride, w.row_stride});
       pass.buffered[piece.along_run](window, planes + b * f.block_stride + std::int64_t{r} * f.vector_bytes,
                                      rows, std::min(group.blocks - b, w.blocks));
     }

@@ -7,6 +7,7 @@
 #include <random>
 #include <utility>
 
+#include "depthwise/problem/corner.hpp"
 #include "depthwise/problem/reader.hpp"
 
 namespace replk::depthwise {
@@ -35,6 +36,12 @@ double half_ulp(double value, DataType type) {
   const int mantissa = type == DataType::bf16 ? 8 : 11, least = type == DataType::bf16 ? -126 : -14;
   const int exponent = value == 0 ? least : std::max(std::ilogb(value), least);
   return std::ldexp(0.5, exponent - mantissa + 1);
+}
+
+double deviation(double got, double wanted) {
+  if (std::isnan(wanted) ? std::isnan(got) : got == wanted) return 0;
+  const double error = std::fabs(got - wanted);
+  return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();
 }
 
 std::vector<Sample> all_outputs(const Problem& p) {
@@ -91,18 +98,10 @@ std::vector<Sample> sampled_outputs(const Problem& p, std::int64_t count, std::u
 std::vector<double> reference(const Problem& p, std::span<const std::span<const float>> weights,
                               std::span<const float> bias, const Tensors& tensors,
                               std::span<const Sample> samples, std::span<const float> scale) {
-  Problem bounding = p;
-  set_default_padding(bounding);
   const Reader source(p.type, p.input_strides(), tensors.src);
   const Reader residual(p.type, p.output_strides(), tensors.residual);
   std::vector<std::pair<int, int>> corners;  // of each branch, from the sample's place times the stride
-  for (const Branch& b : p.branches) {
-    Problem alone = p;
-    alone.branches = {b};
-    set_default_padding(alone);
-    corners.emplace_back(bounding.pad_h.before - alone.pad_h.before - p.pad_h.before,
-                         bounding.pad_w.before - alone.pad_w.before - p.pad_w.before);
-  }
+  for (const Branch& b : p.branches) corners.push_back(corner(p, b));
   std::vector<double> results;
   results.reserve(samples.size());
   for (const Sample& s : samples) {
@@ -173,15 +172,13 @@ Accuracy compare(const Problem& p, std::span<const std::span<const float>> weigh
   for (std::size_t i = 0; i < samples.size(); i++) {
     const Sample& s = samples[i];
     const Scale& scale = scales[{s.image, s.channel}];
-    const double got = result(s.image, s.channel, s.row, s.column), wanted = expected[i];
-    if (std::isnan(wanted) ? std::isnan(got) : got == wanted) continue;
-    double error = std::fabs(got - wanted);
-    if (!std::isfinite(error)) error = std::numeric_limits<double>::infinity();
+    const double error = deviation(result(s.image, s.channel, s.row, s.column), expected[i]);
+    if (error == 0) continue;
     const double norms = std::isfinite(scale.norms) ? scale.norms : 0;
     const double factor = p.epilogue.scale && !factors.empty() ? std::fabs(factors[s.channel]) : 1;
     const double allowed =
         std::max({1e-6 * scale.largest, 1e-6 * factor * scale.largest_sum, factor * std::ldexp(norms, -24)}) +
-        half_ulp(wanted, p.type);
+        half_ulp(expected[i], p.type);
     accuracy.max_relative_error = std::max(accuracy.max_relative_error, error / scale.largest);
     accuracy.max_of_allowed = std::max(accuracy.max_of_allowed, error / allowed);
   }

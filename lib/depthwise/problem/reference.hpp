@@ -31,6 +31,9 @@ std::vector<double> reference(const Problem& problem, std::span<const std::span<
 /// Half the distance between neighbours of a storage type narrower than fp32 at a value; 0 of fp32.
 double half_ulp(double value, DataType type);
 
+/// How far a result is off: nothing where both are NaN, infinitely where one side alone is finite.
+double deviation(double got, double wanted);
+
 struct Accuracy {
   /// Largest error over the largest reference output of its image's channel (among the samples); infinite
   /// where one side is a NaN or an infinity and the other is not.

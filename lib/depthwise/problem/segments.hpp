@@ -6,9 +6,9 @@
 
 namespace replk::depthwise {
 
-/// The segments of an axis, in order. Neighbours inside the map differ in their place alone and are told
-/// once, as a run, and so are neighbours in the padding: a side of 65,536 pixels has a thousand segments, but
-/// a handful of runs.
+/// The segments of an axis, in order. Neighbours inside the map differ in their place alone and are kept
+/// as one run, and so are neighbours in the padding: a side of 65,536 pixels has a thousand segments, but a
+/// handful of runs.
 class Segments {
  public:
   struct Run {

@@ -69,9 +69,9 @@ void Weights::copy(const Line& line, int offset, int taps, int channel, int vali
   std::fill_n(to, begin * lanes, 0.0f);
   std::fill_n(to + end * lanes, (taps - end) * lanes, 0.0f);
   if (begin < end)
-    simd::pack_row({DataType::f32, 0, 0, line.next_tap, line.next_channel, end - begin}, line.values,
-                   channel * line.next_channel + (begin + shift) * line.next_tap, valid, lanes,
-                   to + begin * lanes, 0);
+    simd::pack_rows({DataType::f32, 0, 0, line.next_tap, line.next_channel, end - begin}, line.values,
+                    {channel * line.next_channel + (begin + shift) * line.next_tap, valid},
+                    to + begin * lanes, {lanes});
 }
 
 /// Taps [0, taps) of a line of the kernel whose tap 0 lies at `offset`.
@@ -136,8 +136,8 @@ void Weights::rows(const Kernel& k, int first, int count, int channel, int lanes
   if (values && count * k.width > 1 && core::cpu().isa >= Isa::avx2) {
     const Placed& branch = branches_[0];
     const std::int64_t next_channel = std::int64_t{branch.vertical.taps} * k.width;
-    return simd::pack_row({DataType::f32, 0, 0, branch.direction, next_channel, count * k.width}, values,
-                          channel * next_channel, valid, lanes, to, 0);
+    return simd::pack_rows({DataType::f32, 0, 0, branch.direction, next_channel, count * k.width}, values,
+                           {channel * next_channel, valid}, to, {lanes});
   }
   for (int i = 0; i < count; i++) row(k, first + i, channel, lanes, to + i * k.width * lanes);
 }

@@ -164,9 +164,10 @@ void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int beg
     for (int r = begin; r < end; r += w.rows) {
       const int rows = std::min(w.rows, end - r);
       const auto [layout, height] = part(false, rows, along.ins);
-      simd::pack_rows(layout, height, tensors.src,
-                      element(t, false, along.in, across.in + r, group.channel + b * g.lanes), channels,
-                      g.lanes, buffer, w.row_stride, w.block_stride, group.channel + b * g.lanes);
+      const int channel = group.channel + b * g.lanes;
+      simd::pack_rows(layout, tensors.src,
+                      {element(t, false, along.in, across.in + r, channel), channels, height, channel},
+                      buffer, {g.lanes, w.block_stride, w.row_stride});
       row_code.forward_buffered(buffer, planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, rows,
                                 std::min(group.blocks - b, w.blocks));
     }
@@ -209,22 +210,22 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
     return;
   }
   const RowSpectralGeometry::Window& w = window_out_;
+  const simd::PackedRows packed{g.lanes, w.block_stride, w.row_stride};
   float* added = residual ? buffer + w.block_stride * w.blocks : nullptr;
   for (int b = 0; b < group.blocks; b += w.blocks) {
     const int channels = std::min(group.channels - b * g.lanes, w.blocks * g.lanes),
               blocks = std::min(group.blocks - b, w.blocks);
     for (int r = begin; r < end; r += w.rows) {
       const int rows = std::min(w.rows, end - r);
-      const std::int64_t at = element(t, true, along.out, across.out + r, group.channel + b * g.lanes);
       const auto [layout, height] = part(true, rows, along.outs);
-      if (added)
-        simd::pack_rows(layout, height, residual, at, channels, g.lanes, added, w.row_stride, w.block_stride);
-      simd::expect_rows(layout, height, tensors.dst, at, channels);
+      const simd::TensorRows written{element(t, true, along.out, across.out + r, group.channel + b * g.lanes),
+                                     channels, height};
+      if (added) simd::pack_rows(layout, residual, written, added, packed);
+      simd::expect_rows(layout, tensors.dst, written);
       row_code.inverse_buffered(planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, buffer,
                                 bias + b * g.lanes, added, rows, blocks);
       if (!g.finished()) finish_rows(group.block + b, blocks, height, layout.width, buffer, added);
-      simd::unpack_rows(layout, height, buffer, w.row_stride, w.block_stride, channels, g.lanes, tensors.dst,
-                        at);
+      simd::unpack_rows(layout, buffer, packed, tensors.dst, written);
     }
   }
 }
@@ -263,7 +264,7 @@ std::size_t RowSpectralExecutor::workspace_bytes(int threads) const {
 // In a network the layers in between have thrown code out of the L2, from where instructions are fetched line
 // by line, each waiting for the one before: all of them at once take as long as a few of those.
 void RowSpectralExecutor::run(const Tensors& tensors, const Run& run) const {
-  for (const auto& bytes : code_bytes_) core::prefetch_near(bytes);
+  for (const auto& bytes : code_bytes_) core::prefetch_near(std::as_bytes(bytes));
   if (by_phases(run.batch, run.threads)) return run_by_phases(tensors, run);
   const std::size_t each = task_bytes();
   const auto body = [&](std::int64_t index, int thread) {

@@ -17,7 +17,7 @@ class Spectra {
   /// Gets code and memory. signs: how the row codelets store planes.
   Spectra(const RowSpectralGeometry& geometry, const Kernel& kernel, const std::vector<int>& signs);
 
-  /// Transforms and packs, on at most so many threads; allocates nothing. With kernels of fp32: each tap is
+  /// Transforms and packs, on at most `threads` threads; allocates nothing. With kernels of fp32: each tap is
   /// rounded once, and its spectrum has the error of a row pass.
   void set(const Weights& weights, int threads);
 

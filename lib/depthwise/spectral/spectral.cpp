@@ -8,6 +8,10 @@
 namespace replk::depthwise {
 namespace {
 
+/// Columns of fewer taps, of a kernel that is no stripe, are not even predicted: Toeplitz products take far
+/// less. In a stripe the rows take most of the time, with either.
+constexpr int least_taps = 7, stripe = 3;  // a stripe is at least so many times that long
+
 /// The best splits of a column's length.
 std::vector<std::shared_ptr<const ColumnPass>> column_splits(const RowSpectralGeometry& cut_across, int n,
                                                              const Machine& m) {
@@ -40,7 +44,8 @@ class Spectral final : public SpectralAlgorithm {
   void add_columns(std::vector<Candidate>& found, const Request& request,
                    RowSpectralParameters p) const override {
     const RowSpectralGeometry base(request, p);
-    if (base.across_taps.size() < 7) return;
+    const int taps = static_cast<int>(base.across_taps.size());
+    if (taps < least_taps && base.along.taps < stripe * least_taps) return;
     for (const int across : segment_sizes(base.across.output, base.across.taps)) {
       p.segment_across = across;
       const RowSpectralGeometry cut_across(request, p);

@@ -16,7 +16,8 @@
 #endif
 #define REPLK_API __attribute__((visibility("default")))
 
-/* A value without a name is an error that is reported. C++ must be told that an enumeration may hold it. */
+/* A value without a name is an error that is reported. C++ needs a fixed type to let an enumeration hold it.
+ */
 #ifdef __cplusplus
 #define REPLK_INT : int
 extern "C" {
@@ -31,9 +32,9 @@ REPLK_API const char* replk_version(void);
 
 typedef enum replk_status REPLK_INT {
   REPLK_OK = 0,
-  REPLK_INVALID_ARGUMENT = 1, /* a value that the caller gave */
-  REPLK_BAD_FILE = 2,         /* a file's content */
-  REPLK_NOT_FOUND = 3,        /* a file or a name that does not exist */
+  REPLK_INVALID_ARGUMENT = 1, /* a value that the caller passed is wrong */
+  REPLK_BAD_FILE = 2,         /* a file's content is wrong */
+  REPLK_NOT_FOUND = 3,        /* a file or a name does not exist */
   REPLK_UNSUPPORTED = 4,      /* valid, but not on this machine or not in this build */
   REPLK_OUT_OF_MEMORY = 5,
   REPLK_CANCELLED = 6,
@@ -60,20 +61,20 @@ typedef void (*replk_log_callback)(replk_log_level level, const char* message, v
  * silent again. Thread-safe; the callback may be called from any thread. */
 REPLK_API replk_status replk_set_log_callback(replk_log_callback callback, void* user);
 
-/* Threads that a call uses when it asks for 0: what OMP_NUM_THREADS says, else the CPUs that this process may
- * use (affinity, and the CPU quotas of its control groups, rounded up); no more than OMP_THREAD_LIMIT. Found
- * out once.
+/* The number of threads of a call that asks for 0: OMP_NUM_THREADS, else the CPUs that this process may use
+ * (affinity, and the CPU quotas of its control groups, rounded up); at most OMP_THREAD_LIMIT. Determined
+ * once.
  *
- * A number of threads that is asked for is the largest that planning and running use. Where the system
- * refuses threads (limits of processes, of memory, of a control group), a call runs on fewer, with the same
- * results; a warning says so once. OpenMP's runtime would end the process there, so the threads that it is
- * about to make are made and ended on trial before: what remains is that something else takes the last ones
- * in the moment between. */
+ * Planning and running use at most the number of threads that is asked for. If the system refuses threads
+ * (limits of processes, of memory, of a control group), a call runs on fewer, with the same results, and
+ * warns once. OpenMP's runtime would end the process in this case, so the library first creates and ends as
+ * many threads on trial. It remains possible that something else takes the last ones in the moment
+ * between. */
 REPLK_API int replk_default_threads(void);
 
-/* A process that was forked may use the library, and what its parent made with it, on the thread that it has:
- * there every call runs on one. While a process forks, no other thread of it may be inside the library. A
- * library that was unloaded (dlclose) stays in memory, once however often that is done. */
+/* A forked process may use the library, and what its parent made with it; every call then runs on one thread.
+ * While a process forks, no other thread of it may be inside the library. After dlclose the library stays in
+ * memory, once however often it is loaded and closed. */
 
 typedef void (*replk_task)(int index, void* context);
 typedef void (*replk_pool_run)(int count, replk_task task, void* context, void* user);
@@ -96,7 +97,7 @@ enum {
   REPLK_FEATURE_AVX_VNNI = 1 << 2,
   REPLK_FEATURE_AVX512_VNNI = 1 << 3,
   REPLK_FEATURE_AVX512_BF16 = 1 << 4,
-  REPLK_FEATURE_AMX_TILE = 1 << 5, /* tiles, where the kernel lets this process have them */
+  REPLK_FEATURE_AMX_TILE = 1 << 5, /* tiles, if Linux lets this process use them */
   REPLK_FEATURE_AMX_BF16 = 1 << 6,
   REPLK_FEATURE_AMX_INT8 = 1 << 7
 };
@@ -118,10 +119,10 @@ REPLK_API replk_status replk_get_cpu_info(replk_cpu_info* info);
 
 /* ---- Tuning ---- */
 
-/* What a plan does where several algorithms can compute it. OFF: the cost model chooses. CACHED: what was
- * measured before on this machine for this problem, else for a near one, else the cost model; never measures.
- * NOW: what was measured before, else it is measured when the plan is made, which takes up to the budget, and
- * remembered. Results keep their accuracy class whichever is chosen. */
+/* How a plan chooses its tiling. OFF: by the cost model. CACHED: by what was measured before on this machine
+ * for this problem, else for a near one, else by the cost model; never measures. NOW: by what was measured
+ * before, else by measuring when the plan is made, which takes up to the budget and is remembered. Results
+ * keep their accuracy class whichever is chosen. */
 typedef enum replk_tuning_mode REPLK_INT {
   REPLK_TUNING_OFF = 0,
   REPLK_TUNING_CACHED = 1,
@@ -131,7 +132,7 @@ typedef enum replk_tuning_mode REPLK_INT {
 typedef struct replk_tuning {
   size_t struct_size;
   replk_tuning_mode mode;
-  double budget_seconds; /* of measuring one problem; at least 0 (one run of one candidate), at most 86400 */
+  double budget_seconds; /* for measuring one problem; 0 (one run of one candidate) to 86400 */
 } replk_tuning;
 
 /* CACHED and 4 seconds. */
@@ -140,9 +141,9 @@ static inline replk_tuning replk_tuning_default(void) {
   return t;
 }
 
-/* How this process tunes; the mode is at first what REPLK_TUNING in the environment says, else CACHED. Plans
- * that exist, and those of a model's sizes that were prepared, stay as they are. Both calls are thread-safe;
- * a plan that is being made goes by what was set when it began. *tuning has its struct_size set. */
+/* How this process tunes; the initial mode is that of REPLK_TUNING in the environment, else CACHED. Plans
+ * that exist, and those of a model's prepared sizes, stay as they are. Both calls are thread-safe; a plan
+ * that is being made uses what was set when it began. tuning->struct_size must be set. */
 REPLK_API replk_status replk_set_tuning(const replk_tuning* tuning);
 REPLK_API replk_status replk_get_tuning(replk_tuning* tuning);
 
@@ -158,13 +159,13 @@ typedef enum replk_activation REPLK_INT {
   REPLK_SILU = 3,      /* x / (1 + exp(-x)) */
   REPLK_HARD_SWISH = 4 /* x * min(max(x / 6 + 1/2, 0), 1) */
 } replk_activation;
-/* FAST: in every algorithm, error at most 1e-6 of the largest value of the channel of its image, before the
- * epilogue, with the bias or behind it all, or 2^-24 times the norms of the channel's weights and inputs
- * where that is larger. So one large value costs the whole channel accuracy: a pixel of 1e30 leaves the other
- * outputs an error of up to 6e-8 * |w| * 1e30. Finite numbers give finite results wherever the exact result
- * is finite in fp32; where sums overflow on the way, that channel takes some hundred times longer
- * (docs/algorithms.md). EXACT: fp32 in one fixed order, the same bits everywhere; what overflows in this
- * order is infinite. */
+/* FAST: in every algorithm the error is at most 1e-6 of the largest value of the channel of its image (before
+ * the epilogue, with the bias, or after all of it, whichever is largest), or 2^-24 times the norms of the
+ * channel's weights and inputs if that is larger. So one large value costs the whole channel accuracy: a
+ * pixel of 1e30 leaves the other outputs an error of up to 6e-8 * |w| * 1e30. Finite numbers give finite
+ * results wherever the exact result is finite in fp32; if sums overflow on the way, that channel takes some
+ * hundred times longer (docs/algorithms.md). EXACT: fp32 in one fixed order, the same bits everywhere; what
+ * overflows in this order is infinite. */
 typedef enum replk_numerics REPLK_INT { REPLK_FAST = 0, REPLK_EXACT = 1 } replk_numerics;
 
 /* One linear branch; the branches of a problem are summed. Kernel sides 1 to 63, or to 127 where the other is
@@ -174,9 +175,9 @@ typedef struct replk_branch {
   int32_t dilation_h, dilation_w;
 } replk_branch;
 
-/* How far elements that follow each other along an axis of a tensor lie apart, in elements. All 0: without
- * gaps. Channels-last: channel is 1, and pixel <= row <= image leave room for what lies between; NCHW: pixel
- * is 1, row <= channel <= image. So a tensor may be a slice of another's channels or a window of a larger
+/* The distance between neighbouring elements along each axis of a tensor, in elements. All 0: no gaps.
+ * Channels-last: channel is 1 and pixel <= row <= image; NCHW: pixel is 1 and row <= channel <= image; each
+ * leaves room for what lies between. So a tensor may be a slice of another's channels or a window of a larger
  * map. What lies in the gaps is neither read nor written. */
 typedef struct replk_strides {
   int64_t image, row, pixel, channel;
@@ -204,7 +205,7 @@ typedef struct replk_depthwise_problem {
   /* 1: padding is that of the four sides instead of pad_h and pad_w, each -65535 to 1023; less than 0 crops.
    */
   int32_t explicit_padding, pad_top, pad_bottom, pad_left, pad_right;
-  int32_t scale; /* whether there is one, a factor a channel: replk_depthwise_options has it */
+  int32_t scale; /* whether there is one, a factor a channel, which replk_depthwise_options.scale gives */
   /* Outputs a channel, 1 to 4: the output has channels * channel_multiplier channels, of which c reads input
    * channel c / channel_multiplier, and so many have weights, bias and scale. */
   int32_t channel_multiplier;
@@ -223,7 +224,7 @@ static inline replk_depthwise_problem replk_depthwise_problem_default(void) {
 
 typedef struct replk_depthwise_options {
   size_t struct_size;
-  int32_t threads;       /* 0: all */
+  int32_t threads;       /* 0: replk_default_threads() */
   const char* algorithm; /* NULL: the tuner's choice; else the best tiling of this one, such as "direct" */
   const char* tiling;    /* NULL, or exactly this one, as replk_depthwise_tiling() prints it */
   const float* scale;    /* [channels], of a problem that has one; copied. NULL otherwise */
@@ -234,8 +235,8 @@ static inline replk_depthwise_options replk_depthwise_options_default(void) {
   return o;
 }
 
-/* A problem, prepared: weights packed and code generated. Many threads may run one plan. Code is kept for the
- * process by what it depends on, so that a second plan of the same problem takes hardly more than packing its
+/* A plan: a problem with its weights packed and its code generated. Many threads may run one plan. Code is
+ * kept for the process, so that a second plan of the same problem takes hardly longer than packing its
  * weights. */
 typedef struct replk_depthwise replk_depthwise;
 
@@ -249,10 +250,10 @@ REPLK_API replk_status replk_depthwise_create_from_shape(const char* shape, cons
                                                          const float* bias,
                                                          const replk_depthwise_options* options,
                                                          replk_depthwise** plan);
-/* Gives the plan other weights and another bias, as at its creation (bias NULL: none): it is then as one that
- * was created with them, with the same tiling, and the same bits come out. Copies them, merging branches;
- * allocates nothing; takes less time than a run or about as much. Needs the plan to itself: no run and no
- * other set_weights meanwhile. On failure the old weights stay. */
+/* Gives the plan other weights and another bias, in the form that its creation takes (bias NULL: none). The
+ * plan keeps its tiling and gives the same bits as a new one with these weights. Copies them, merging
+ * branches; allocates nothing; takes at most about as long as a run. Needs the plan to itself: no run and no
+ * other set_weights at the same time. On failure the old weights stay. */
 REPLK_API replk_status replk_depthwise_set_weights(replk_depthwise* plan, const float* const* weights,
                                                    const float* bias);
 /* NULL is allowed. */
@@ -261,18 +262,21 @@ REPLK_API void replk_depthwise_destroy(replk_depthwise* plan);
 /* Height and width of the output. */
 REPLK_API replk_status replk_depthwise_output_size(const replk_depthwise* plan, int32_t* height,
                                                    int32_t* width);
-/* Bytes of scratch memory that one run needs, whatever its batch; may be 0. */
+/* Bytes of workspace that one run needs, whatever its batch; may be 0. */
 REPLK_API replk_status replk_depthwise_workspace_bytes(const replk_depthwise* plan, size_t* bytes);
 
-/* Runs, allocating nothing, with at most 64 KiB of the stack. src, dst and residual in the problem's layout
- * and type, at any multiple of that type's size; the memory around them is neither read nor written. The
- * caller's floating-point modes (MXCSR) are used and left as they are: what is promised of results holds for
- * the usual ones, round to nearest with denormals; threads of the pool have the modes that they began with. A
+/* Runs the plan. Allocates nothing and uses at most 64 KiB of the stack.
+ *
+ * src, dst and residual have the problem's layout and type, at any multiple of that type's size; the memory
+ * around them is neither read nor written. residual is NULL if the problem has none, and may be dst (class
+ * FAST then scans src first); neither may overlap src. workspace: 64-byte aligned, of workspace_bytes >=
+ * replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the library keeps for
+ * each thread.
+ *
+ * The caller's floating-point modes (MXCSR) are used and left as they are: promises about results hold for
+ * the usual ones, round to nearest with denormals. Threads of the pool keep the modes that they began with. A
  * NaN or an infinity reaches, in class EXACT, the outputs that its input meets and no others; in class FAST
- * these and perhaps more of its channel of its image. residual is NULL where the problem has none, and may be
- * dst (class FAST then looks through src first); neither may overlap src. workspace: 64-byte aligned, of
- * workspace_bytes >= replk_depthwise_workspace_bytes(), used by one run at a time; or NULL for one that the
- * library keeps for each thread. */
+ * these and perhaps more of its channel of its image. */
 REPLK_API replk_status replk_depthwise_run(const replk_depthwise* plan, const void* src, void* dst,
                                            const void* residual, void* workspace, size_t workspace_bytes);
 
@@ -281,14 +285,14 @@ typedef struct replk_run_options {
   int64_t batch;   /* images of src, dst and residual, at least 1; 0: the problem's */
   void* workspace; /* as for replk_depthwise_run */
   size_t workspace_bytes;
-  /* Runs the work of this run, as replk_set_thread_pool's would: task(i, context) for every i in [0, count),
-   * each once, at the same time or one after another, in any order; no task waits for another. NULL: as
-   * usual. */
+  /* Runs the tasks of this run, as replk_set_thread_pool's does: must call task(i, context) once for every i
+   * in [0, count), at the same time or one after another, in any order; no task waits for another. NULL: the
+   * process's pool. */
   replk_pool_run pool;
   void* user; /* passed to pool */
 } replk_run_options;
 
-/* The problem's batch, a workspace and threads of the library. */
+/* The problem's batch, the library's workspace, the process's pool. */
 static inline replk_run_options replk_run_options_default(void) {
   replk_run_options o = {sizeof(replk_run_options), 0, NULL, 0, NULL, NULL};
   return o;
@@ -307,10 +311,10 @@ REPLK_API const char* replk_depthwise_source(const replk_depthwise* plan);
 
 /* ---- Gradients of a depthwise convolution ---- */
 
-/* What training asks of a layer, prepared (docs/gradients.md). Many threads may run one plan. A gradient is
- * that of the convolution and its bias: a problem with an activation, a scale or a residual is an error. Its
- * accuracy class is the problem's, its bits depend on no number of threads; dx of an image does not depend on
- * the batch. */
+/* A plan for the gradients of a layer (docs/gradients.md). Many threads may run one plan. A gradient is that
+ * of the convolution and its bias: a problem with an activation, a scale or a residual is an error. Its
+ * accuracy class is the problem's. Its bits do not depend on the number of threads; dx of an image does not
+ * depend on the batch. */
 typedef struct replk_depthwise_gradient replk_depthwise_gradient;
 
 /* Values of replk_depthwise_gradient_options.wanted; 3 is both. */
@@ -318,12 +322,11 @@ enum { REPLK_GRADIENT_INPUT = 1, REPLK_GRADIENT_WEIGHTS = 2 };
 
 typedef struct replk_depthwise_gradient_options {
   size_t struct_size;
-  int32_t threads; /* 0: all */
+  int32_t threads; /* 0: replk_default_threads() */
   int32_t wanted;  /* the gradients that the plan is made for; 0: both */
-  /* NULL, or a forward plan of the same sizes, with the same weights: where what it has packed serves the
-   * gradient of the input too, it is shared, and kept as long as either lives. New weights are then set in
-   * the layer first and in its gradient next, with no run of either meanwhile: any other order is an error.
-   */
+  /* NULL, or a forward plan of the same sizes, with the same weights: if what it has packed serves the
+   * gradient of the input too, it is shared, and kept as long as either lives. Then set new weights in the
+   * layer first and in its gradient next, with no run of either in between: any other order is an error. */
   const replk_depthwise* layer;
 } replk_depthwise_gradient_options;
 
@@ -332,8 +335,8 @@ static inline replk_depthwise_gradient_options replk_depthwise_gradient_options_
   return o;
 }
 
-/* weights: as for replk_depthwise_create, copied; the gradient of the input needs them. NULL where that is
- * not wanted. options may be NULL. On failure *plan is NULL. */
+/* weights: as for replk_depthwise_create, copied; the gradient of the input needs them. NULL if that is not
+ * wanted. options may be NULL. On failure *plan is NULL. */
 REPLK_API replk_status replk_depthwise_gradient_create(const replk_depthwise_problem* problem,
                                                        const float* const* weights,
                                                        const replk_depthwise_gradient_options* options,
@@ -346,20 +349,20 @@ REPLK_API replk_status replk_depthwise_gradient_create_from_shape(
  * plan to itself; on failure the old ones stay. */
 REPLK_API replk_status replk_depthwise_gradient_set_weights(replk_depthwise_gradient* plan,
                                                             const float* const* weights);
-/* Bytes of scratch memory that a run of either gradient needs, whatever its batch. */
+/* Bytes of workspace that a run of either gradient needs, whatever its batch. */
 REPLK_API replk_status replk_depthwise_gradient_workspace_bytes(const replk_depthwise_gradient* plan,
                                                                 size_t* bytes);
 
-/* The gradient of the input, dx, from that of the output, dy, both as these lie in the problem: layout, type,
- * strides, any alignment of an element. All of dx is written, zeros where no tap reaches; what lies between
- * its elements is not. dx must not overlap dy. options: as for replk_depthwise_run_with; may be NULL.
- * Allocates nothing where a workspace is given. */
+/* The gradient of the input, dx, from that of the output, dy. dx has the layout, type and strides of the
+ * problem's input, dy those of its output, at any multiple of the type's size. All elements of dx are
+ * written, zeros where no tap reaches; what lies between them is not. dx must not overlap dy. options: as for
+ * replk_depthwise_run_with; may be NULL. Allocates nothing if a workspace is given. */
 REPLK_API replk_status replk_depthwise_gradient_input(const replk_depthwise_gradient* plan, const void* dy,
                                                       void* dx, const replk_run_options* options);
 
 /* The gradients of weights and bias, fp32, summed over the batch, from the layer's input, src, and dy.
- * dweights[i]: [channels][kernel_h][kernel_w] of branch i, or NULL where it is not wanted. dbias: [channels]
- * (the output's), or NULL. accumulate 1: adds to what is there; 0: writes. No two tensors may overlap.
+ * dweights[i]: [channels][kernel_h][kernel_w] of branch i, or NULL if it is not wanted. dbias: [channels]
+ * (the output's), or NULL. accumulate: 1 adds to what is there, 0 overwrites it. No two tensors may overlap.
  * options as above. */
 REPLK_API replk_status replk_depthwise_gradient_weights(const replk_depthwise_gradient* plan, const void* src,
                                                         const void* dy, float* const* dweights, float* dbias,
@@ -369,14 +372,14 @@ REPLK_API void replk_depthwise_gradient_destroy(replk_depthwise_gradient* plan);
 
 /* ---- Networks ---- */
 
-/* A network, loaded: weights folded and packed. Any number of threads may run one at once. Plans are made at
- * the first run of a size (batch, height, width) and kept for the four sizes used last; a later run of a kept
- * size allocates nothing. */
+/* A loaded network, its weights folded and packed. Any number of threads may run it at once. Plans are made
+ * at the first run of a size (batch, height, width) and kept for the four sizes used last; a later run of a
+ * kept size allocates nothing. */
 typedef struct replk_model replk_model;
 
-/* What a network's pointwise and dense layers multiply in (docs/precision.md); the head, depthwise sums, the
- * stem's 3x3 layers and what is carried from block to block are fp32 in all. 0: as the weights are, fp32, or
- * int8 for a file of `replk quantize`. BF16X3, three bf16 products for a multiplication, needs AMX. */
+/* What a network's pointwise and dense layers multiply in (docs/precision.md). The head, depthwise sums, the
+ * stem's 3x3 layers and what is carried from block to block are always fp32. OF_WEIGHTS: fp32, or int8 for a
+ * file of `replk quantize`. BF16X3, three bf16 products for a multiplication, needs AMX. */
 typedef enum replk_precision REPLK_INT {
   REPLK_PRECISION_OF_WEIGHTS = 0,
   REPLK_PRECISION_FP32 = 1,
@@ -387,18 +390,18 @@ typedef enum replk_precision REPLK_INT {
 
 typedef struct replk_model_options {
   size_t struct_size;
-  int32_t threads;         /* 0: all */
+  int32_t threads;         /* 0: replk_default_threads() */
   replk_numerics numerics; /* of the depthwise layers */
-  /* Whether features pass their stage's norm, which the file must hold: RepLKNet's batch norms, or the layer
-   * norms norm0 to norm3 of a backbone of SLaK, ConvNeXt or UniRepLKNet. */
+  /* Whether features pass through their stage's norm, which the file must hold: RepLKNet's batch norms, or
+   * the layer norms norm0 to norm3 of a backbone of SLaK, ConvNeXt or UniRepLKNet. */
   int32_t norm_intermediate_features;
-  uint64_t seed; /* of random weights, where no file is given */
-  /* Called by the loading thread with the fraction done, 0 to 1; it cancels by a value other than 0. May be
-   * NULL. */
+  uint64_t seed; /* of random weights, if no file is given */
+  /* Called by the loading thread with the fraction done, 0 to 1; returning a value other than 0 cancels. May
+   * be NULL. */
   int (*progress)(double fraction, void* user);
   void* progress_user;
-  /* Never computes in a narrower type than this says. INT8 of fp32 weights: they are quantised while loading,
-   * as `replk quantize` does without images. REPLK_INVALID_ARGUMENT: another precision of int8 weights;
+  /* Nothing is computed in a narrower type than this. INT8 with fp32 weights quantises them while loading, as
+   * `replk quantize` does without images. REPLK_INVALID_ARGUMENT: another precision for int8 weights;
    * REPLK_UNSUPPORTED: one that this CPU lacks. */
   replk_precision precision;
 } replk_model_options;
@@ -410,8 +413,8 @@ static inline replk_model_options replk_model_options_default(void) {
 }
 
 /* name: such as "replknet-31b", or with options "replknet-31b:k=3,3,3,3:small=0". weights_file: a
- * .safetensors file in train, merged, fused or int8 form, refused (REPLK_BAD_FILE) where it is not this whole
- * network or holds more of one; NULL: random weights of options->seed, for measurements. options may be NULL.
+ * .safetensors file in train, merged, fused or int8 form (docs/models.md), refused (REPLK_BAD_FILE) if it is
+ * not exactly this network; NULL: random weights from options->seed, for measurements. options may be NULL.
  * On failure *model is NULL. */
 REPLK_API replk_status replk_model_load(const char* name, const char* weights_file,
                                         const replk_model_options* options, replk_model** model);
@@ -425,8 +428,8 @@ typedef struct replk_model_info {
   uint64_t weight_bytes;
   float mean[3], std[3]; /* an input is (RGB in 0..1 - mean) / std */
   int32_t size;          /* of the default input, a square */
-  /* Evaluation resizes the short side to size / crop_fraction and takes the central crop; from a size of
-   * warp_from on it resizes to size x size. Bicubic, as Pillow does it. */
+  /* Evaluation resizes the short side to size / crop_fraction and takes the central crop; at sizes of
+   * warp_from and more it resizes to size x size. Bicubic, as Pillow does it. */
   double crop_fraction;
   int32_t warp_from;
   replk_precision precision; /* what it computes in, never OF_WEIGHTS */
@@ -436,21 +439,21 @@ typedef struct replk_model_info {
 REPLK_API replk_status replk_model_get_info(const replk_model* model, replk_model_info* info);
 /* A class's name from the file's metadata; "" where there is none. Valid as long as the model. */
 REPLK_API const char* replk_model_label(const replk_model* model, int32_t index);
-/* What a stage, 0 to 3, gives for an input of this size. */
+/* The shape of a stage's map for an input of this size. stage: 0 to 3. */
 REPLK_API replk_status replk_model_feature_shape(const replk_model* model, int32_t stage, int32_t height,
                                                  int32_t width, int32_t* feature_channels,
                                                  int32_t* feature_height, int32_t* feature_width);
 /* Makes the plans of a size now rather than at its first run. */
 REPLK_API replk_status replk_model_prepare(replk_model* model, int64_t batch, int32_t height, int32_t width);
 
-/* An input for replk_model_run from a picture, as the network's own evaluation prepares it: a square of fewer
- * than info.warp_from pixels a side is resized and cropped to the middle, any other size is warped to
- * (bicubic, as Pillow does it); then normalised. pixels: [height][width][3]; sides 1 to 16384. Thread-safe.
- * read_image: a JPEG or PNG file, at most 64 MiB. */
+/* Makes an input for replk_model_run from a picture, as the network's own evaluation does. If height and
+ * width are equal and below info.warp_from, the picture is resized and cropped to the middle, else it is
+ * warped to the size (bicubic, as Pillow does it); then it is normalised. pixels: [height][width][3]; sides 1
+ * to 16384. Thread-safe. read_image: a JPEG or PNG file, at most 64 MiB. */
 REPLK_API replk_status replk_model_read_image(const replk_model* model, const char* path, int32_t height,
                                               int32_t width, float* pixels);
-/* The same of a file's content that is in memory (a member of an archive, a column of a table): size bytes,
- * at most 64 MiB. name stands for the file in messages. */
+/* The same from a file's content in memory (a member of an archive, a column of a table): size bytes, at most
+ * 64 MiB. name stands for the file in messages. */
 REPLK_API replk_status replk_model_read_encoded(const replk_model* model, const void* bytes, size_t size,
                                                 const char* name, int32_t height, int32_t width,
                                                 float* pixels);
@@ -458,11 +461,11 @@ REPLK_API replk_status replk_model_read_encoded(const replk_model* model, const 
 REPLK_API replk_status replk_model_read_rgb(const replk_model* model, const uint8_t* rgb, int32_t rows,
                                             int32_t columns, int32_t height, int32_t width, float* pixels);
 
-/* Lets one thread stop the runs of others: they end between two layers with REPLK_CANCELLED. */
+/* Lets one thread stop the runs of others; these end between two layers with REPLK_CANCELLED. */
 typedef struct replk_cancel replk_cancel;
 REPLK_API replk_status replk_cancel_create(replk_cancel** cancel);
 REPLK_API void replk_cancel_destroy(replk_cancel* cancel);
-/* requested: 1 stops runs that are given this, now and from now on; 0 lets them run again. */
+/* requested: 1 stops all runs that were or will be given this; 0 lets later ones run again. */
 REPLK_API void replk_cancel_request(replk_cancel* cancel, int requested);
 
 /* pixels: normalised RGB, [batch][height][width][3]; height and width 32 (replknet-nano: 16) to 16384.
@@ -475,14 +478,14 @@ REPLK_API replk_status replk_model_run(replk_model* model, const float* pixels, 
 typedef struct replk_model_run_options {
   size_t struct_size;
   const replk_cancel* cancel; /* NULL, or what may stop the run */
-  /* Runs the work of this run (and of planning, where a size is new), as replk_run_options.pool does that of
-   * a depthwise layer. What oneDNN computes, the dense layers at which it was the faster, stays with OpenMP's
-   * threads. NULL: as usual. */
+  /* Runs the tasks of this run (and of planning, if the size is new), as replk_run_options.pool does for a
+   * depthwise layer. Dense layers that oneDNN computes, because it is faster at them, stay with OpenMP's
+   * threads. NULL: the process's pool. */
   replk_pool_run pool;
   void* user; /* passed to pool */
 } replk_model_run_options;
 
-/* Nothing that stops it, and threads of the library. */
+/* Not cancellable, on the process's pool. */
 static inline replk_model_run_options replk_model_run_options_default(void) {
   replk_model_run_options o = {sizeof(replk_model_run_options), NULL, NULL, NULL};
   return o;

@@ -23,6 +23,7 @@ class DepthwiseStep : public Step {
   static depthwise::PlanOptions plan_options(const StepOptions& options) {
     depthwise::PlanOptions plan_options;
     plan_options.threads = options.threads;
+    plan_options.cold = true;
     return plan_options;
   }
   static std::vector<std::span<const float>> weights(const FoldedDepthwise& folded) {

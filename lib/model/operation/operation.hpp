@@ -1,10 +1,10 @@
 // What every operation of a network answers. A new one is a header and a source here and a name in
-// model::Operation (graph.hpp); the compiler then says which visitors want a word on it. Each has:
+// model::Operation (graph.hpp); the compiler then says which visitors need a case for it. Each has:
 //
 //   MapSize output_size(in)                   of its result
 //   LayerKind kind()                          what a profile counts it as
-//   double macs(layer, parameters, in)        multiply-adds for a batch, padding taps counted; branches as
-//   folded void load(layer, parameters, reader, threads)    its weights, from train, merged or fused form
+//   double macs(layer, parameters, in)        of a batch, padding taps counted, branches as folded
+//   void load(layer, parameters, reader, threads)    its weights, from train, merged or fused form
 //   void load_stored(layer, parameters, reader)      from int8 form (stored_layer.hpp)
 //   std::unique_ptr<Step> prepare(layer, parameters, in, place, options)
 #pragma once

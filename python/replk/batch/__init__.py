@@ -5,7 +5,12 @@
 No engine is needed; ``replk.batch.ray`` and ``replk.batch.spark`` run the same job on a cluster. pyarrow is needed besides
 NumPy. docs/batch.md is the guide.
 """
-from .job import Job
+try:
+    import pyarrow  # noqa: F401
+except ImportError:
+    raise ImportError("replk.batch: the package pyarrow is needed (pip install pyarrow)") from None
+
+from .job import Job  # noqa: E402
 from .local import run
 
 __all__ = ["Job", "run"]

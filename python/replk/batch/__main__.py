@@ -28,39 +28,41 @@ def job_options(command):
     command.add_argument("--out", required=True, metavar="JOB", help="the job's folder; what is finished there is not done again")
     command.add_argument("--model", metavar="NAME", help="the network, such as replknet-31b")
     command.add_argument("--weights", metavar="FILE.safetensors", help="its weights (default: random ones)")
-    command.add_argument("--seed", type=int, default=1, help="of random weights")
+    command.add_argument("--seed", type=int, default=1, help="seed of the random weights (default: 1)")
     command.add_argument("--precision", metavar="P", help="fp32, bf16, bf16x3 or int8 (default: as the weights are)")
     command.add_argument("--exact", action="store_true", help="the same bits on every machine, slower")
     command.add_argument("--want", default="top5", metavar="W,...",
                          help="topK, logits, stage1 to stage4, embedding (default: top5)")
-    command.add_argument("--size", type=size, metavar="HxW", help="of the network's input (default: the model's)")
+    command.add_argument("--size", type=size, metavar="HxW", help="input size of the network (default: the model's)")
     command.add_argument("--shard-size", type=int, default=1024, metavar="N", help="inputs of a part (default: 1024)")
-    command.add_argument("--column", metavar="NAME", help="of Parquet files: pictures or paths (default: the first that fits)")
+    command.add_argument("--column", metavar="NAME",
+                         help="the column of Parquet files that has pictures or paths (default: the first that fits)")
     command.add_argument("--batch", type=int, metavar="N", help="inputs that go through the network together (default: measured)")
-    command.add_argument("--threads", type=int, metavar="N", help="of one run (default: measured)")
+    command.add_argument("--threads", type=int, metavar="N", help="threads of one run (default: measured)")
     command.add_argument("--runs", type=int, metavar="N",
-                         help="at a time, on one copy of the weights (default: the CPUs over threads)")
-    command.add_argument("--cpus", type=int, metavar="N", help="that this node gives (default: all that the process may use)")
+                         help="runs at a time, on one copy of the weights (default: the CPUs over the threads of a run)")
+    command.add_argument("--cpus", type=int, metavar="N", help="CPUs that this node uses (default: all that the process may use)")
     command.add_argument("--tune", choices=("auto", "now", "off"), default="auto",
-                         help="measure the fastest kernels first (default: in long jobs)")
-    command.add_argument("--tune-budget", type=float, default=2.0, metavar="SECONDS", help="for each choice at most (default: 2)")
+                         help="measure which tilings are fastest first (default: auto, in long jobs)")
+    command.add_argument("--tune-budget", type=float, default=2.0, metavar="SECONDS",
+                         help="at most so long for each choice (default: 2)")
     command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def parser():
     program = argparse.ArgumentParser(prog="python -m replk.batch", description=__doc__)
     commands = program.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="do what is missing of a job")
+    run = commands.add_parser("run", help="do what is still missing of a job")
     job_options(run)
     run.add_argument("--share", type=share, default=(1, 1), metavar="I/N",
                      help="every N-th shard from the I-th on, so that N nodes share the work")
     run.add_argument("--readers", type=int, metavar="N",
                      help="threads that read and decode (default: the CPUs; more for a store that answers slowly)")
-    job_options(commands.add_parser("plan", help="make the job and the settings of this kind of machine, and say why these"))
-    merge = commands.add_parser("merge", help="the parts of a finished job as one Parquet file")
-    merge.add_argument("job", metavar="JOB")
-    merge.add_argument("--out", required=True, metavar="FILE.parquet")
-    merge.add_argument("--json", action="store_true")
+    job_options(commands.add_parser("plan", help="make the job, and find the settings for this kind of machine"))
+    merge = commands.add_parser("merge", help="join the parts of a finished job into one Parquet file")
+    merge.add_argument("job", metavar="JOB", help="the job's folder")
+    merge.add_argument("--out", required=True, metavar="FILE.parquet", help="the file to write")
+    merge.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return program
 
 

@@ -57,10 +57,10 @@ class Job:
         """The job of this folder. One that is there must be the same in everything that its results depend on.
 
         inputs: folders, lists (.txt, .list: a path a line, relative to the list), .parquet, .tar and image files. model,
-        weights, precision, exact, seed: as of ``replk.Model``. want: see ``Wanted``. size: a side, or (height, width); None:
-        the model's. shard_size: inputs of a part. column: of Parquet files, the one with the pictures. batch (of the
-        network), threads (of a run), runs (at a time): None for what the first node of a kind finds to be best. tune:
-        ``now``, ``off``, or ``auto``: where the job is long enough to be worth it; tune_budget: seconds for each choice at most.
+        weights, precision, exact, seed: as for ``replk.Model``. want: as ``--want`` (docs/batch.md). size: a side, or (height,
+        width); None: the model's. shard_size: inputs of a part. column: the column of Parquet files that has the pictures.
+        batch (images of a run), threads (of a run), runs (at a time): None for what the first node of a kind finds best. tune:
+        ``now``, ``off``, or ``auto`` (if the job is long enough to be worth it); tune_budget: at most so many seconds a choice.
         """
         folder = Path(folder)
         if not inputs:

@@ -27,11 +27,10 @@ class Shards:
 
 
 def run(job, num_cpus=None, actors=None, stream=None):
-    """Does what is missing of a job on the cluster that this process is connected to; returns how far it is, as
-    ``replk.batch.run`` does.
+    """Runs what is missing of a job on the cluster that this process is connected to. Returns what ``replk.batch.run`` does.
 
-    num_cpus: of an actor, all of which it uses; None: those of the smallest node, so that a node has one model. actors: at
-    most; None: as many as the nodes have room for.
+    num_cpus: CPUs of an actor, which uses all of them; None: those of the smallest node, so that a node has one model.
+    actors: the most there may be; None: as many as the nodes have room for.
     """
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     num_cpus = num_cpus or min(filter(None, nodes), default=0)

@@ -67,11 +67,11 @@ def limit(rate, image_bytes, bandwidth, most=1 << 20, **others):
 def main():
     program = argparse.ArgumentParser(prog="python -m replk.batch.simulate", description=__doc__.splitlines()[0])
     program.add_argument("--rate", type=float, required=True, help="images a second of one node")
-    program.add_argument("--bytes", type=float, required=True, help="of one image as it is stored")
-    program.add_argument("--bandwidth", type=float, nargs="+", default=[1.25e9, 5e9, 12.5e9], help="of the store, bytes a second")
-    program.add_argument("--link", type=float, default=1.25e9, help="of a node, bytes a second (10 Gbit/s)")
-    program.add_argument("--latency", type=float, default=0.02, help="until the first byte, seconds")
-    program.add_argument("--readers", type=int, help="of a node (default: enough)")
+    program.add_argument("--bytes", type=float, required=True, help="bytes of one image as it is stored")
+    program.add_argument("--bandwidth", type=float, nargs="+", default=[1.25e9, 5e9, 12.5e9], help="bytes a second of the store; one line of output for each (default: 10, 40 and 100 Gbit/s)")
+    program.add_argument("--link", type=float, default=1.25e9, help="bytes a second that a node's link carries (default: 10 Gbit/s)")
+    program.add_argument("--latency", type=float, default=0.02, help="seconds until the first byte (default: 0.02)")
+    program.add_argument("--readers", type=int, help="reads in flight of a node (default: as many as are needed)")
     a = program.parse_args()
     for bandwidth in a.bandwidth:
         nodes = limit(a.rate, a.bytes, bandwidth, link=a.link, latency=a.latency, readers=a.readers)

@@ -16,10 +16,10 @@ _workers = {}  # of this Python worker, which Spark uses again
 
 
 def run(job, session, cpus=None):
-    """Does what is missing of a job; returns how far it is, as ``replk.batch.run`` does, without rates.
+    """Runs what is missing of a job. Returns what ``replk.batch.run`` does, without rates.
 
-    cpus: of a task, all of which it uses; None: what the session's spark.task.cpus says. With that at the cores of an
-    executor a node has one model.
+    cpus: CPUs of a task, which uses all of them; None: the session's spark.task.cpus. If that is the number of cores of an
+    executor, a node has one model.
     """
     cpus = cpus or int(session.conf.get("spark.task.cpus", "1"))
     missing, folder = job.missing(), str(job.folder.resolve())

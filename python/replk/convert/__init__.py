@@ -97,10 +97,10 @@ def convert(
 ) -> Converted:
     """Reads a checkpoint and writes the .safetensors file that ``replk.Model`` and ``--weights`` take.
 
-    source: a file of torch.save or .safetensors, in the names that docs/models.md lists. target: the file to write.
-    ema: the moving averages that training saved. part: of several networks in a file the one under this key. dtype: None
-    (as they are), ``fp32``, ``fp16``, ``bf16``. labels: a file with the classes' names. model: the name kept in the file
-    (else what the shapes say). Returns that name, or None where replk has none, and the names that were left out.
+    source: a file of torch.save or .safetensors, in the names that docs/models.md lists. target: the file to write. ema:
+    take the moving averages that training saved. part: the key of one of several networks in a file. dtype: the tensors'
+    type, ``fp32``, ``fp16`` or ``bf16``; None: as they are. labels: a file with the classes' names. model: the name to keep
+    in the file; None: the one that the shapes show. Returns a ``Converted``.
     Raises ``replk.BadFile``, whose one line names what is missing or has no place. No code of a file is run.
     """
     if dtype not in (None, *tensors.WANTED):
@@ -125,7 +125,8 @@ def convert(
 
 
 class Converted:
-    """What ``convert`` did: the model's name, its family, the number of tensors, the names that were left out."""
+    """What ``convert`` did: ``model``, the name kept in the file (None if replk has none), its ``family``, the ``count`` of
+    tensors, and the names that were ``left_out``."""
 
     def __init__(self, model, family, count, left_out):
         self.model, self.family, self.count, self.left_out = model, family, count, left_out

@@ -66,12 +66,12 @@ class Report:
 def rewrite(src, dst, min_kernel=5, check=True, inputs=None):
     """Writes ``src``, an ONNX model, to ``dst`` with its depthwise convolutions swapped for the library's op. Returns a Report.
 
-    min_kernel: the longest side of a kernel from which a layer is swapped; 1 to 127. What a layer takes in besides: batch norms
-    and factors behind it, branches that are summed, an activation, a residual, transposes around it. check: whether the result is
-    compared with ``src`` on random data (``inputs``: {name: array}, or on these), in ONNX Runtime, where that is installed;
-    Error, and no file, where it differs by more than 1e-4 of the largest value (3e-2 in bfloat16 or float16) and by more than four
-    times what ``src``'s own results move with the runtime's optimisations. Weights outside
-    of ``src`` are copied to ``dst``.data. NotFound, BadFile: what is wrong with ``src``. ``dst`` may be ``src``.
+    min_kernel: the longest side of the smallest kernel to swap, 1 to 127. A swapped layer also takes in batch norms and factors
+    after it, branches that are summed, an activation, a residual, and transposes around it (docs/onnx.md). check: compare the
+    result with ``src`` on random data, or on ``inputs`` ({name: array}), in ONNX Runtime if that is installed. Raises Error, and
+    writes no file, if they differ by more than 1e-4 of the largest value (3e-2 in bfloat16 or float16) and by more than four times
+    what ``src``'s own results change with the runtime's optimisations; NotFound or BadFile if ``src`` is missing or wrong.
+    Weights outside ``src`` are copied to ``dst``.data. ``dst`` may be ``src``.
     """
     try:
         import onnx  # noqa: F401

@@ -1,4 +1,4 @@
-"""python -m replk.onnx IN OUT: swaps a model's large depthwise convolutions, and says what became of each."""
+"""python -m replk.onnx IN OUT: Swaps a model's large depthwise convolutions for replk's, and says what became of each."""
 import argparse
 import json
 import sys
@@ -10,10 +10,10 @@ from . import rewrite
 def main():
     parser = argparse.ArgumentParser(prog="python -m replk.onnx", description=__doc__.split(": ", 1)[1])
     parser.add_argument("src", metavar="IN", help="an ONNX model")
-    parser.add_argument("dst", metavar="OUT", help="where the rewritten one goes")
+    parser.add_argument("dst", metavar="OUT", help="the file to write")
     parser.add_argument("--min-kernel", type=int, default=5, help="longest kernel side from which a layer is swapped (5)")
-    parser.add_argument("--no-check", action="store_true", help="without comparing the two on random data")
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    parser.add_argument("--no-check", action="store_true", help="do not compare the two models on random data")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args()
     try:
         report = rewrite(arguments.src, arguments.dst, arguments.min_kernel, not arguments.no_check)

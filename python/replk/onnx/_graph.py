@@ -1,4 +1,4 @@
-"""An ONNX graph with what a rewriter asks of it: who makes and who reads a tensor, what is constant, what sizes are known."""
+"""An ONNX graph with what a rewriter asks of it: which node makes and which read a tensor, what is constant, what sizes are known."""
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper

@@ -18,9 +18,9 @@ def add_extension(core, compiled=None):
     """Teaches ``core``, an ``openvino.Core``, to read and run the library's op. Returns which way: "compiled", or "python: "
     and why.
 
-    compiled: True for the C++ extension, which is compiled once for each release of OpenVINO (a C++ compiler is needed; what it
-    says is in the error); False for the op in Python, which takes some microseconds a node more and the interpreter's lock; None
-    for the first where it can be had, else the second.
+    compiled: True for the C++ extension, which is compiled once for each release of OpenVINO and needs a C++ compiler, whose first
+    error is in the NotFound that is raised if it fails; False for the op in Python, which costs some microseconds a node and takes
+    the interpreter's lock; None for the first if it can be compiled, else the second.
     """
     if compiled is not False:
         try:

@@ -14,7 +14,7 @@ SOURCES = ("openvino/extension.cpp", "layer/layer.cpp", "layer/layer.hpp", "repl
 
 
 def _roots():
-    """Where the sources lie: in the wheel beside this file, in a checkout in the house's boxes."""
+    """Where the sources lie: in the wheel beside this file, in a checkout in their own folders."""
     here = Path(__file__).resolve().parent / "source"
     house = Path(__file__).resolve().parents[3]
     return [here, house / "integrations", house / "lib/include"]

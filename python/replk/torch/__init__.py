@@ -39,9 +39,9 @@ def depthwise_conv2d(
 ) -> torch.Tensor:
     """``torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups=channels)``, then an activation.
 
-    ``x``: [n, c, h, w], float32, bfloat16 or float16, NCHW or channels-last; the result is like it. ``weight``: [c, 1, kh,
-    kw]; ``bias``: [c] or None; both of any of these types, sums are fp32. ``padding``: an integer, two, 'same' or 'valid'.
-    ``activation``: None, 'relu', 'gelu' (erf), 'silu' or 'hardswish'; not where gradients are asked for. Kernel sides to
+    ``x``: [n, c, h, w], float32, bfloat16 or float16, NCHW or channels-last; the result has its type and format. ``weight``:
+    [c, 1, kh, kw]; ``bias``: [c] or None; both of any of these types. Sums are fp32. ``padding``: an integer, two, 'same' or
+    'valid'. ``activation``: None, 'relu', 'gelu' (erf), 'silu' or 'hardswish'; not with gradients. Kernel sides to
     63 (to 127 where the other is 1), strides to 16. What is not on a CPU goes to ``conv2d``.
     """
     if not x.is_cpu and not x.is_meta:

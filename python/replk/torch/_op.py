@@ -42,7 +42,7 @@ _are_transforms_active = torch._C._are_functorch_transforms_active
 
 
 def _version(weight, bias=None):
-    """What PyTorch counts of changes in place, of weight in the upper half. Inference tensors have no count: values alone tell."""
+    """What PyTorch counts of changes in place, of weight in the upper half. Inference tensors have no count: their values alone show a change."""
     version = 0 if weight.is_inference() else weight._version << 32  # asked first: what is raised takes 30 us
     return version if bias is None or bias.is_inference() else version + bias._version
 

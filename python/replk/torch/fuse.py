@@ -26,7 +26,7 @@ class _NoMatch(Exception):
 
 
 class _Proxy(fx.Proxy):
-    """Tells `x += y` from `x + y`, which fx writes down alike."""
+    """Distinguishes `x += y` from `x + y`, which fx records alike."""
 
     def __iadd__(self, other):
         return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})

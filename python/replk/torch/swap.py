@@ -93,17 +93,16 @@ def _refused(m, min_kernel):
 def optimize(module, min_kernel=5, fuse=False, example=None):
     """Swaps the depthwise convolutions of a network, in place, and returns a `Report` of each with a reason.
 
-    ``min_kernel``: the larger side from which on a kernel is swapped. ``example``: an input (or a tuple of inputs) of the
-    network; with it, every layer is timed once as it was and as it would be, with inputs as it gets them there, and left
-    where replk is not faster. The network is run in eval mode for that, without gradients. ``fuse``: where modules are in
-    eval mode and no gradient of their parameters is asked for, batch norms are folded into the convolutions before them and
-    parallel branches of one input are added up into one kernel; parameters and state_dict stay, and what is folded follows
-    them when they change.
+    ``min_kernel``: kernels whose longer side is at least this are swapped. ``example``: an input (or a tuple of inputs) of the
+    network; with it, every layer is timed once with PyTorch and once with replk, on the inputs that it gets in a run of the
+    network (in eval mode, without gradients), and left if replk is not faster. ``fuse``: where modules are in eval mode and
+    no gradient of their parameters is asked for, fold batch norms into the convolutions before them and add up parallel
+    branches of one input into one kernel; parameters and state_dict stay, and the fused kernels follow them when they change.
 
-    Only modules whose type is ``nn.Conv2d`` itself are swapped, of one result a channel and padded with zeros; the rest is
-    left. Training, autocast, hooks, ``torch.compile``, ``copy.deepcopy``, pickling and shared modules work as before;
-    ``torch.jit.script`` does not take swapped modules. Not to be called while the network runs in another thread. Once more,
-    it swaps what is new.
+    Only modules whose type is ``nn.Conv2d`` itself are swapped, with one output a channel and zero padding; the rest is left.
+    Training, autocast, hooks, ``torch.compile``, ``copy.deepcopy``, pickling and shared modules work as before;
+    ``torch.jit.script`` does not take swapped modules. Do not call it while the network runs in another thread. Called
+    again, it swaps what is new.
     """
     if isinstance(min_kernel, bool) or not isinstance(min_kernel, int) or min_kernel < 1:
         raise ValueError(f"min_kernel is {min_kernel!r}; allowed: an integer from 1 on")

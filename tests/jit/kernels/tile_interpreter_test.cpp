@@ -107,7 +107,7 @@ TEST(TileInterpreter, GivesTheBitsOfTheHardware) {
   }
   const std::int64_t interpreted = test::interpreted_tiles();
   ASSERT_GE(interpreted, 200 * 9) << "the tile instructions did not trap";
-  // From here on the kernel lets this process have tiles.
+  // From here on Linux lets this process use tiles.
   if (!core::features().has(wanted)) GTEST_SKIP() << "this system gives no tiles";
   for (const Sample& s : samples)
     ASSERT_EQ(results(s.integers ? integers : floats, s.rows, s.data), s.wanted)
