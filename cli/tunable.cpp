@@ -40,8 +40,9 @@ void add_pass_option(CLI::App& command, depthwise::Pass& pass) {
 }
 
 void add_cold_option(CLI::App& command, bool& cold) {
-  command.add_flag("--cold", cold,
-                   "As a network meets a layer: its input just written, all else out of the L2");
+  command.add_flag(
+      "--cold", cold,
+      "As a network meets a layer: weights and input just written or prefetched, all else out of the L2");
 }
 
 std::vector<std::string> shapes_of_pass(const std::string& shape, depthwise::Pass pass) {
@@ -91,13 +92,16 @@ std::optional<tuner::Question> ask(const tuner::Record& record) try {
 }
 
 std::vector<tuner::Question> questions_of(const model::NetworkWorkload& workload, int threads) {
+  constexpr auto pass = depthwise::Pass::forward;
+  constexpr bool cold = true;  // as a network meets them
   std::vector<tuner::Question> questions;
   const auto add = [&](const model::Workload& layers, int on_threads) {
-    for (const auto& problem : layers.depthwise)
-      questions.push_back(ask(depthwise::to_string(problem), on_threads, depthwise::Pass::forward, true));
-    for (const auto& layer : layers.convolutions)
-      questions.push_back(ask(dense::to_string(layer), on_threads));
-    for (const auto& layer : layers.linears) questions.push_back(ask(dense::to_string(layer), on_threads));
+    const auto add_one = [&](const std::string& shape) {
+      questions.push_back(ask(shape, on_threads, pass, cold));
+    };
+    for (const auto& problem : layers.depthwise) add_one(depthwise::to_string(problem));
+    for (const auto& layer : layers.convolutions) add_one(dense::to_string(layer));
+    for (const auto& layer : layers.linears) add_one(dense::to_string(layer));
   };
   add(workload.bands, 1);
   add(workload.whole, threads);

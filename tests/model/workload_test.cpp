@@ -65,11 +65,10 @@ TEST(Workload, LayersInBandsAreApart) {
   const NetworkWorkload both = workload(architecture, input, 10);
   ASSERT_FALSE(both.bands.linears.empty());
   ASSERT_FALSE(both.bands.depthwise.empty());
-  ASSERT_FALSE(both.bands.convolutions.empty());
-  for (const dense::Convolution& c : both.bands.convolutions) EXPECT_LT(c.height, 448);
-  for (const dense::Convolution& c : both.whole.convolutions)
-    EXPECT_TRUE(std::find(both.bands.convolutions.begin(), both.bands.convolutions.end(), c) ==
-                both.bands.convolutions.end());
+  for (const dense::Linear& banded : both.bands.linears) EXPECT_LT(banded.rows, 224 * 224);
+  for (const depthwise::Problem& banded : both.bands.depthwise)
+    EXPECT_TRUE(std::find(both.whole.depthwise.begin(), both.whole.depthwise.end(), banded) ==
+                both.whole.depthwise.end());
 }
 
 }  // namespace

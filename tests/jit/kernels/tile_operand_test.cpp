@@ -39,12 +39,9 @@ void expect_rounded(TileOperandSpec spec, std::mt19937& random) {
             element = spec.from_fp32 ? 4
                       : int8         ? 1
                                      : 2;
-  // In the order of tiles: a step of all rows, then the next one.
-  const int src_row = spec.inputs * element, dst_row = tile_step_bytes(spec.precision),
-            dst_step = rows * dst_row;
+  const int src_row = spec.inputs * element, dst_row = steps * tile_step_bytes(spec.precision);
   const test::Guarded src(std::size_t(rows * src_row), test::Side::end),
-      dst(std::size_t(steps * dst_step), test::Side::end),
-      scale(std::size_t(spec.inputs) * 4, test::Side::end),
+      dst(std::size_t(rows * dst_row), test::Side::end), scale(std::size_t(spec.inputs) * 4, test::Side::end),
       offset(std::size_t(spec.inputs) * 4, test::Side::end);
   for (int i = 0; i < spec.inputs; i++) {
     scale.as<float>()[i] = float(between(random, 1, 40));
@@ -56,20 +53,22 @@ void expect_rounded(TileOperandSpec spec, std::mt19937& random) {
     else
       for (int byte = 0; byte < element; byte++)
         src.as<unsigned char>()[i * element + byte] = random() & 0xff;
-  TileOperandArguments arguments{src.as(),          dst.as(),          rows, src_row, dst_row, dst_step,
+  // Rows one behind the other, the steps of each as well.
+  TileOperandArguments arguments{src.as(),          dst.as(),          rows,
+                                 src_row,           dst_row,           tile_step_bytes(spec.precision),
                                  scale.as<float>(), offset.as<float>()};
   call<TileOperandKernel>(spec, static_cast<const TileOperandArguments*>(&arguments));
   ASSERT_TRUE(dst.intact()) << spec.text();
 
-  const int lines = three ? 2 : 1, bytes = int8 ? 1 : 2;
   const auto got = [&](int r, int line, int byte) {
-    return dst.as<unsigned char>()[line / lines * dst_step + r * dst_row + line % lines * tile_line + byte];
+    return dst.as<unsigned char>()[r * dst_row + line * tile_line + byte];
   };
   const auto expect = [&](int r, int line, int i, std::uint16_t bits, int bytes) {
     for (int byte = 0; byte < bytes; byte++)
       ASSERT_EQ(got(r, line, i * bytes + byte), bits >> 8 * byte & 0xff)
           << spec.text() << " row " << r << " line " << line << " place " << i;
   };
+  const int lines = three ? 2 : 1, bytes = int8 ? 1 : 2;
   for (int r = 0; r < rows; r++)
     for (int i = 0; i < steps * step; i++) {
       const int line = i / step * lines, place = i % step, at = r * spec.inputs + i;
