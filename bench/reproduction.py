@@ -87,7 +87,7 @@ def scaling(networks):
     if not large or not small:
         return []
     return [("Table 5: kernels 31-29-27-13 against 3-3-3-3, whole network", "+18.6 % FLOPs (15.3 against 12.9 G); no latency given",
-             f"+{100 * (large['ms']['replk'] / small['ms']['replk'] - 1):.1f} % latency ({large['ms']['replk']:.0f} against "
+             f"{100 * (large['ms']['replk'] / small['ms']['replk'] - 1):+.1f} % latency ({large['ms']['replk']:.0f} against "
              f"{small['ms']['replk']:.0f} ms)", "build/replk bench model replknet-31b:k=3,3,3,3 --size 224",
              "The paper never published a latency for this.")]
 
@@ -149,7 +149,7 @@ def larger_kernels(rows, large, small):
     """Cells of the latency that large kernels add."""
     for ours, _ in COLUMNS.values():
         a, b = (fastest(rows[model], (ours,))[1] if model in rows else None for model in (large, small))
-        yield f"+{100 * (a / b - 1):.1f} % ({a:.0f} against {b:.0f} ms)" if a and b else None
+        yield f"{100 * (a / b - 1):+.1f} % ({a:.0f} against {b:.0f} ms)" if a and b else None
 
 
 def over_swin(rows, model, swin):
