@@ -124,7 +124,8 @@ def say(row, seconds):
         ms = row["ms"].get(name, float("nan"))
         off, maps, version = row["differences"][name], row["maps"][name], row["versions"][name]
         more = version or (f"maps {maps:.1e}" if maps is not None else "")
-        print(f"  {name if version else 'here, ' + name:24} {ms:8.1f} ms  logits off by {off:.1e}  {more}")
+        logits = "the reference, as float64 would take too long" if off is None else f"logits off by {off:.1e}"
+        print(f"  {name if version else 'here, ' + name:24} {ms:8.1f} ms  {logits}  {more}")
     if row["calibrated"]:
         print(f"  here, int8 calibrated: logits off by {row['calibrated']['logits']:.1e}, maps {row['calibrated']['maps']:.1e}")
     for name, why in row["failed"].items():
