@@ -104,6 +104,7 @@ AmxEngine::AmxEngine(const Linear& l, NarrowWeights& weights, const Quantiser& c
   product_.copy_offset = padded(copy.offset);
   product_.zeros = core::Buffer<std::byte>(jit::tile_sums_line, true);
   product_.operand = core::TileOrder(l.rows, l.inputs, operand_type(l.precision));
+  if (in_tiles(l.copy)) product_.copy = core::TileOrder(l.rows, l.outputs, l.copy);
   product_.parts =
       int(quotient_up(product_.operand.steps(), std::max(1, blocking.depth / jit::tile_step(l.precision))));
   product_.parts_first = blocking.parts_first;

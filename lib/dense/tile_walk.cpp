@@ -17,9 +17,8 @@ TileWalk::TileWalk(const TiledProduct& product, const LinearRun& run, const std:
   arguments_.multiplier = arguments_.bias = arguments_.scale = arguments_.offset =
       reinterpret_cast<const float*>(product.zeros.data());
   arguments_.dst_stride = linear_.outputs * std::int64_t(sizeof(float));
-  arguments_.copy_stride = in_tiles(linear_.copy)
-                               ? core::TileOrder(linear_.rows, linear_.outputs, linear_.copy).piece_bytes()
-                               : linear_.outputs * std::int64_t(size_of(linear_.copy));
+  arguments_.copy_stride = in_tiles(linear_.copy) ? product.copy.piece_bytes()
+                                                  : linear_.outputs * std::int64_t(size_of(linear_.copy));
   const jit::TilePalette palette(product.operand.height());
   product.configure->entry<jit::TileConfigure>()(&palette);
 }
@@ -102,7 +101,7 @@ void TileWalk::call(std::int64_t steps) {
 std::byte* TileWalk::copy_of(std::int64_t row, std::int64_t output) const {
   if (!run_.copy) return nullptr;
   if (!in_tiles(linear_.copy)) return (run_.copy + (row * linear_.outputs + output)).bytes();
-  return run_.copy.bytes() + core::TileOrder(linear_.rows, linear_.outputs, linear_.copy).offset(row, output);
+  return run_.copy.bytes() + product_.copy.offset(row, output);
 }
 
 /// The block just summed waits for its epilogue: those of its rows that there are.

@@ -24,7 +24,8 @@ struct TiledProduct {
   core::Buffer<float> bias, multiplier, copy_scale, copy_offset;
   core::Buffer<std::byte> zeros;  // for constants that a layer has not
   core::TileOrder operand = {1, 1, Element::bf16_tiles};
-  int parts = 1;  // of the depth
+  core::TileOrder copy = operand;  // of a copy in tiles
+  int parts = 1;                   // of the depth
   bool parts_first = false;
   std::int64_t row_groups = 1, panels = 1;
   int rows_per_step = 1, prefetch_lines = 1;
