@@ -17,7 +17,6 @@
 #include "core/threads.hpp"
 #include "depthwise/choose/choice.hpp"
 #include "depthwise/choose/trial.hpp"
-#include "depthwise/cost/machine.hpp"
 #include "depthwise/gradient/weight_trial.hpp"
 
 namespace replk::cli {
@@ -111,9 +110,7 @@ std::optional<double> predicted(depthwise::Request request, const std::string& p
   depthwise::Tiling tiling = depthwise::Tiling::parse(pick);
   std::erase_if(tiling.fields, [](const auto& field) { return field.first == "threads"; });
   const std::optional<depthwise::Choice> choice = depthwise::read_choice(tiling.to_string(), request);
-  if (!choice) return {};
-  return choice->variant->predict(depthwise::machine(request.features)) +
-         (threads > 1 ? depthwise::team_seconds : 0);
+  return choice ? std::optional(choice->predict(request)) : std::nullopt;
 }
 
 /// Independent tasks of each phase of a depthwise pick, and what the model says of so many threads.

@@ -154,6 +154,8 @@ TEST(Choice, TheNarrowerVectorIsPartOfATiling) {
     ASSERT_TRUE(choice) << first->text;
     EXPECT_TRUE(choice->vector_256);
     EXPECT_EQ(choice->spelled(2).to_string(), first->text);
+    const tuner::Candidate unbounded = narrower_candidates(request, name, 0).front();
+    EXPECT_DOUBLE_EQ(read_choice(unbounded.text, request)->predict(request), unbounded.predicted_seconds);
     EXPECT_TRUE(Trial(request).verify(first->text)) << first->text;
 
     // The bits of AVX2's code.

@@ -82,6 +82,11 @@ Request narrowed(const Request& request) {
   return narrow;
 }
 
+/// Of a prediction for AVX2's code: its row may be fitted to another clock than the request's.
+double narrowed_clock(const Request& request) {
+  return machine(narrowed(request).features).clock / machine(request.features).clock;
+}
+
 /// Takes a field out of a tiling; nothing where it has none.
 std::optional<int> take(Tiling& tiling, std::string_view name) {
   if (tiling.word(name).empty()) return std::nullopt;
@@ -163,6 +168,13 @@ Features plan_features(const PlanOptions& options) {
   return isa != Isa::portable && jit::code_allowed() ? features_of(isa) : Features();
 }
 
+double Choice::predict(const Request& request) const {
+  const double seconds = vector_256
+                             ? variant->predict(machine(narrowed(request).features)) * narrowed_clock(request)
+                             : variant->predict(machine(request.features));
+  return seconds + (threads > 1 ? team_seconds : 0);
+}
+
 std::optional<Choice> read_choice(std::string_view text, const Request& request) try {
   Tiling tiling = Tiling::parse(text);
   Choice choice;
@@ -240,12 +252,12 @@ std::vector<tuner::Candidate> narrower_candidates(const Request& request,
   std::vector<tuner::Candidate> all;
   if (request.isa() != Isa::avx512) return all;
   const Request narrow = narrowed(request);
-  const double clock = machine(narrow.features).clock / machine(request.features).clock;
+  const double clock = narrowed_clock(request), team = request.threads > 1 ? team_seconds : 0;
   for (const Algorithm* a : algorithms()) {
     if (a->name() == "portable" || (algorithm && a->name() != *algorithm)) continue;
     for (Candidate& each : a->candidates(narrow, narrower_tilings))
       all.push_back({spell(std::move(each.tiling), true, request.threads, request.threads).to_string(),
-                     std::max(best_seconds, each.predicted_seconds * clock), a->complexity()});
+                     std::max(best_seconds, each.predicted_seconds * clock + team), a->complexity()});
   }
   return all;
 }

@@ -24,6 +24,8 @@ struct Choice {
   /// The tiling as it is stored and printed: with `vector=256` where that is so, and with `threads=N` where N
   /// is not all.
   Tiling spelled(int all_threads) const;
+  /// Seconds by the cost model, as candidates have them. request: the one that it was read for.
+  double predict(const Request& request) const;
 };
 
 /// What a plan's code may use: what options ask, at most what the machine has, nothing where code cannot be
