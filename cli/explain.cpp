@@ -103,28 +103,39 @@ std::vector<Row> rows_of(const tuner::Question& question, const tuner::Choice& c
   return rows;
 }
 
-/// Seconds that the cost model predicts for a pick on so many threads: as if they shared it out evenly.
-std::optional<double> predicted(depthwise::Request request, const std::string& pick, int threads) {
-  if (request.pass != depthwise::Pass::forward) return {};
+/// What a plan for so many threads makes of a pick.
+struct Used {
+  int threads = 1;                // that it uses: no more than its work feeds
+  std::optional<double> seconds;  // that the cost model predicts, as if they shared the work out evenly
+};
+
+/// tiling: of a pick, on all threads where it has no `threads` of its own.
+Used used_by(depthwise::Request request, const depthwise::Tiling& tiling, int threads) {
+  if (request.pass != depthwise::Pass::forward) return {tiling.number("threads", threads), {}};
   request.threads = threads;
-  depthwise::Tiling tiling = depthwise::Tiling::parse(pick);
-  std::erase_if(tiling.fields, [](const auto& field) { return field.first == "threads"; });
-  const std::optional<depthwise::Choice> choice = depthwise::read_choice(tiling.to_string(), request);
-  return choice ? std::optional(choice->predict(request)) : std::nullopt;
+  std::optional<depthwise::Choice> choice = depthwise::read_choice(tiling.to_string(), request);
+  if (!choice) return {threads, {}};
+  choice = fed(*std::move(choice), request);
+  return {choice->threads, choice->predict(request)};
 }
 
-/// Independent tasks of each phase of a depthwise pick, and what the model says of so many threads.
+/// Independent tasks of each phase of a depthwise pick, and what the model says, for so many threads.
 template <class AnyTrial>
 Json phases_of(AnyTrial&& trial, const depthwise::Request& request, const std::string& pick) {
   trial.verify(pick);
+  const depthwise::Tiling picked = depthwise::Tiling::parse(pick);
+  depthwise::Tiling on_all = picked;
+  std::erase_if(on_all.fields, [](const auto& field) { return field.first == "threads"; });
   Json all = Json::array();
   for (int count : thread_counts) {
+    const Used used = used_by(request, count == request.threads ? picked : on_all, count);
     Json phases = Json::array();
-    for (const depthwise::Phase& phase : trial.executor(pick).phases(count))
+    for (const depthwise::Phase& phase : trial.executor(pick).phases(used.threads))
       phases.push_back({{"name", phase.name}, {"tasks", phase.tasks}});
-    const std::optional<double> seconds = predicted(request, pick, count);
-    all.push_back(
-        {{"threads", count}, {"phases", phases}, {"predicted_ms", seconds ? Json(1e3 * *seconds) : Json()}});
+    all.push_back({{"threads", count},
+                   {"used_threads", used.threads},
+                   {"phases", phases},
+                   {"predicted_ms", used.seconds ? Json(1e3 * *used.seconds) : Json()}});
   }
   return all;
 }
@@ -133,6 +144,18 @@ Json phases_of(const depthwise::Request& request, const std::string& pick) {
   if (request.pass == depthwise::Pass::weight_gradient)
     return phases_of(depthwise::WeightTrial(request.problem, request.isa(), request.threads), request, pick);
   return phases_of(depthwise::Trial(request), request, pick);
+}
+
+void print_phases(const Json& phases) {
+  for (const Json& count : phases) {
+    fmt::print("independent tasks for {} threads, {} used:", count["threads"].get<int>(),
+               count["used_threads"].get<int>());
+    for (const Json& phase : count["phases"])
+      fmt::print(" {} {}", phase["name"].get<std::string>(), phase["tasks"].get<std::int64_t>());
+    if (!count["predicted_ms"].is_null())
+      fmt::print("; modelled, not measured: {:.3f} ms", count["predicted_ms"].get<double>());
+    fmt::print("\n");
+  }
 }
 
 /// What the pass of the shape asks the tuner about.
@@ -162,7 +185,9 @@ ExitCode run(const Arguments& a, bool json) {
   settings.budget_seconds = a.budget;
   const tuner::Choice choice = tuner::choose(question, settings, tuner::process_cache());
   const std::vector<Row> rows = rows_of(question, choice);
-  const Json phases = phases_of({problem, pass, depthwise::plan_features({}), threads}, choice.text);
+  const depthwise::Request request(problem, pass, depthwise::plan_features({}), threads);
+  const int used = used_by(request, depthwise::Tiling::parse(choice.text), threads).threads;
+  const Json phases = phases_of(request, choice.text);
 
   if (json) {
     Json list = Json::array();
@@ -174,6 +199,7 @@ ExitCode run(const Arguments& a, bool json) {
     print_json({{"shape", question.key.shape},
                 {"pass", name(a.pass)},
                 {"threads", threads},
+                {"used_threads", used},
                 {"pick", choice.text},
                 {"source", choice.source},
                 {"confidence", choice.confidence},
@@ -182,8 +208,8 @@ ExitCode run(const Arguments& a, bool json) {
                 {"tasks", phases}});
     return exit_done;
   }
-  fmt::print("{} on {} thread{}: {} ({}){}{}\n", question.key.shape, threads, threads > 1 ? "s" : "",
-             choice.text, choice.source,
+  fmt::print("{} on {} thread{}{}: {} ({}){}{}\n", question.key.shape, threads, threads > 1 ? "s" : "",
+             used < threads ? fmt::format(", of which it uses {}", used) : "", choice.text, choice.source,
              choice.seconds > 0 ? fmt::format(", {:.0f} % sure that nothing raced is more than 1 % faster",
                                               choice.confidence * 100)
                                 : "; nothing was measured for it",
@@ -195,14 +221,7 @@ ExitCode run(const Arguments& a, bool json) {
   table.print();
   fmt::print(
       "Among times within 1 % the simpler algorithm wins, then the better predicted, then text order.\n");
-  for (const Json& count : phases) {
-    fmt::print("independent tasks for {} threads:", count["threads"].get<int>());
-    for (const Json& phase : count["phases"])
-      fmt::print(" {} {}", phase["name"].get<std::string>(), phase["tasks"].get<std::int64_t>());
-    if (!count["predicted_ms"].is_null())
-      fmt::print("; modelled, not measured: {:.3f} ms", count["predicted_ms"].get<double>());
-    fmt::print("\n");
-  }
+  print_phases(phases);
   return exit_done;
 }
 

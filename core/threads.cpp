@@ -44,6 +44,7 @@ thread_local bool inside = false;  // this thread is already running a share of 
 struct Crew {
   std::atomic<int> holders{1}, members{0};
   int last = 1;                                 // the size of the last team, the leader included
+  std::chrono::steady_clock::time_point full;   // when all of it were last wanted
   std::chrono::steady_clock::time_point again;  // more threads are not tried before this
 };
 
@@ -101,17 +102,24 @@ int grow(Crew& crew, int there, int wanted) {
   return size;
 }
 
+/// How long members of a team that smaller calls leave idle are kept. libgomp ends them with the first
+/// smaller team, and makes them anew for the next larger one: some 50 us each (Emerald Rapids, 2026-11-28),
+/// where a network has layers for many threads and for few.
+constexpr auto kept_for = std::chrono::milliseconds(100);
+
 /// The size, at most `wanted`, of a team that OpenMP can make for the calling thread without ending the
-/// process; its members are there.
-int team_of(int wanted) {
+/// process; its members are there. With `keep` it is more than that where there have been more of late.
+int team_of(int wanted, bool keep) {
   wanted = std::min({wanted, omp_get_thread_limit(), most_threads});
   Crew* const crew = wanted > 1 ? my_crew() : nullptr;
   if (!crew) return 1;
   // What a smaller team has left over is about to end.
   const int there = std::min(1 + crew->members.load(), crew->last);
+  const auto now = std::chrono::steady_clock::now();
+  if (keep && wanted < there && now - crew->full < kept_for) return there;
+  crew->full = now;
   crew->last = std::min(crew->last, wanted);
   if (wanted <= there) return wanted;
-  const auto now = std::chrono::steady_clock::now();
   if (now < crew->again) return there;
   const int size = grow(*crew, there, wanted);
   if (size < wanted) {
@@ -139,7 +147,7 @@ void run_threads(int count, const std::function<void(int)>& body) {
 }
 #else
 void run_threads(int count, const std::function<void(int)>& body) {
-  const int team = team_of(count);
+  const int team = team_of(count, true);
   if (team == 1) {
     for (int t = 0; t < count; t++) body(t);
     return;
@@ -224,7 +232,7 @@ PoolScope::~PoolScope() {
 TeamSize::TeamSize(int threads)
     : before_(omp_get_max_threads()), levels_before_(omp_get_max_active_levels()) {
   const int asked = threads > 0 ? threads : default_threads();
-  size_ = team_of(effective_threads(asked));
+  size_ = team_of(effective_threads(asked), false);
   omp_set_num_threads(size_);
   // What was prepared for more asks for its own number; with no level allowed it gets one.
   if (size_ < asked) omp_set_max_active_levels(0);

@@ -20,6 +20,9 @@ int effective_threads(int requested);
 /// (overflow.hpp). The first exception of any body is thrown here after all have ended. Allocates
 /// nothing.
 ///
+/// The members of OpenMP's team that a smaller call leaves idle stay for a while (they pass its barriers):
+/// libgomp makes threads anew at some 50 us each.
+///
 /// Where the system refuses threads (limits of processes, of a control group, of memory), fewer run all
 /// shares, a warning says so once, and after a second more are tried again. libgomp would end the process: so
 /// before its team grows, as many threads are made and joined on trial (thread_trial.hpp). What remains is

@@ -60,9 +60,22 @@ class Tuning(FolderTest):
         modelled = [t["predicted_ms"] for t in told["tasks"]]
         self.assertGreater(min(modelled), 0)
         self.assertLess(modelled[2], modelled[0] + 5e-3 + 1e-9, "eight share the work of one, and wake up for it")
+        self.assertEqual([t["used_threads"] for t in told["tasks"]], [1, 1, 1, 1], "there is little to do")
         again = self.json("explain", SHAPES[0], "--threads", "1")
         self.assertEqual((again["pick"], again["source"]), (told["pick"], "cache"))
         self.assertIn(told["pick"], self.succeed("explain", SHAPES[0], "--threads", "1"))
+
+    def test_explain_says_how_many_threads_are_used(self):
+        os.environ["REPLK_TUNING"] = "off"
+        told = self.json("explain", "n1c16h7w7k3", "--threads", "64")
+        self.assertEqual((told["threads"], told["used_threads"]), (64, 1))
+        self.assertTrue(all(c["candidate"].endswith(" threads=1") for c in told["candidates"]))
+        self.assertIn("on 64 threads, of which it uses 1:", self.succeed("explain", "n1c16h7w7k3", "--threads", "64"))
+        told = self.json("explain", "n1c128h56w56k31", "--threads", "64")
+        self.assertEqual((told["used_threads"], [t["used_threads"] for t in told["tasks"]]), (64, [1, 2, 8, 64]))
+        self.assertIn("on 64 threads: ", self.succeed("explain", "n1c128h56w56k31", "--threads", "64"))
+        told = self.json("explain", "n1c1024h7w7k13", "--threads", "64")
+        self.assertEqual(told["used_threads"], int(told["pick"].split(" threads=")[1]))
 
     def test_cold_and_warm_are_two_choices(self):
         self.assertEqual({r["source"] for r in self.tune(SHAPES[0], "--cold", "--budget", "1")["rows"]}, {"measured"})

@@ -5,9 +5,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
+#include <iterator>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -139,6 +142,39 @@ TEST(Threads, CallersOnSeveralThreadsDoNotMix) {
   for (auto& t : callers) t.join();
   for (int c = 0; c < 4; c++) EXPECT_EQ(sums[c], 50 * 2016 * c);
 }
+
+#if !defined(__SANITIZE_THREAD__)  // where a call makes its threads anew
+/// Of this process.
+int threads_there() {
+  const std::filesystem::directory_iterator tasks("/proc/self/task");
+  return static_cast<int>(std::distance(begin(tasks), end(tasks)));
+}
+
+/// Layers of a network use the whole team and parts of it in turns.
+TEST(Threads, ASmallerCallKeepsTheTeamForAWhile) {
+  using namespace std::chrono;
+  std::thread leader([] {  // with a team of its own
+    const int before = threads_there();
+    const auto call = [](int threads) { parallel_for(threads, threads, [](std::int64_t, int) {}); };
+    bool in_time = false;
+    for (int i = 0; i < 20 && !in_time; i++) {
+      const auto start = steady_clock::now();
+      call(6);
+      call(2);
+      in_time = steady_clock::now() - start < milliseconds(90);
+    }
+    if (!in_time) GTEST_SKIP() << "twenty pairs of calls took 90 ms each: the machine is too busy";
+    std::this_thread::sleep_for(milliseconds(20));  // for threads that are about to end
+    EXPECT_EQ(threads_there(), before + 5);
+    std::this_thread::sleep_for(milliseconds(200));
+    call(2);
+    for (int i = 0; i < 500 && threads_there() > before + 1; i++)
+      std::this_thread::sleep_for(milliseconds(10));
+    EXPECT_EQ(threads_there(), before + 1) << "and not for ever";
+  });
+  leader.join();
+}
+#endif
 
 TEST(Threads, AForkedChildRunsOnItsOneThread) {
   std::atomic<int> visits = 0;

@@ -110,13 +110,8 @@ TEST(Choice, AColdChoiceHasAKeyOfItsOwnAndTheWarmOneForKin) {
   EXPECT_TRUE(q.runner.verify(pick)) << "the input is as it was";
 }
 
-TEST(Choice, SmallWorkMayUseFewerThreads) {
+TEST(Choice, ThreadsArePartOfATiling) {
   const Problem problem = parse("n1c8h7w7k3");
-  const std::vector<std::string> all = texts(question(ask(problem, 4)));
-  EXPECT_NE(std::find(all.begin(), all.end(), "portable threads=1"), all.end());
-  EXPECT_NE(std::find(all.begin(), all.end(), "portable threads=2"), all.end());
-  EXPECT_NE(std::find(all.begin(), all.end(), "portable"), all.end());
-
   const std::optional<Choice> one = read_choice("portable threads=1", ask(problem, 4));
   ASSERT_TRUE(one);
   EXPECT_EQ(one->threads, 1);
@@ -128,17 +123,116 @@ TEST(Choice, SmallWorkMayUseFewerThreads) {
   const std::vector<std::span<const float>> spans{weights};
   PlanOptions options;
   options.threads = 4;
-  options.tiling = Tiling::parse("portable threads=2");
-  const Plan plan(problem, spans, bias, options);
-  EXPECT_EQ(plan.threads(), 2);
-  EXPECT_EQ(plan.tiling().to_string(), "portable threads=2") << "what is printed can be forced again";
+  for (const auto& [tiling, threads] : {std::pair("portable threads=2", 2), std::pair("portable", 4)}) {
+    options.tiling = Tiling::parse(tiling);
+    const Plan plan(problem, spans, bias, options);
+    EXPECT_EQ(plan.threads(), threads) << "forced, and so not asked whether the work feeds them";
+    EXPECT_EQ(plan.tiling().to_string(), tiling) << "what is printed can be forced again";
+  }
+}
+
+/// Predicted, of the best candidate on one thread.
+double seconds_on_one(const Problem& problem) {
+  double best = 1;
+  for (const tuner::Candidate& each : question(ask(problem, 1)).candidates())
+    best = std::min(best, each.predicted_seconds);
+  return best;
+}
+
+TEST(Choice, NoThreadIsWokenForLessThanASmallestTask) {
+  for (const char* shape : {"n1c16h7w7k3", "n1c96h7w7k7", "n1c384h14w14k5", "n1c1024h7w7k13",
+                            "n1c128h56w56k31", "n1c16h7w7k3exact", "n1c384h14w14k5exact"})
+    for (const int threads : {1, 2, 8, 64}) {
+      const Problem problem = parse(shape);
+      const double work = seconds_on_one(problem);
+      std::set<int> used;
+      for (const std::string& text : texts(question(ask(problem, threads))))
+        used.insert(Tiling::parse(text).number("threads", threads));
+      if (work < 500e-6) EXPECT_EQ(*used.begin(), 1) << shape << ": one is tried too";
+      EXPECT_EQ(*used.rbegin(), useful_threads(threads, work)) << shape << " on " << threads;
+      for (const int each : used) {
+        if (each > 1) EXPECT_GE(work / each, team_seconds) << shape << " on " << threads;
+      }
+    }
+}
+
+TEST(Choice, ThreadsAreUsefulFromASmallestTaskOn) {
+  EXPECT_EQ(useful_threads(64, 0), 1);
+  EXPECT_EQ(useful_threads(64, 1.99 * team_seconds), 1);
+  EXPECT_EQ(useful_threads(64, 2.01 * team_seconds), 2);
+  EXPECT_EQ(useful_threads(2, 10 * team_seconds), 2);
+  EXPECT_EQ(useful_threads(64, 63.5 * team_seconds), 63);
+  EXPECT_EQ(useful_threads(64, std::numeric_limits<double>::infinity()), 64);
+}
+
+/// A plan for 64 threads on few of them, on one and on all: the same bits, in a workspace for those it has.
+TEST(Choice, APlanUsesTheThreadsThatItsWorkFeeds) {
+  const auto plan_of = [](const Problem& problem, const char* tiling) {
+    std::vector<float> weights(static_cast<std::size_t>(problem.channels) *
+                               static_cast<std::size_t>(problem.branches[0].taps()));
+    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = std::sin(static_cast<float>(i));
+    const std::vector<std::span<const float>> spans{weights};
+    PlanOptions options;
+    options.threads = 64;
+    if (tiling) options.tiling = Tiling::parse(tiling);
+    return Plan(problem, spans, std::vector<float>(static_cast<std::size_t>(problem.channels)), options);
+  };
+  const auto run = [](const Plan& plan) {
+    EXPECT_EQ(plan.workspace_bytes(), plan.executor().workspace_bytes(plan.threads()));
+    std::vector<float> x(static_cast<std::size_t>(plan.problem().input_elements())), y(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = 1 + std::cos(static_cast<float>(i * i % 977));
+    core::Buffer<std::byte> workspace(plan.workspace_bytes());
+    plan.run({x.data(), y.data()}, workspace.data());
+    return y;
+  };
+  for (const char* shape : {"n1c16h7w7k3", "n1c384h14w14k5", "n1c1024h7w7k13"}) {
+    const Problem problem = parse(shape);
+    const Plan plan = plan_of(problem, nullptr);
+    EXPECT_LE(plan.threads(), useful_threads(64, seconds_on_one(problem))) << shape;
+    if (isa != Isa::portable) EXPECT_LT(plan.threads(), 16) << shape;
+    Tiling tiling = plan.tiling();
+    const std::vector<float> expected = run(plan);
+    for (const int threads : {1, 3, 64}) {
+      const Plan forced = plan_of(problem, tiling.set("threads", threads).to_string().c_str());
+      EXPECT_EQ(forced.threads(), threads);
+      EXPECT_EQ(run(forced), expected) << shape << " on " << threads;
+    }
+  }
+  EXPECT_EQ(plan_of(parse("n1c16h7w7k3"), nullptr).threads(), 1);
+  EXPECT_EQ(plan_of(parse("n1c128h56w56k31"), nullptr).threads(), 64);
+}
+
+/// A record of a near shape says what that shape's work fed.
+TEST(Choice, WhatAnotherShapeUsedIsCutToWhatIsFed) {
+  const Request request = ask(parse("n1c384h14w14k5"), 64);
+  for (const tuner::Candidate& each : question(ask(request.problem, 1)).candidates()) {
+    std::optional<Choice> all = read_choice(each.text, request);
+    ASSERT_TRUE(all) << each.text;
+    EXPECT_EQ(all->threads, 64);
+    all->source = "near(n8c384h14w14k5)";
+    const Choice cut = fed(*std::move(all), request);
+    EXPECT_EQ(cut.threads, useful_threads(64, each.predicted_seconds)) << each.text;
+    EXPECT_EQ(cut.variant->text(), each.text);
+    EXPECT_EQ(cut.source, "near(n8c384h14w14k5)");
+    EXPECT_EQ(fed(cut, request).threads, cut.threads);
+  }
+}
+
+TEST(Choice, AWeightGradientWakesNoThreadForLessEither) {
+  for (const std::string& text :
+       texts(weight_question(ask(parse("n1c16h7w7k3"), 64, Pass::weight_gradient), {})))
+    EXPECT_TRUE(text.ends_with(" threads=1")) << text;
+  const std::vector<std::string> large =
+      texts(weight_question(ask(parse("n8c128h56w56k31"), 64, Pass::weight_gradient), {}));
+  EXPECT_TRUE(std::ranges::any_of(
+      large, [](const std::string& text) { return text.find("threads=") == std::string::npos; }));
 }
 
 /// On a CPU that splits vectors of 512 bits both widths are raced; on any with AVX-512 either can be forced.
 TEST(Choice, TheNarrowerVectorIsPartOfATiling) {
   const Problem problem = parse("n1c40h14w15k13+relu");
   const Request request = ask(problem, 2);
-  const std::vector<tuner::Candidate> narrower = narrower_candidates(request, {}, 1e-3);
+  const std::vector<tuner::Candidate> narrower = narrower_candidates(request, {}, 1e-3, 2);
   if (isa != Isa::avx512) {
     EXPECT_TRUE(narrower.empty());
     EXPECT_FALSE(read_choice("direct vector=256", request));
@@ -154,7 +248,7 @@ TEST(Choice, TheNarrowerVectorIsPartOfATiling) {
     ASSERT_TRUE(choice) << first->text;
     EXPECT_TRUE(choice->vector_256);
     EXPECT_EQ(choice->spelled(2).to_string(), first->text);
-    const tuner::Candidate unbounded = narrower_candidates(request, name, 0).front();
+    const tuner::Candidate unbounded = narrower_candidates(request, name, 0, 2).front();
     EXPECT_DOUBLE_EQ(read_choice(unbounded.text, request)->predict(request), unbounded.predicted_seconds);
     EXPECT_TRUE(Trial(request).verify(first->text)) << first->text;
 

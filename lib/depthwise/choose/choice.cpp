@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <iterator>
-#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -156,13 +155,6 @@ tuner::Key question_key(const Request& request, const std::optional<std::string>
   return key;
 }
 
-std::vector<int> fewer_threads(int threads, double best_seconds) {
-  constexpr double small_seconds = 500e-6;
-  std::vector<int> all;
-  for (int fewer = 1; best_seconds < small_seconds && fewer < threads; fewer *= 2) all.push_back(fewer);
-  return all;
-}
-
 Tiling Choice::spelled(int all_threads) const {
   return spell(variant->tiling(), vector_256, threads, all_threads);
 }
@@ -176,7 +168,7 @@ double Choice::predict(const Request& request) const {
   const double seconds = vector_256
                              ? variant->predict(machine(narrowed(request).features)) * narrowed_clock(request)
                              : variant->predict(machine(request.features));
-  return seconds + (threads > 1 ? team_seconds : 0);
+  return with_team(seconds, threads);
 }
 
 std::optional<Choice> read_choice(std::string_view text, const Request& request) try {
@@ -200,29 +192,43 @@ std::optional<Choice> read_choice(std::string_view text, const Request& request)
   return std::nullopt;
 }
 
+Choice fed(Choice choice, const Request& request) {
+  const auto same_on = [&](int threads) {
+    return read_choice(spell(choice.variant->tiling(), choice.vector_256, threads, 0).to_string(), request);
+  };
+  if (choice.threads == 1) return choice;
+  const std::optional<Choice> one = same_on(1);
+  const int useful = one ? useful_threads(choice.threads, one->predict(request)) : choice.threads;
+  if (useful == choice.threads) return choice;
+  std::optional<Choice> fewer = same_on(useful);
+  if (!fewer) return choice;
+  fewer->source = std::move(choice.source);
+  return *std::move(fewer);
+}
+
 namespace {
 
-/// The tilings of all algorithms (or of one) on all threads, and for small work the best of them on fewer.
+/// The tilings of all algorithms (or of one) on as many threads as the work feeds, and for small work the
+/// best of them on fewer.
 std::vector<tuner::Candidate> candidates_of(const Request& request,
                                             const std::optional<std::string>& algorithm, Breadth breadth) {
-  std::vector<tuner::Candidate> all;
-  double best = std::numeric_limits<double>::infinity();
-  const auto add = [&](const Request& used, std::optional<std::size_t> most) {
+  TeamCandidates c = team_candidates(request.threads, [&](int threads, bool few) {
+    std::vector<tuner::Candidate> all;
+    const Request used = on(request, threads);
     for (const Algorithm* a : algorithms()) {
       if (algorithm && a->name() != *algorithm) continue;
-      for (Candidate& each : most ? a->candidates(used, *most) : a->candidates(used)) {
-        const double seconds = each.predicted_seconds + (used.threads > 1 ? team_seconds : 0);
-        best = std::min(best, seconds);
-        all.push_back({spell(std::move(each.tiling), false, used.threads, request.threads).to_string(),
-                       seconds, a->complexity()});
-      }
+      for (Candidate& each : few                       ? a->candidates(used, tilings_on_fewer)
+                             : breadth == Breadth::all ? a->candidates(used, SIZE_MAX)
+                                                       : a->candidates(used))
+        all.push_back({spell(std::move(each.tiling), false, threads, request.threads).to_string(),
+                       with_team(each.predicted_seconds, threads), a->complexity()});
     }
-  };
-  add(request, breadth == Breadth::all ? std::optional(SIZE_MAX) : std::nullopt);
-  for (const int fewer : fewer_threads(request.threads, best)) add(on(request, fewer), tilings_on_fewer);
+    return all;
+  });
   if (machine(request.features).splits)
-    std::ranges::move(narrower_candidates(request, algorithm, best), std::back_inserter(all));
-  return all;
+    std::ranges::move(narrower_candidates(request, algorithm, c.best_seconds, c.threads),
+                      std::back_inserter(c.all));
+  return std::move(c.all);
 }
 
 /// The candidates of questions asked before. To predict them takes most of the time of a plan whose code
@@ -252,16 +258,17 @@ class KnownCandidates {
 
 std::vector<tuner::Candidate> narrower_candidates(const Request& request,
                                                   const std::optional<std::string>& algorithm,
-                                                  double best_seconds) {
+                                                  double best_seconds, int threads) {
   std::vector<tuner::Candidate> all;
   if (request.isa() != Isa::avx512) return all;
-  const Request narrow = narrowed(request);
-  const double clock = narrowed_clock(request), team = request.threads > 1 ? team_seconds : 0;
+  const Request narrow = narrowed(on(request, threads));
+  const double clock = narrowed_clock(request);
   for (const Algorithm* a : algorithms()) {
     if (a->name() == "portable" || (algorithm && a->name() != *algorithm)) continue;
     for (Candidate& each : a->candidates(narrow, narrower_tilings))
-      all.push_back({spell(std::move(each.tiling), true, request.threads, request.threads).to_string(),
-                     std::max(best_seconds, each.predicted_seconds * clock + team), a->complexity()});
+      all.push_back({spell(std::move(each.tiling), true, threads, request.threads).to_string(),
+                     std::max(best_seconds, with_team(each.predicted_seconds * clock, threads)),
+                     a->complexity()});
   }
   return all;
 }
@@ -345,7 +352,8 @@ Choice choose(const Request& request, const PlanOptions& options) {
     fail(Status::invalid_argument, "algorithm '{}' cannot compute {} on {}",
          options.algorithm.value_or("any"), to_string(request.problem), name(request.isa()));
   }
-  return named(pick.text, pick.source);
+  // A record may be of a near shape that has more work.
+  return fed(named(pick.text, pick.source), request);
 }
 
 }  // namespace replk::depthwise

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "depthwise/algorithm.hpp"
+#include "depthwise/choose/team.hpp"
 #include "depthwise/plan.hpp"
 #include "tuner/tuner.hpp"
 
@@ -37,6 +38,10 @@ Choice choose(const Request& request, const PlanOptions& options);
 
 /// The tiling that a text spells, if it can compute what is asked; trusts nothing. The source stays empty.
 std::optional<Choice> read_choice(std::string_view text, const Request& request);
+
+/// The same on fewer threads where its work does not feed all that it has (useful_threads). request: the one
+/// that it was read for.
+Choice fed(Choice choice, const Request& request);
 
 /// How many candidates a question has: the best predicted of each algorithm, or all there are, for a search
 /// that leaves out nothing.
@@ -66,10 +71,11 @@ tuner::Key question_key(const Request& request, const std::optional<std::string>
 
 /// The best tilings of each algorithm in AVX2's code, for a request that has AVX-512 (else none): on CPUs
 /// that split vectors of 512 bits (Machine::splits) neither width always wins, so that both are raced. None
-/// is predicted to be faster than `best_seconds`: without a measurement the wider one is taken.
+/// is predicted to be faster than `best_seconds`: without a measurement the wider one is taken. They run on
+/// so many threads of the request's.
 std::vector<tuner::Candidate> narrower_candidates(const Request& request,
                                                   const std::optional<std::string>& algorithm,
-                                                  double best_seconds);
+                                                  double best_seconds, int threads);
 constexpr std::size_t narrower_tilings = 6;  // of each algorithm
 
 /// The candidates of a key: computed once a process, and then looked up (a few dozen keys' are kept). To
@@ -77,11 +83,7 @@ constexpr std::size_t narrower_tilings = 6;  // of each algorithm
 std::vector<tuner::Candidate> known_candidates(const tuner::Key& key,
                                                const std::function<std::vector<tuner::Candidate>()>& compute);
 
-/// Threads to try fewer of than all where the best candidate is predicted to take so many seconds: waking a
-/// team costs some microseconds a phase. Empty where the work is large.
-std::vector<int> fewer_threads(int threads, double best_seconds);
-constexpr double team_seconds = 5e-6;        // of waking it
-constexpr std::size_t tilings_on_fewer = 4;  // of each algorithm that are tried
+constexpr std::size_t tilings_on_fewer = 4;  // of each algorithm that are tried on fewer threads than useful
 
 /// What the tuner is asked; `algorithm` restricts it to one. The key's shape is to_string(problem).
 tuner::Question question(const Request& request, const std::optional<std::string>& algorithm = {},

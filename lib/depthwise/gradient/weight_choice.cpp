@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -54,26 +53,25 @@ std::optional<WeightChoice> read_weight_choice(std::string_view text, const Prob
 
 namespace {
 
-/// The tilings of all algorithms (or of one) on all threads, and for small work the best of them on fewer.
+/// The tilings of all algorithms (or of one) on as many threads as the work feeds, and for small work the
+/// best of them on fewer.
 std::vector<tuner::Candidate> candidates_of(const Problem& problem, const Kernel& geometry,
                                             const std::optional<std::string>& algorithm, Isa isa,
                                             int threads) {
-  std::vector<tuner::Candidate> all;
-  double best = std::numeric_limits<double>::infinity();
-  const auto add = [&](int used, std::size_t most) {
+  const auto on = [&](int used, bool few) {
+    std::vector<tuner::Candidate> all;
     for (const WeightAlgorithm* a : weight_algorithms()) {
       if (!in_class(*a, problem) || (algorithm && a->name() != *algorithm)) continue;
-      for (Candidate& each : a->candidates(problem, geometry, isa, used, most)) {
-        const double seconds = each.predicted_seconds + (used > 1 ? team_seconds : 0);
-        best = std::min(best, seconds);
+      for (Candidate& each :
+           a->candidates(problem, geometry, isa, used, few ? tilings_on_fewer : most_tilings)) {
         const WeightChoice choice{a, std::move(each.tiling), used, {}};
-        all.push_back({choice.spelled(threads).to_string(), seconds, a->complexity()});
+        all.push_back(
+            {choice.spelled(threads).to_string(), with_team(each.predicted_seconds, used), a->complexity()});
       }
     }
+    return all;
   };
-  add(threads, most_tilings);
-  for (const int fewer : fewer_threads(threads, best)) add(fewer, tilings_on_fewer);
-  return all;
+  return team_candidates(threads, on).all;
 }
 
 }  // namespace

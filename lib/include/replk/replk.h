@@ -65,11 +65,11 @@ REPLK_API replk_status replk_set_log_callback(replk_log_callback callback, void*
  * (affinity, and the CPU quotas of its control groups, rounded up); at most OMP_THREAD_LIMIT. Determined
  * once.
  *
- * Planning and running use at most the number of threads that is asked for. If the system refuses threads
- * (limits of processes, of memory, of a control group), a call runs on fewer, with the same results, and
- * warns once. OpenMP's runtime would end the process in this case, so the library first creates and ends as
- * many threads on trial. It remains possible that something else takes the last ones in the moment
- * between. */
+ * Planning and running use at most the number of threads that is asked for: a depthwise layer no more than
+ * its work feeds (docs/algorithms.md). If the system refuses threads (limits of processes, of memory, of a
+ * control group), a call runs on fewer, with the same results, and warns once. OpenMP's runtime would end the
+ * process in this case, so the library first creates and ends as many threads on trial. It remains possible
+ * that something else takes the last ones in the moment between. */
 REPLK_API int replk_default_threads(void);
 
 /* A forked process may use the library, and what its parent made with it; every call then runs on one thread.
@@ -224,7 +224,7 @@ static inline replk_depthwise_problem replk_depthwise_problem_default(void) {
 
 typedef struct replk_depthwise_options {
   size_t struct_size;
-  int32_t threads;       /* 0: replk_default_threads() */
+  int32_t threads;       /* 0: replk_default_threads(). Small work gets fewer, unless a tiling is given */
   const char* algorithm; /* NULL: the tuner's choice; else the best tiling of this one, such as "direct" */
   const char* tiling;    /* NULL, or exactly this one, as replk_depthwise_tiling() prints it */
   const float* scale;    /* [channels], of a problem that has one; copied. NULL otherwise */
