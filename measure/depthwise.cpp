@@ -28,7 +28,7 @@ using depthwise::Tensors;
 /// Class exact sums in a fixed order: n roundings, each at most 2^-24 of a partial sum, so n times what
 /// compare() allows for a sum of n products, and two more for bias and residual.
 double allowed_factor(const Problem& p) {
-  if (p.numerics == depthwise::Numerics::fast) return 1;
+  if (p.numerics != depthwise::Numerics::exact) return 1;
   double taps = 2;
   for (const Branch& b : p.branches) taps += b.taps();
   return taps;

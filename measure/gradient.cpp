@@ -91,7 +91,7 @@ void check(const Problem& p, const Step& step, const GradientOptions& options, G
                  row.shape, which, error, of_allowed);
   };
   outside("input", row.input_gradient_error,
-          input.max_of_allowed / (p.numerics == depthwise::Numerics::fast ? 1 : products));
+          input.max_of_allowed / (p.numerics != depthwise::Numerics::exact ? 1 : products));
   outside("weights", row.weight_gradient_error, row.weight_gradient_error / most_weight_error);
 }
 

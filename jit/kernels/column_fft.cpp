@@ -121,10 +121,11 @@ class ConvolutionPrograms {
   const bool coprime_;
 };
 
-RegisterOptions register_options(Isa isa) {
+RegisterOptions register_options(const ColumnFftSpec& spec) {
   RegisterOptions options;
-  options.registers = vector_registers(isa);
+  options.registers = vector_registers(spec.isa);
   options.readable_outputs = 1u << between;
+  if (spec.half_weights) options.converted_inputs = 1u << weights;
   return options;
 }
 
@@ -133,7 +134,7 @@ struct Stages {
 };
 Stages stages(const ColumnFftSpec& spec) {
   const ConvolutionPrograms programs(spec);
-  const RegisterOptions options = register_options(spec.isa);
+  const RegisterOptions options = register_options(spec);
   return {assign_registers(programs.forward(), options), assign_registers(programs.product(), options),
           assign_registers(programs.inverse(), options)};
 }
@@ -149,6 +150,11 @@ class ColumnFftKernel : public CodeletKernel {
   }
 
  private:
+  DataType type(int stream) const override {
+    return spec_.half_weights && stream == weights ? DataType::f16 : DataType::f32;
+  }
+  int weight_bytes() const { return spec_.half_weights ? vector_bytes() / 2 : vector_bytes(); }
+
   void generate() override {
     with_frame(slots_, [&] { loop(pairs_, now_, [&] { chunk(); }); });
   }
@@ -158,7 +164,7 @@ class ColumnFftKernel : public CodeletKernel {
     cmp(pairs_, now_);
     cmovl(now_, pairs_);
     stage(stages_.forward, [this] { add(in_, 2 * spec_.plane_stride); });
-    stage(stages_.product, [this] { add(weights_, 2 * spec_.n * vector_bytes()); });
+    stage(stages_.product, [this] { add(weights_, 2 * spec_.n * weight_bytes()); });
     stage(stages_.inverse, [this] { add(out_, 2 * spec_.plane_stride); });
   }
 
@@ -183,7 +189,7 @@ class ColumnFftKernel : public CodeletKernel {
       case imaginary_plane:
         return ptr[planes + spec_.plane_stride + row];
       case weights:
-        return ptr[weights_ + row];
+        return ptr[weights_ + o.index * weight_bytes()];
       default:
         return ptr[between_ + row];
     }
@@ -199,8 +205,9 @@ class ColumnFftKernel : public CodeletKernel {
 }  // namespace
 
 std::string ColumnFftSpec::text() const {
-  return fmt::format("column-fft {} n={} factors={} inputs={}+{} outputs={}*{} chunk={} stride={}", name(isa),
-                     n, to_string(factors), first, inputs, outputs, step, chunk, plane_stride);
+  return fmt::format("column-fft {} n={} factors={} inputs={}+{} outputs={}*{} chunk={} stride={}{}",
+                     name(isa), n, to_string(factors), first, inputs, outputs, step, chunk, plane_stride,
+                     half_weights ? " half" : "");
 }
 
 std::vector<ColumnFftSpec> ColumnFftSpec::samples(Features features) {
@@ -214,6 +221,8 @@ std::vector<ColumnFftSpec> ColumnFftSpec::samples(Features features) {
     spec.factors = factors;
     all.push_back(spec);
   }
+  spec.half_weights = true;
+  all.push_back(spec);
   return all;
 }
 

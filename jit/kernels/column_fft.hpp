@@ -19,6 +19,7 @@ struct ColumnFftSpec {
   int first = 0,
       inputs = 0;  // row r of an input plane is input first + r of the transform, the others are zero
   int outputs = 0, step = 1;      // row o of an output plane is output o * step
+  bool half_weights = false;      // in fp16, half vectors
   int chunk = 4;                  // pairs that take each stage together
   std::int64_t plane_stride = 0;  // bytes, in and out
   std::string text() const;

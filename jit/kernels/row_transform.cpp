@@ -57,6 +57,7 @@ Listing inverse_listing(const RowInverseSpec& spec) {
   inflow[0] = inflow[0] + program.input(bias, 0);
   for (const Outflow& out : transpose(forward, inflow)) {
     Real y = spec.relu ? relu(out.value) : out.value;
+    if (spec.factor) y = program.input(bias, 1) * y;
     if (spec.residual) y = y + program.input(residual, out.index);
     program.output(pixels, out.index, y);
   }
@@ -83,12 +84,9 @@ struct Storage {
   Counts count(const Listing& list) const {
     const Allocation code = assign_registers(list, register_options());
     Counts counts = code.counts;
-    for (const Instruction& i : code.instructions) {
-      if (i.load && i.a.kind == Operand::Kind::input && i.a.stream != planes && i.a.stream != bias)
-        counts.instructions += conversion().load;
+    for (const Instruction& i : code.instructions)
       if (i.result.kind == Operand::Kind::output && i.result.stream == pixels)
         counts.instructions += conversion().store;
-    }
     return counts;
   }
 };
@@ -102,12 +100,14 @@ Storage storage_of(const RowInverseSpec& spec) {
 /// for each row: for each block: the codelet
 class RowKernel : public CodeletKernel {
  public:
-  RowKernel(const Storage& storage, const Listing& list, const RowStrides& strides, int row_pixels)
+  RowKernel(const Storage& storage, const Listing& list, const RowStrides& strides, int row_pixels,
+            int bias_vectors = 1)
       : CodeletKernel(storage.isa),
         code_(assign_registers(list, storage.register_options())),
         storage_(storage),
         strides_(strides),
         row_pixels_(row_pixels),
+        bias_vectors_(bias_vectors),
         inverse_(storage.writes) {
     zero_register_ = storage.zero_register();
     spare_register_ = storage.spare_register();
@@ -161,7 +161,7 @@ class RowKernel : public CodeletKernel {
     add(pixels_, strides_.tensor_block);
     add(planes_, strides_.plane_block);
     if (inverse_) {
-      add(bias_, vector_bytes());
+      add(bias_, bias_vectors_ * vector_bytes());
       add(residual_, strides_.tensor_block);
     }
   }
@@ -184,7 +184,7 @@ class RowKernel : public CodeletKernel {
       case planes:
         return ptr[planes_ + o.index * strides_.plane];
       case bias:
-        return ptr[bias_];
+        return ptr[bias_ + o.index * vector_bytes()];
       default:
         return ptr[residual_ + o.index * strides_.pixel];
     }
@@ -193,7 +193,7 @@ class RowKernel : public CodeletKernel {
   const Allocation code_;
   const Storage storage_;
   const RowStrides strides_;
-  const int row_pixels_;
+  const int row_pixels_, bias_vectors_;
   const bool inverse_;
   const Xbyak::Reg64 pixels_ = rdi, planes_ = rsi, rows_ = rdx, blocks_ = rcx, left_ = rax, bias_ = r8,
                      residual_ = r9, saved_pixels_ = r10, saved_planes_ = r11, saved_bias_ = r12,
@@ -228,9 +228,9 @@ std::string RowForwardSpec::text() const {
 std::string RowInverseSpec::text() const {
   return fmt::format(
       "row-inverse {} {} outputs={}+{}*{} {} type={} native={:d} relu={:d} residual={:d} scaled={:d} "
-      "minus={}",
+      "factor={:d} minus={}",
       name(isa), transform.text(), first, count, step, strides.text(), name(type), native_bf16, relu,
-      residual, scaled, minus(signs));
+      residual, scaled, factor, minus(signs));
 }
 
 namespace {
@@ -280,6 +280,7 @@ std::vector<RowInverseSpec> RowInverseSpec::samples(Features features) {
     spec.relu = spec.residual = forward.free_signs;
     all.push_back(spec);
     spec.scaled = true;
+    spec.factor = spec.relu;
     all.push_back(spec);
   }
   return all;
@@ -310,7 +311,8 @@ std::vector<std::uint8_t> generate(const RowForwardSpec& spec) {
   return RowKernel(storage_of(spec), forward_listing(spec), spec.strides, spec.count).take();
 }
 std::vector<std::uint8_t> generate(const RowInverseSpec& spec) {
-  return RowKernel(storage_of(spec), inverse_listing(spec), spec.strides, spec.count).take();
+  return RowKernel(storage_of(spec), inverse_listing(spec), spec.strides, spec.count, spec.factor ? 2 : 1)
+      .take();
 }
 
 Counts count(const RowForwardSpec& spec) {

@@ -60,6 +60,7 @@ struct RowInverseSpec {
   bool native_bf16 = false;       // AVX512_BF16 rounds
   bool relu = false, residual = false;
   bool scaled = false;  // times 1/n, pairs of planes times 2/n
+  bool factor = false;  // times a factor a channel, before the residual
   std::string text() const;
   /// Between them every branch of the generator (samples.hpp).
   static std::vector<RowInverseSpec> samples(Features features);
@@ -69,7 +70,8 @@ struct RowInverseSpec {
 using RowForward = void (*)(const void* src, void* planes, std::int64_t rows, std::int64_t blocks);
 
 /// The inverse, not scaled unless asked (weights carry 1/n, and 2/n for pairs), plus bias, then relu, then
-/// residual. bias: a vector a block. residual has dst's strides and is not read without the flag.
+/// residual. bias: a vector a block, and behind it the
+/// factor where there is one. residual has dst's strides and is not read without the flag.
 using RowInverse = void (*)(const void* planes, void* dst, const void* bias, const void* residual,
                             std::int64_t rows, std::int64_t blocks);
 

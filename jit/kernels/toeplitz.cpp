@@ -11,7 +11,10 @@ namespace replk::jit {
 namespace {
 
 Allocation assign(const ToeplitzSpec& spec, const Listing& list) {
-  return assign_registers(list, {.registers = vector_registers(spec.isa)});
+  RegisterOptions options;
+  options.registers = vector_registers(spec.isa);
+  if (spec.half_weights) options.converted_inputs = 1u << ToeplitzPrograms::weights;
+  return assign_registers(list, options);
 }
 
 /// More multiply-adds than this in one pair, and the pair is computed by three calls of one routine, so that
@@ -64,6 +67,11 @@ class ToeplitzKernel : public CodeletKernel {
   }
 
  private:
+  DataType type(int stream) const override {
+    return spec_.half_weights && stream == ToeplitzPrograms::weights ? DataType::f16 : DataType::f32;
+  }
+  int weight_bytes() const { return spec_.half_weights ? vector_bytes() / 2 : vector_bytes(); }
+
   void generate() override {
     with_frame(slots_, [&] {
       if (!whole_) clear(at_.zeros);
@@ -84,7 +92,7 @@ class ToeplitzKernel : public CodeletKernel {
 
   void pair_of_planes() {
     in_pair_ = true;
-    lea(ahead_, ptr[weights_ + 2 * taps() * vector_bytes()]);
+    lea(ahead_, ptr[weights_ + 2 * taps() * weight_bytes()]);
     if (whole_)
       put(pair_, 0, vectors_ahead(2 * taps()));
     else
@@ -95,7 +103,7 @@ class ToeplitzKernel : public CodeletKernel {
   /// Prefetches lines of the next pair's weights on the way.
   void put(const Allocation& code, int pushed = 0, int vectors_ahead = 0) {
     Ahead ahead;
-    for (int i = 0; i < vectors_ahead * vector_bytes(); i += 64) ahead.lines.push_back(ptr[ahead_ + i]);
+    for (int i = 0; i < vectors_ahead * weight_bytes(); i += 64) ahead.lines.push_back(ptr[ahead_ + i]);
     emit(
         code, [this, pushed](const Operand& o) { return address(o, pushed); }, ahead);
   }
@@ -104,7 +112,7 @@ class ToeplitzKernel : public CodeletKernel {
   void product_routine() {
     L(routine_);
     put(product_, 8, vectors_ahead(taps_ahead()));
-    add(ahead_, taps_ahead() * vector_bytes());
+    add(ahead_, taps_ahead() * weight_bytes());
     ret();
   }
 
@@ -146,7 +154,7 @@ class ToeplitzKernel : public CodeletKernel {
   void advance(int planes) {
     add(in_, planes * spec_.plane_stride);
     add(out_, planes * spec_.plane_stride);
-    add(weights_, planes * (spec_.weight_planes ? spec_.plane_stride : taps() * vector_bytes()));
+    add(weights_, planes * (spec_.weight_planes ? spec_.plane_stride : taps() * weight_bytes()));
   }
 
   void clear(int at) {
@@ -179,7 +187,7 @@ class ToeplitzKernel : public CodeletKernel {
     const int parts = in_pair_ ? 2 : 1, part = index % parts;
     const int tap = spec_.backwards ? taps() - 1 - index / parts : index / parts;
     if (spec_.weight_planes) return part * spec_.plane_stride + std::int64_t{tap} * vector_bytes();
-    return (std::int64_t{tap} * parts + part) * vector_bytes();
+    return (std::int64_t{tap} * parts + part) * weight_bytes();
   }
 
   int taps() const { return static_cast<int>(spec_.taps.size()); }
@@ -204,9 +212,10 @@ std::string ToeplitzSpec::text() const {
   std::string list;
   for (int t : taps) list += fmt::format("{}{}", list.empty() ? "" : ",", t);
   return fmt::format(
-      "toeplitz {} outputs={} inputs={}+{} step={} taps={} karatsuba={} tile={} gauss={:d} stride={}{}{}{}",
+      "toeplitz {} outputs={} inputs={}+{} step={} taps={} karatsuba={} tile={} gauss={:d} stride={}{}{}{}{}",
       name(isa), outputs, first, inputs, step, list, karatsuba, tile, gauss, plane_stride,
-      weight_planes ? " planes" : "", backwards ? " backwards" : "", accumulate ? " accumulate" : "");
+      half_weights ? " half" : "", weight_planes ? " planes" : "", backwards ? " backwards" : "",
+      accumulate ? " accumulate" : "");
 }
 
 std::vector<ToeplitzSpec> ToeplitzSpec::samples(Features features) {
@@ -231,6 +240,10 @@ std::vector<ToeplitzSpec> ToeplitzSpec::samples(Features features) {
   add(7, 7, 0, true);
   add(29, 28, 1, true);
   spec.backwards = false;
+  spec.half_weights = true;
+  add(7, 7, 0, true);
+  add(29, 28, 1, true);
+  spec.half_weights = false;
   spec.weight_planes = spec.accumulate = true;  // of a weight gradient
   add(7, 7, 1, true);
   add(29, 28, 1, true);

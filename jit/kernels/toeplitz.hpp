@@ -25,8 +25,9 @@ struct ToeplitzSpec {
   bool gauss = true;  // a complex product as three real ones (else four)
   /// Weights lie in planes as inputs do, a row a tap, and change with each call: those of a weight gradient.
   bool weight_planes = false;
-  bool backwards = false;   // the last tap's weights lie first
-  bool accumulate = false;  // adds to what the output planes hold
+  bool half_weights = false;  // in fp16, half vectors
+  bool backwards = false;     // the last tap's weights lie first
+  bool accumulate = false;    // adds to what the output planes hold
   /// Bytes between planes: in, out, and weights where these are planes.
   std::int64_t plane_stride = 0;
   std::string text() const;

@@ -118,7 +118,7 @@ std::vector<RowWeightsSpec> RowWeightsSpec::samples(Features features) {
 std::vector<ColumnWeightsSpec> ColumnWeightsSpec::samples(Features features) {
   std::vector<ColumnWeightsSpec> all;
   for (const ColumnFftSpec& fft : ColumnFftSpec::samples(features))
-    all.push_back({fft.isa, fft.n, fft.factors, {6, 7, 0, 1}, fft_weight_order(fft)});
+    if (!fft.half_weights) all.push_back({fft.isa, fft.n, fft.factors, {6, 7, 0, 1}, fft_weight_order(fft)});
   return all;
 }
 

@@ -86,6 +86,7 @@ class Assigner {
     Counts& c = result_.counts;
     c.instructions++;
     for (const Operand* o : {&i.a, &i.b, &i.c}) c.loads += o->in_memory();
+    if (i.load && converts(i.a)) c.instructions++;
     if (i.load) return;
     if (i.op == Op::store) c.stores++;
     if (i.op == Op::mul || is_fused(i.op)) c.multiplies++;
@@ -174,10 +175,10 @@ class Assigner {
     emit(load);
   }
 
-  bool converted(int v) const {
-    const Operand& home = values_[v].home;
-    return home.kind == Operand::Kind::input && (options_.converted_inputs >> home.stream & 1);
+  bool converts(const Operand& from) const {
+    return from.kind == Operand::Kind::input && (options_.converted_inputs >> from.stream & 1);
   }
+  bool converted(int v) const { return converts(values_[v].home); }
   /// Whether an operand in memory deserves a register from now on.
   bool worth_a_register(int v) {
     if (uses_within_window(v) == 0) return false;

@@ -21,12 +21,12 @@ Conversion conversion(Isa isa, DataType type, bool native_bf16) {
     case DataType::f32:
       break;
     case DataType::f16:
-      return {0, 1, 1};
+      return {0, 1};
     case DataType::bf16:
-      if (isa != Isa::avx512) return {2, 1, 11};
-      return {1, 1, native_bf16 ? 2 : 8};
+      if (isa != Isa::avx512) return {2, 11};
+      return {1, native_bf16 ? 2 : 8};
     case DataType::u8:
-      return isa == Isa::avx512 ? Conversion{1, 1, 4} : Conversion{2, 1, 6};
+      return isa == Isa::avx512 ? Conversion{1, 4} : Conversion{2, 6};
   }
   return {};
 }

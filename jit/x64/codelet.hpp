@@ -10,9 +10,9 @@
 namespace replk::jit {
 
 /// What it takes that a stream's values lie in memory as this type: registers that a store uses up, and
-/// instructions that a load and a store cost beside their own.
+/// instructions beside its own.
 struct Conversion {
-  int spare_registers = 0, load = 0, store = 0;
+  int spare_registers = 0, store = 0;
 };
 Conversion conversion(Isa isa, DataType type, bool native_bf16);
 

@@ -5,7 +5,7 @@
 namespace replk::depthwise {
 
 bool Algorithm::computes(const Request& request) const {
-  return request.pass == pass() && (exact() || request.problem.numerics == Numerics::fast);
+  return request.pass == pass() && (exact() || request.problem.numerics != Numerics::exact);
 }
 
 std::unique_ptr<Variant> Algorithm::read(const Request& request, const Tiling& tiling) const {

@@ -33,7 +33,7 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
     tiling_ = choice.spelled(threads_);
     threads_ = choice.threads;
     source_ = std::move(choice.source);
-    if (problem.numerics == Numerics::fast)
+    if (problem.numerics != Numerics::exact)
       rescue_ = std::make_shared<Rescue>(problem, request.kernel, executor_, turned_);
   }
   workspace_bytes_ = executor_->workspace_bytes(threads_);

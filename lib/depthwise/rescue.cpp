@@ -18,7 +18,10 @@ namespace {
 /// How far a value within an algorithm may exceed the largest input times the sum of |w|, or either alone: a
 /// transform adds up 320 x 160 values, Gauss's and three of Karatsuba's products double both factors four
 /// times, and the way back adds up as many again as the weights have been divided by.
-constexpr double growth = 0x1p24, largest = 0x1p128 / growth;
+double largest(Numerics numerics) {
+  const double growth = numerics == Numerics::narrow ? 0x1p40 : 0x1p24;  // weights in fp16 are not divided
+  return 0x1p128 / growth;
+}
 
 double activate(double x, Activation activation) {
   switch (activation) {
@@ -90,7 +93,8 @@ float Rescue::safe_limit() const {
   const double norm = std::bit_cast<float>(most) * static_cast<double>(weights_.size()) / problem_.channels;
   double bias = 0;
   for (const float each : bias_) bias = std::max(bias, std::fabs(double{each}));
-  return norm <= largest && bias <= largest ? static_cast<float>(largest / std::max(norm, 1.0)) : 0.0f;
+  const double limit = largest(problem_.numerics);
+  return norm <= limit && bias <= limit ? static_cast<float>(limit / std::max(norm, 1.0)) : 0.0f;
 }
 
 /// Row `row` of a channel's merged kernel.
@@ -140,7 +144,8 @@ bool Rescue::large(const T* image, int channel) const {
   const double norm = sum_of_weights(channel),
                bias = std::fabs(double{bias_[static_cast<std::size_t>(channel)]});
   if (!std::isfinite(norm + bias)) return false;
-  return norm > largest || bias > largest || most >= largest / std::max(norm, 1.0);
+  const double limit = largest(problem_.numerics);
+  return norm > limit || bias > limit || most >= limit / std::max(norm, 1.0);
 }
 
 bool Rescue::may_be_needed(const void* src, int threads) const {

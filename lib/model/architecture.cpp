@@ -12,7 +12,6 @@ namespace {
 using core::fail;
 using core::Status;
 
-constexpr Preprocessing imagenet{};
 /// RepLKNet-XL was trained on pixels in -1..1.
 constexpr Preprocessing symmetric{{0.5f, 0.5f, 0.5f}, {0.5f, 0.5f, 0.5f}, 320};
 

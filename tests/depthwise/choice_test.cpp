@@ -148,10 +148,14 @@ TEST(Choice, NoThreadIsWokenForLessThanASmallestTask) {
       std::set<int> used;
       for (const std::string& text : texts(question(ask(problem, threads))))
         used.insert(Tiling::parse(text).number("threads", threads));
-      if (work < 500e-6) EXPECT_EQ(*used.begin(), 1) << shape << ": one is tried too";
+      if (work < 500e-6) {
+        EXPECT_EQ(*used.begin(), 1) << shape << ": one is tried too";
+      }
       EXPECT_EQ(*used.rbegin(), useful_threads(threads, work)) << shape << " on " << threads;
       for (const int each : used) {
-        if (each > 1) EXPECT_GE(work / each, team_seconds) << shape << " on " << threads;
+        if (each > 1) {
+          EXPECT_GE(work / each, team_seconds) << shape << " on " << threads;
+        }
       }
     }
 }
@@ -189,7 +193,9 @@ TEST(Choice, APlanUsesTheThreadsThatItsWorkFeeds) {
     const Problem problem = parse(shape);
     const Plan plan = plan_of(problem, nullptr);
     EXPECT_LE(plan.threads(), useful_threads(64, seconds_on_one(problem))) << shape;
-    if (isa != Isa::portable) EXPECT_LT(plan.threads(), 16) << shape;
+    if (isa != Isa::portable) {
+      EXPECT_LT(plan.threads(), 16) << shape;
+    }
     Tiling tiling = plan.tiling();
     const std::vector<float> expected = run(plan);
     for (const int threads : {1, 3, 64}) {

@@ -216,6 +216,8 @@ TEST(InputGradient, WhatIsWrongIsNamed) {
   refused("n1c8h9w9k3+relu", "activation");
   refused("n1c8h9w9k3+scale", "scale");
   refused("n1c8h9w9k3+residual", "residual");
+  refused("n1c8h9w9k3narrow", "narrow");
+  refused("n1c8h9w9k3bf16>fp16", "two types");
   refused("n1c8h9w9k5", "200");  // elements that weights must have
   const TrainingCase c(parse("n1c8h9w9k3"));
   InputGradient gradient(c.problem, c.weights);

@@ -82,7 +82,8 @@ TEST(Overflow, OneLargePixel) {
 }
 
 TEST(Overflow, AFillValueInAQuarterOfTheMap) {
-  for (const char* shape : {"n1c16h56w56k31nobias", "n1c19h14w15k13nchw+relu", "n1c12h20w20k7+gelu"}) {
+  for (const char* shape :
+       {"n1c16h56w56k31nobias", "n1c19h14w15k13nchw+relu", "n1c12h20w20k7+gelu", "n1c16h28w28k31narrow"}) {
     Case c(shape);
     make_means(c);
     for (int channel = 0; channel < c.problem.channels; channel += 2)
@@ -95,8 +96,9 @@ TEST(Overflow, AFillValueInAQuarterOfTheMap) {
 
 /// At any size up to the largest float, of either sign, everywhere: what overflows first depends on the size.
 TEST(Overflow, EverySize) {
-  for (const char* shape : {"n1c11h14w14k13+relu", "n1c11h14w14k13nchw+gelu", "n1c16h9w30k5x17+residual"})
-    for (const float size : {1e30f, 1e33f, 3e34f, 1e36f, 3e37f, 2e38f, largest})
+  for (const char* shape : {"n1c11h14w14k13+relu", "n1c11h14w14k13nchw+gelu", "n1c16h9w30k5x17+residual",
+                            "n1c16h14w14k13narrow+relu"})
+    for (const float size : {1e26f, 1e28f, 1e30f, 1e33f, 3e34f, 1e36f, 3e37f, 2e38f, largest})
       for (const float sign : {1.0f, -1.0f}) {
         Case c(shape);
         make_means(c);
@@ -128,7 +130,7 @@ TEST(Overflow, SumsThatAreFiniteInTheEnd) {
 }
 
 TEST(Overflow, WeightsNearTheLargestFloat) {
-  for (const char* shape : {"n1c16h14w14k13", "n1c9h10w10k7nchw+relu"}) {
+  for (const char* shape : {"n1c16h14w14k13", "n1c9h10w10k7nchw+relu", "n1c16h14w14k13narrow"}) {
     Case c(shape);
     const int taps = c.problem.branches[0].taps();
     for (std::size_t i = 0; i < c.branch_weights[0].size(); i++)  // of every other channel

@@ -260,8 +260,9 @@ TEST(WeightGradient, TilingsOfOtherProblemsAreJudged) {
   EXPECT_GT(legal, 50);
 }
 
-TEST(WeightGradient, AnEpilogueIsAnError) {
-  for (const char* shape : {"n1c8h9w9k3+relu", "n1c8h9w9k3+scale", "n1c8h9w9k3+residual"})
+TEST(WeightGradient, WhatHasNoGradientIsAnError) {
+  for (const char* shape : {"n1c8h9w9k3+relu", "n1c8h9w9k3+scale", "n1c8h9w9k3+residual", "n1c8h9w9k3narrow",
+                            "n1c8h9w9k3u8", "n1c8h9w9k3fp32>bf16"})
     EXPECT_THROW(WeightGradient{parse(shape)}, core::Error) << shape;
 }
 

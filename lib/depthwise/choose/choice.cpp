@@ -139,8 +139,7 @@ tuner::Key question_key(const Request& request, const std::optional<std::string>
   if (request.pass != Pass::forward) shape += fmt::format(" {}", name(request.pass));
   if (request.cold) shape += " cold";
   tuner::Key key{std::move(shape),
-                 {tuner::word("op", op_text(request.pass)),
-                  tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
+                 {tuner::word("op", op_text(request.pass)), tuner::word("numerics", name(p.numerics)),
                   tuner::word("layout", layout_text(p)), tuner::word("type", type_text(p)),
                   tuner::word("branches", branches_text(p)),
                   tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),

@@ -138,7 +138,7 @@ jit::DirectSpec DirectGeometry::specification(int rows, bool tail_code) const {
     spec.activation = p.epilogue.activation;
     spec.residual = p.epilogue.residual;
   }
-  if (p.numerics == Numerics::fast) jit::cut_into_blocks(spec);
+  if (p.numerics != Numerics::exact) jit::cut_into_blocks(spec);
   return spec;
 }
 

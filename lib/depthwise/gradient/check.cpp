@@ -9,6 +9,7 @@ void check_gradient(const Problem& p) {
   const char* const has = e.activation != Activation::none ? "an activation"
                           : e.scale                        ? "a scale"
                           : e.residual                     ? "a residual"
+                          : p.numerics == Numerics::narrow ? "class narrow"
                           : p.output_type() != p.type || p.type == DataType::u8
                               ? "tensors of two types, or of u8"
                               : nullptr;

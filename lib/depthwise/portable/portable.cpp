@@ -54,7 +54,7 @@ constexpr int block = PortableConstants().block;
 /// bits of class exact.
 class Chains {
  public:
-  explicit Chains(Numerics numerics) : left_(numerics == Numerics::fast ? most_taps : INT64_MAX) {}
+  explicit Chains(Numerics numerics) : left_(numerics != Numerics::exact ? most_taps : INT64_MAX) {}
   /// Before each tap.
   [[gnu::always_inline]] void tap(float* sums, int count) {
     if (--left_ < 0) end_chain(sums, count);

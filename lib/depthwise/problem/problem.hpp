@@ -11,7 +11,14 @@
 
 namespace replk::depthwise {
 
-enum class Numerics { fast, exact };
+/// exact: the bits of portable. fast: within compare()'s bound. narrow: the same but for transformed weights,
+/// which may be kept in fp16.
+enum class Numerics { fast, exact, narrow };
+/// As texts and keys have it.
+constexpr std::string_view name(Numerics numerics) {
+  constexpr std::string_view names[] = {"fast", "exact", "narrow"};
+  return names[static_cast<int>(numerics)];
+}
 
 /// Of a dilated kernel, rows or columns.
 constexpr int most_extent = 1024;

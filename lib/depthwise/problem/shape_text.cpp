@@ -31,6 +31,7 @@ constexpr Word words[] = {
     {"nhwc>nchw", Option::layout, [](Problem& p) { p.out_layout = Layout::nchw; }},
     {"nchw", Option::layout, [](Problem& p) { p.layout = Layout::nchw; }},
     {"exact", Option::numerics, [](Problem& p) { p.numerics = Numerics::exact; }},
+    {"narrow", Option::numerics, [](Problem& p) { p.numerics = Numerics::narrow; }},
     {"nobias", Option::bias, [](Problem& p) { p.epilogue.bias = false; }},
     {"+relu", Option::activation, [](Problem& p) { p.epilogue.activation = Activation::relu; }},
     {"+gelu", Option::activation, [](Problem& p) { p.epilogue.activation = Activation::gelu; }},
@@ -205,7 +206,8 @@ class Parser {
         return;
       }
     error(
-        "s, p, nchw, nchw>nhwc, nhwc>nchw, i, o, fp32, bf16, fp16, u8, exact, nobias, +relu, +gelu, +silu, "
+        "s, p, nchw, nchw>nhwc, nhwc>nchw, i, o, fp32, bf16, fp16, u8, exact, narrow, nobias, +relu, +gelu, "
+        "+silu, "
         "+hardswish, +scale, +residual or the end");
   }
   void once(Option option, std::size_t position) {
@@ -266,7 +268,7 @@ std::string to_string(const Problem& p) {
     text += fmt::format("{}>{}", text_of(p.type), text_of(*p.out_type));
   else if (p.type != DataType::f32)
     text += text_of(p.type);
-  if (p.numerics == Numerics::exact) text += "exact";
+  if (p.numerics != Numerics::fast) text += name(p.numerics);
   if (!p.epilogue.bias) text += "nobias";
   if (p.epilogue.activation == Activation::relu) text += "+relu";
   if (p.epilogue.activation == Activation::gelu) text += "+gelu";

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "depthwise/row_spectral/counts.hpp"
@@ -84,13 +85,15 @@ std::vector<Candidate> SpectralAlgorithm::every_candidate(const Request& request
   return found;
 }
 
-/// The best of each way to bring rows in stays as well: which is faster depends most on the machine.
+/// The best of each way to bring rows in, and weights, stays as well: which is faster depends most on the
+/// machine.
 void SpectralAlgorithm::keep_best(std::vector<Candidate>& sorted, std::size_t most) const {
   std::size_t kept = std::min(most, sorted.size());
-  std::set<std::pair<int, int>> ways;
+  std::set<std::tuple<int, int, bool>> ways;
   for (std::size_t i = 0; i < sorted.size(); i++) {
-    const bool first =
-        ways.emplace(sorted[i].tiling.number("packed", 0), sorted[i].tiling.number("ahead", 0)).second;
+    const bool first = ways.emplace(sorted[i].tiling.number("packed", 0), sorted[i].tiling.number("ahead", 0),
+                                    sorted[i].tiling.word("weights").empty())
+                           .second;
     if (i >= most && first) sorted[kept++] = sorted[i];
   }
   sorted.resize(kept);
@@ -114,14 +117,17 @@ void SpectralAlgorithm::add_axis(std::vector<Candidate>& found, const Request& r
 void SpectralAlgorithm::add_candidate(std::vector<Candidate>& found, const Request& request,
                                       RowSpectralParameters p) {
   enum { as_they_are, ahead, packed };
-  for (const int rows : {as_they_are, ahead, packed}) {
-    p.ahead = rows == ahead;
-    p.packed = rows == packed;
-    const RowSpectralGeometry g(request, p);
-    if (p.packed && !g.pixels_collide()) continue;
-    if (g.feasible())
-      found.push_back({p.tiling(), seconds(machine(request.features), spectral_counts(g, request.threads))});
-  }
+  for (const bool half_weights : {false, true})
+    for (const int rows : {as_they_are, ahead, packed}) {
+      p.half_weights = half_weights;
+      p.ahead = rows == ahead;
+      p.packed = rows == packed;
+      const RowSpectralGeometry g(request, p);
+      if (p.packed && !g.pixels_collide()) continue;
+      if (g.feasible())
+        found.push_back(
+            {p.tiling(), seconds(machine(request.features), spectral_counts(g, request.threads))});
+    }
 }
 
 std::vector<int> SpectralAlgorithm::block_counts(const Request& request) {

@@ -22,7 +22,7 @@ class ColumnCode {
   /// Multiplies `reals` real planes, then `pairs` pairs of planes, with their packed weights. Planes that are
   /// written may lie where planes that were read two planes before lay. scratch: scratch_bytes() of it,
   /// 64-byte aligned.
-  virtual void run(const char* in, char* out, const float* weights, std::int64_t reals, std::int64_t pairs,
+  virtual void run(const char* in, char* out, const void* weights, std::int64_t reals, std::int64_t pairs,
                    void* scratch) const = 0;
   virtual std::size_t scratch_bytes() const = 0;
   /// Of the code, of which each piece is listed once.

@@ -37,7 +37,7 @@ jit::Counts KnownCounts::rows(const RowSpectralGeometry& g) {
     const jit::RowInverseSpec spec = g.inverse(s, g.buffered(), signs);
     return forward(g, s) +
            remember(fmt::format("i{} {} {}*{} {} {} {}", name(g.isa), spec.transform.text(), spec.count,
-                                spec.step, name(spec.type), spec.native_bf16, spec.relu),
+                                spec.step, name(spec.type), spec.native_bf16, spec.relu + 2 * spec.factor),
                     [&] { return jit::count(spec); });
   });
 }
@@ -97,7 +97,8 @@ SpectralCounts spectral_counts(const RowSpectralGeometry& g, int threads) {
                    .run_bytes = p.layout == Layout::nhwc
                                     ? g.parameters.blocks * g.lanes * static_cast<int>(size_of(p.type))
                                     : 256};
-  c.bytes = 64 * c.tensor_lines * c.blocks + 4.0 * g.all_blocks() * g.weights_floats();
+  c.bytes = 64 * c.tensor_lines * c.blocks +
+            static_cast<double>(g.weight_bytes()) * g.all_blocks() * g.weights_floats();
   for (const Segments::Run& run : g.across_segments.runs()) {
     const jit::ToeplitzSpec spec = g.toeplitz(run.segment);
     const double times = run.count * along;

@@ -181,14 +181,15 @@ void RowSpectralExecutor::multiply(const Task& t, int block, int begin, int end,
                                    char* scratch) const {
   const RowSpectralGeometry& g = geometry_;
   const int reals = begin == 0 ? g.parameters.transform.reals() : 0;
-  const float* weights = spectra_->block(group(t.group).block + block);
+  const char* weights = spectra_->block(group(t.group).block + block);
   in += block * g.block_stride;
   out += block * g.block_stride;
   if (begin > 0) {
     const std::int64_t planes = g.parameters.transform.reals() + 2 * std::int64_t{begin};
     in += planes * g.plane_stride;
     out += planes * g.plane_stride;
-    weights += g.parameters.transform.reals() * g.real_floats() + g.pair_floats() * begin;
+    weights +=
+        g.weight_bytes() * (g.parameters.transform.reals() * g.real_floats() + g.pair_floats() * begin);
   }
   columns_[g.across_segments.run_of(t.across)]->run(in, out, weights, reals, end - begin, scratch);
 }
@@ -200,8 +201,9 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
   const Segment along = g.along_segments[t.along], across = g.across_segments[t.across];
   const RowCode& row_code = rows_[g.along_segments.run_of(t.along)];
   const Group group = this->group(t.group);
+  const int bias_floats = g.bias_vectors() * g.lanes;
   const float* bias =
-      (g.turned_signs.empty() ? spectra_->bias() : no_bias_.data()) + std::int64_t{group.block} * g.lanes;
+      (g.turned_signs.empty() ? spectra_->bias() : no_bias_.data()) + std::int64_t{group.block} * bias_floats;
   const auto* residual = g.problem.epilogue.residual ? static_cast<const char*>(tensors.residual) : nullptr;
   if (begin >= end) return;
   if (!group.buffered) {
@@ -225,7 +227,7 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
       if (added) simd::pack_rows(layout, residual, written, added, packed);
       simd::expect_rows(layout, tensors.dst, written);
       row_code.inverse_buffered(planes + b * g.block_stride + std::int64_t{r} * g.vector_bytes, buffer,
-                                bias + b * g.lanes, added, rows, blocks);
+                                bias + b * bias_floats, added, rows, blocks);
       if (!g.finished()) finish_rows(group.block + b, blocks, height, layout.width, buffer, added);
       simd::unpack_rows(layout, buffer, packed, tensors.dst, written);
     }
@@ -363,7 +365,7 @@ Work RowSpectralExecutor::work() const {
     count(jit::count(g.forward(s, false)), times * ins);
     count(jit::count(g.inverse(s, false, signs)), times * outs);
   }
-  work.bytes_read = bytes_read(g.problem) + 4.0 * static_cast<double>(spectra_->weights().size());
+  work.bytes_read = bytes_read(g.problem) + static_cast<double>(spectra_->weights().size());
   work.bytes_written = bytes_written(g.problem);
   return work;
 }

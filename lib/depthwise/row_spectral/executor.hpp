@@ -38,9 +38,7 @@ class RowSpectralExecutor final : public Executor {
   std::vector<Phase> phases(int threads) const override;
   Work work() const override;
   std::size_t prepared_bytes() const override;
-  core::Prefetch prefetch() const override {
-    return core::Prefetch(std::as_bytes(std::as_const(*spectra_).weights()));
-  }
+  core::Prefetch prefetch() const override { return core::Prefetch(std::as_const(*spectra_).weights()); }
 
  private:
   struct RowCode {

@@ -30,6 +30,7 @@ Tiling RowSpectralParameters::tiling() const {
   if (segment_across > 0) t.set("across", segment_across);
   if (packed) t.set("packed", 1);
   if (ahead) t.set("ahead", 1);
+  if (half_weights) t.set("weights", "fp16");
   return t;
 }
 
@@ -45,6 +46,7 @@ std::optional<RowSpectralParameters> RowSpectralParameters::rows_of(const Tiling
   p.segment_across = t.number("across", 0);
   p.packed = t.number("packed", 0) == 1;
   p.ahead = t.number("ahead", 0) == 1;
+  p.half_weights = t.word("weights") == "fp16";
   if (p.transform.factors.empty() || !within(p.blocks, 1, 8) || !within(p.segment_along, 0, 65536) ||
       !within(p.segment_across, 0, 65536))
     return {};
@@ -137,6 +139,7 @@ jit::RowInverseSpec RowSpectralGeometry::inverse(const Segment& segment, bool to
   spec.native_bf16 = native_bf16 && spec.type == DataType::bf16;
   spec.relu = finished() && problem.epilogue.activation == Activation::relu;
   spec.residual = finished() && problem.epilogue.residual;
+  spec.factor = parameters.half_weights;
   return spec;
 }
 
@@ -156,6 +159,7 @@ jit::ToeplitzSpec RowSpectralGeometry::toeplitz(const Segment& segment) const {
   spec.gauss = parameters.gauss;
   spec.plane_stride = plane_stride;
   spec.backwards = !turned_signs.empty();
+  spec.half_weights = parameters.half_weights;
   return spec;
 }
 
@@ -173,10 +177,11 @@ jit::RowWeightsSpec RowSpectralGeometry::row_weights(const std::vector<int>& sig
 
 bool RowSpectralGeometry::shares_weights(const RowSpectralGeometry& other) const {
   const int n = parameters.transform.n;
-  return isa == other.isa && problem.channels == other.problem.channels &&
-         parameters.along_h == other.parameters.along_h && n == other.parameters.transform.n &&
-         parameters.columns->packs_taps() && other.parameters.columns->packs_taps() &&
-         along.taps == other.along.taps && (shift + other.shift - (along.taps - 1)) % n == 0;
+  return isa == other.isa && !parameters.half_weights && !other.parameters.half_weights &&
+         problem.channels == other.problem.channels && parameters.along_h == other.parameters.along_h &&
+         n == other.parameters.transform.n && parameters.columns->packs_taps() &&
+         other.parameters.columns->packs_taps() && along.taps == other.along.taps &&
+         (shift + other.shift - (along.taps - 1)) % n == 0;
 }
 
 bool RowSpectralGeometry::feasible() const {
@@ -190,6 +195,7 @@ bool RowSpectralGeometry::feasible() const {
   // What keeps spilled values within the stack of a small thread.
   if (parameters.karatsuba > 0 && (!parameters.gauss || across_segments.most_outs() > max_split))
     return false;
+  if (parameters.half_weights && problem.numerics != Numerics::narrow) return false;
   if (parameters.packed && needs_buffer()) return false;  // says nothing
   if (parameters.ahead && buffered()) return false;       // nor does this
   if (parameters.rows > (isa == Isa::avx512 ? 28 : 14)) return false;

@@ -44,7 +44,8 @@ struct RowSpectralParameters {
   int blocks = 2;                             // vectors of channels that share scratch
   int segment_along = 0, segment_across = 0;  // outputs a segment; 0: the whole axis
   bool packed = false;                        // rows go through a window even where they need not
-  bool ahead = false;  // the next row's lines are prefetched while a row is transformed
+  bool ahead = false;         // the next row's lines are prefetched while a row is transformed
+  bool half_weights = false;  // transformed weights are kept in fp16, each channel's times a power of two
 
   Tiling tiling() const;
   /// All but those of the column pass; empty where a field is missing or out of range.
@@ -106,6 +107,9 @@ struct RowSpectralGeometry {
   std::int64_t weights_floats() const {
     return real_floats() * parameters.transform.reals() + pair_floats() * parameters.transform.pairs();
   }
+  std::int64_t weight_bytes() const { return parameters.half_weights ? 2 : 4; }
+  /// Vectors of a block's bias: itself, and what takes the powers of two back.
+  int bias_vectors() const { return parameters.half_weights ? 2 : 1; }
   /// A buffer holds packed blocks of a part of the map, row by row of the map: `rows` rows of the transform
   /// (columns of the map with along_h) of `pixels` pixels, of `blocks` blocks at once.
   struct Window {

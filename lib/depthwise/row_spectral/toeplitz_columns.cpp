@@ -37,8 +37,8 @@ ToeplitzCode::ToeplitzCode(const jit::ToeplitzSpec& spec)
     : code_(jit::get_code(spec.text(), [&] { return jit::generate(spec); })),
       scratch_bytes_(jit::scratch_bytes(spec)) {}
 
-void ToeplitzCode::run(const char* in, char* out, const float* weights, std::int64_t reals,
-                       std::int64_t pairs, void* scratch) const {
+void ToeplitzCode::run(const char* in, char* out, const void* weights, std::int64_t reals, std::int64_t pairs,
+                       void* scratch) const {
   code_->entry<jit::Toeplitz>()(in, out, weights, reals, pairs, scratch);
 }
 

@@ -12,7 +12,7 @@ std::shared_ptr<const ColumnPass> toeplitz_columns();
 class ToeplitzCode final : public ColumnCode {
  public:
   explicit ToeplitzCode(const jit::ToeplitzSpec& spec);
-  void run(const char* in, char* out, const float* weights, std::int64_t reals, std::int64_t pairs,
+  void run(const char* in, char* out, const void* weights, std::int64_t reals, std::int64_t pairs,
            void* scratch) const override;
   std::size_t scratch_bytes() const override { return scratch_bytes_; }
   std::vector<const jit::Code*> code() const override { return {code_.get()}; }

@@ -1,9 +1,11 @@
 #include "depthwise/row_spectral/weights.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <functional>
 
+#include "core/half.hpp"
 #include "core/threads.hpp"
 
 namespace replk::depthwise {
@@ -20,31 +22,64 @@ Spectra::Spectra(const RowSpectralGeometry& g, const Kernel& kernel, const std::
       reals_(g.parameters.transform.reals()),
       pairs_(g.parameters.transform.pairs()),
       along_h_(g.parameters.along_h),
+      half_(g.parameters.half_weights),
       across_taps_(g.across_taps),
       real_planes_floats_(g.real_floats() * g.parameters.transform.reals()),
       pair_floats_(g.pair_floats()),
       block_floats_(g.weights_floats()),
       weights_(static_cast<std::size_t>(g.weights_floats()) * g.all_blocks()),
-      bias_(static_cast<std::size_t>(g.all_blocks()) * g.lanes) {
-  if (g.problem.epilogue.scale) scale_ = core::Buffer<float>(bias_.size());
+      bias_(static_cast<std::size_t>(g.all_blocks()) * g.bias_vectors() * g.lanes) {
+  if (g.problem.epilogue.scale) scale_ = core::Buffer<float>(static_cast<std::size_t>(blocks_) * lanes_);
   const jit::RowWeightsSpec rows = g.row_weights(signs);
   rows_ = jit::get_code(rows.text(), [&] { return jit::generate(rows); });
   columns_ = g.parameters.columns->weights_code(g);
-  if (!columns_) find_way_back();
+  if (!columns_ && !half_) find_way_back();
 }
 
 void Spectra::set(const Weights& weights, int threads) {
   const auto body = [&](std::int64_t block, int) { set_block(weights, static_cast<int>(block)); };
   core::parallel_for(blocks_, threads, std::ref(body));
+  if (half_) close_up();
 }
 
 void Spectra::set_block(const Weights& weights, int block) {
   float* const to = weights_.data() + block_floats_ * block;
   const int channel = block * lanes_;
-  weights.bias(channel, lanes_, bias_.data() + channel);
+  float* const bias = bias_.data() + static_cast<std::size_t>(block) * (half_ ? 2 : 1) * lanes_;
+  weights.bias(channel, lanes_, bias);
   if (scale_.size() > 0) weights.scale(channel, lanes_, scale_.data() + channel);
   transform_rows(weights, block, to);
   if (columns_) transform_columns(to + real_planes_floats_);
+  if (half_) halve(to, bias);
+}
+
+/// In place, from the front. A channel's largest weight comes to lie between 1/2 and 1: then fp16's smallest
+/// step is 2^-24 of it, and no sum is much larger than in fp32 (Rescue).
+void Spectra::halve(float* block, float* bias) const {
+  float most[most_lanes] = {};
+  for (std::int64_t i = 0; i < block_floats_; i++)
+    most[i % lanes_] = std::max(most[i % lanes_], std::fabs(block[i]));
+  float up[most_lanes];
+  for (int l = 0; l < lanes_; l++) {
+    constexpr int most_power = 120;  // whose inverse is a normal number too
+    const bool any = std::isfinite(most[l]) && most[l] > 0;
+    const int power = any ? std::clamp(-std::ilogb(most[l]) - 1, -most_power, most_power) : 0;
+    up[l] = std::ldexp(1.0f, power);
+    bias[l] *= up[l];
+    bias[lanes_ + l] = std::ldexp(1.0f, -power);
+  }
+  for (std::int64_t i = 0; i < block_floats_; i++) {
+    const auto half = core::from_float<core::F16>(block[i] * up[i % lanes_]);
+    std::memcpy(reinterpret_cast<char*>(block) + sizeof(half) * i, &half, sizeof(half));
+  }
+}
+
+/// Moves the blocks, each now in the first half of its memory, next to each other.
+void Spectra::close_up() {
+  auto* const all = reinterpret_cast<char*>(weights_.data());
+  for (int block = 1; block < blocks_; block++)
+    std::memmove(all + block_bytes() * static_cast<std::size_t>(block),
+                 all + 2 * block_bytes() * static_cast<std::size_t>(block), block_bytes());
 }
 
 /// Every line of taps along the transformed axis to its values on all planes, a few lines at once.
@@ -107,7 +142,7 @@ std::int64_t Spectra::place(int plane, int line) const {
 double Spectra::tap(int channel, int line, int tap) const {
   const int planes = reals_ + 2 * pairs_;
   const float* const back = way_back_.data() + static_cast<std::size_t>(tap) * planes;
-  const float* const from = block(channel / lanes_) + channel % lanes_;
+  const float* const from = weights_.data() + block_floats_ * (channel / lanes_) + channel % lanes_;
   double sum = 0;
   for (int plane = 0; plane < planes; plane++) sum += double{back[plane]} * from[place(plane, line)];
   return sum;

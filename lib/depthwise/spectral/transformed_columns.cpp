@@ -19,14 +19,14 @@ class TransformedCode final : public ColumnCode {
         pair_(jit::get_code(pair.text(), [&] { return jit::generate(pair); })),
         scratch_bytes_(std::max(real_.scratch_bytes(), jit::scratch_bytes(pair))),
         plane_stride_(g.plane_stride),
-        real_floats_(g.real_floats()) {}
+        real_bytes_(g.real_floats() * g.weight_bytes()) {}
 
-  void run(const char* in, char* out, const float* weights, std::int64_t reals, std::int64_t pairs,
+  void run(const char* in, char* out, const void* weights, std::int64_t reals, std::int64_t pairs,
            void* scratch) const override {
     real_.run(in, out, weights, reals, 0, scratch);
     if (pairs > 0)
       pair_->entry<jit::ColumnFft>()(in + reals * plane_stride_, out + reals * plane_stride_,
-                                     weights + reals * real_floats_, pairs, scratch);
+                                     static_cast<const char*>(weights) + reals * real_bytes_, pairs, scratch);
   }
   std::size_t scratch_bytes() const override { return scratch_bytes_; }
   std::vector<const jit::Code*> code() const override {
@@ -39,7 +39,7 @@ class TransformedCode final : public ColumnCode {
   ToeplitzCode real_;
   std::shared_ptr<const jit::Code> pair_;
   std::size_t scratch_bytes_;
-  std::int64_t plane_stride_, real_floats_;
+  std::int64_t plane_stride_, real_bytes_;
 };
 
 }  // namespace
@@ -84,6 +84,7 @@ jit::ColumnFftSpec TransformedColumns::transform(const RowSpectralGeometry& g, c
   spec.step = g.across.stride;
   spec.chunk = n_ < constants.short_columns ? constants.short_chunk : constants.chunk;
   spec.plane_stride = g.plane_stride;
+  spec.half_weights = g.parameters.half_weights;
   return spec;
 }
 

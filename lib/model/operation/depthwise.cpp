@@ -112,6 +112,9 @@ depthwise::Problem Depthwise::problem(const Layer& layer, const std::vector<dept
   problem.type = stored_as(place.flow.src);
   const DataType result = stored_as(place.flow.copy);
   if (result != problem.type) problem.out_type = result;
+  // What is rounded to 8 bits at once may have weights of 11.
+  if (result != DataType::f32 && numerics == depthwise::Numerics::fast)
+    problem.numerics = depthwise::Numerics::narrow;
   problem.epilogue = {true, layer.activation, layer.residual >= 0};
   return problem;
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <complex>
 #include <numbers>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -60,7 +61,11 @@ void expect_convolution(Isa isa, Data kind, std::mt19937& random) {
       scratch(static_cast<std::int64_t>(scratch_bytes(spec)) / 4 / lanes, lanes, random);
   std::copy_n(planes.data(), planes.count() * lanes, before.data());
   const std::vector<int> order = fft_weight_order(spec);
-  call<ColumnFft>(spec, &planes.at(2 * rows, 0), planes.data(), weights.data(), std::int64_t{pairs},
+  spec.half_weights = sometimes(random);
+  std::optional<Narrowed<core::F16>> halves;
+  if (spec.half_weights) halves.emplace(weights, lanes, random);
+  call<ColumnFft>(spec, &planes.at(2 * rows, 0), planes.data(),
+                  halves ? static_cast<const void*>(halves->data()) : weights.data(), std::int64_t{pairs},
                   static_cast<void*>(scratch.data()));
   ASSERT_TRUE(planes.intact() && scratch.intact()) << spec.text();
   for (int pair = 0; pair < pairs; pair++)

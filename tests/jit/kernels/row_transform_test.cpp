@@ -10,7 +10,6 @@
 #include <limits>
 #include <numbers>
 
-#include "core/half.hpp"
 #include "tests/jit/kernels/vectors.hpp"
 
 namespace replk::jit {
@@ -106,11 +105,12 @@ void expect_inverse(Isa isa, Data kind, std::mt19937& random) {
   spec.relu = sometimes(random);
   spec.residual = sometimes(random);
   spec.scaled = sometimes(random);
+  spec.factor = sometimes(random);
   const Places places(spec.transform, spec.count, random);
   spec.strides = places.strides(4 * lanes, random);
 
   const Vectors planes(places.plane_vectors(n), lanes, kind, random),
-      bias(places.blocks, lanes, Data::noise, random),
+      bias(places.blocks * (spec.factor ? 2 : 1), lanes, Data::noise, random),
       residual(spec.residual ? places.tensor_vectors(spec.count) : 0, lanes, kind, random),
       dst(places.tensor_vectors(spec.count), lanes, random);
   call<RowInverse>(spec, planes.data(), dst.data(), bias.data(), residual.data(), std::int64_t{places.rows},
@@ -121,7 +121,7 @@ void expect_inverse(Isa isa, Data kind, std::mt19937& random) {
       for (int q = 0; q < spec.count; q++)
         for (int lane = 0; lane < lanes; lane++) {
           const int i = (spec.first + q * spec.step) % n;
-          double sum = bias.at(b, lane), magnitudes = std::abs(sum);
+          double sum = bias.at(spec.factor ? 2 * b : b, lane), magnitudes = std::abs(sum);
           for (int j = 0; j < n; j++) {
             const double scale = spec.scaled ? (j < spec.transform.reals() ? 1.0 : 2.0) / n : 1;
             const double plane =
@@ -130,6 +130,7 @@ void expect_inverse(Isa isa, Data kind, std::mt19937& random) {
             magnitudes += std::abs(plane);
           }
           if (spec.relu) sum = std::max(sum, 0.0);
+          if (spec.factor) sum *= bias.at(2 * b + 1, lane);  // at most 1
           if (spec.residual) {
             sum += residual.at(places.of_pixel(r, q, b), lane);
             magnitudes += std::abs(residual.at(places.of_pixel(r, q, b), lane));
@@ -153,26 +154,6 @@ TEST_F(RowTransformTest, InverseIsItsTransposeWithTheEpilogue) {
     expect_inverse(isa_, every_data[round % 4], random);
 }
 
-/// What a narrow tensor holds, between inaccessible pages, and the same in fp32.
-template <class T>
-struct NarrowPixels {
-  NarrowPixels(std::int64_t vectors, int lanes, std::mt19937& random)
-      : wide(vectors, lanes, Data::large_mean, random),
-        memory(static_cast<std::size_t>(vectors * lanes) * sizeof(T),
-               sometimes(random) ? test::Side::begin : test::Side::end),
-        count(vectors * lanes) {
-    for (std::int64_t i = 0; i < count; i++) {
-      data()[i] = core::from_float<T>(wide.data()[i] * (sometimes(random) ? 1 : -1));
-      wide.data()[i] = core::to_float(data()[i]);
-    }
-  }
-  T* data() const { return memory.template as<T>(); }
-
-  Vectors wide;
-  test::Guarded memory;
-  std::int64_t count;
-};
-
 /// Strides of the same places in fp32, of pixels that are this wide.
 RowStrides narrowed(RowStrides s, std::int64_t size) {
   for (std::int64_t* each : {&s.pixel, &s.row, &s.tensor_block}) *each = *each * size / 4;
@@ -192,11 +173,12 @@ void expect_as_fp32(Isa isa, DataType type, bool native_bf16, std::mt19937& rand
   RowForwardSpec narrow_there = there;
   narrow_there.type = type;
   narrow_there.strides = narrowed(there.strides, sizeof(T));
-  const NarrowPixels<T> src(places.tensor_vectors(there.count), lanes, random);
+  const Vectors src(places.tensor_vectors(there.count), lanes, Data::large_mean, random);
+  const Narrowed<T> narrow_src(src, lanes, random);
   const Vectors planes(places.plane_vectors(n), lanes, random), wanted(planes.count(), lanes, random);
   const auto rows = std::int64_t{places.rows}, blocks = std::int64_t{places.blocks};
-  call<RowForward>(there, src.wide.data(), wanted.data(), rows, blocks);
-  call<RowForward>(narrow_there, src.data(), planes.data(), rows, blocks);
+  call<RowForward>(there, src.data(), wanted.data(), rows, blocks);
+  call<RowForward>(narrow_there, narrow_src.data(), planes.data(), rows, blocks);
   ASSERT_EQ(std::memcmp(planes.data(), wanted.data(), sizeof(float) * std::size_t(wanted.count() * lanes)), 0)
       << narrow_there.text();
 
@@ -211,13 +193,16 @@ void expect_as_fp32(Isa isa, DataType type, bool native_bf16, std::mt19937& rand
   bias.at(0, 0) =
       std::numeric_limits<float>::quiet_NaN();  // lane 0 of block 0 is NaN throughout, lane 1 infinite
   bias.at(0, 1) = -std::numeric_limits<float>::infinity();
-  const NarrowPixels<T> residual(back.residual ? places.tensor_vectors(there.count) : 0, lanes, random),
+  const Vectors residual(back.residual ? places.tensor_vectors(there.count) : 0, lanes, Data::noise, random),
       dst(places.tensor_vectors(there.count), lanes, random);
-  call<RowInverse>(back, planes.data(), dst.wide.data(), bias.data(), residual.wide.data(), rows, blocks);
-  call<RowInverse>(narrow_back, planes.data(), dst.data(), bias.data(), residual.data(), rows, blocks);
-  ASSERT_TRUE(dst.memory.intact()) << narrow_back.text();
-  for (std::int64_t i = 0; i < dst.count; i++)
-    ASSERT_EQ(dst.data()[i].bits, core::from_float<T>(dst.wide.data()[i]).bits) << narrow_back.text();
+  const Narrowed<T> narrow_residual(residual, lanes, random), narrow_dst(dst, lanes, random);
+  call<RowInverse>(back, planes.data(), dst.data(), bias.data(), residual.data(), rows, blocks);
+  call<RowInverse>(narrow_back, planes.data(), narrow_dst.data(), bias.data(), narrow_residual.data(), rows,
+                   blocks);
+  ASSERT_TRUE(narrow_dst.intact()) << narrow_back.text();
+  const Narrowed<T> rounded(dst, lanes, random);
+  ASSERT_EQ(std::memcmp(narrow_dst.data(), rounded.data(), sizeof(T) * std::size_t(rounded.count())), 0)
+      << narrow_back.text();
 }
 
 TEST_F(RowTransformTest, NarrowPixelsHaveTheBitsOfWidenedOnes) {
@@ -225,6 +210,7 @@ TEST_F(RowTransformTest, NarrowPixelsHaveTheBitsOfWidenedOnes) {
   const bool rounds = core::features().has(Feature::avx512_bf16);
   for (int round = 0; round < 60 && !HasFatalFailure(); round++) {
     expect_as_fp32<core::F16>(isa_, DataType::f16, false, random);
+    expect_as_fp32<std::uint8_t>(isa_, DataType::u8, false, random);
     expect_as_fp32<core::Bf16>(isa_, DataType::bf16, rounds && round % 2 == 0, random);
   }
 }

@@ -179,7 +179,7 @@ void run(const RowInverseSpec& spec, Memory& memory) {
   const auto planes = memory.in(planes_bytes(spec.isa, spec.strides, spec.transform));
   const std::int64_t bytes = tensor_bytes(spec.isa, spec.strides, spec.count, spec.type);
   void* const dst = spec.type == DataType::f32 ? memory.out<float>(bytes) : memory.out(bytes);
-  const auto bias = memory.in(blocks_of_planes * vector_bytes(spec.isa));
+  const auto bias = memory.in(blocks_of_planes * (spec.factor ? 2 : 1) * vector_bytes(spec.isa));
   const auto residual = memory.in(spec.residual ? bytes : 0);
   code<RowInverse>(spec)(planes, dst, bias, residual, rows_of_planes, blocks_of_planes);
 }

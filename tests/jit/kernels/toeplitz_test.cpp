@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "tests/jit/kernels/vectors.hpp"
 
@@ -99,8 +100,12 @@ void expect_plain_loops(ToeplitzSpec spec, Data kind, std::mt19937& random) {
   spec.plane_stride = std::int64_t{rows} * vector;
   const Planes p(spec, rows, between(random, 0, 2), between(random, 0, 3), kind, random);
   if (p.planes() == 0) return;
-  call<Toeplitz>(spec, p.in.data(), p.out.data(), p.weights.data(), std::int64_t{p.reals},
-                 std::int64_t{p.pairs}, static_cast<void*>(p.scratch.data()));
+  spec.half_weights = !spec.weight_planes && sometimes(random);
+  std::optional<Narrowed<core::F16>> halves;
+  if (spec.half_weights) halves.emplace(p.weights, p.lanes, random);
+  const void* const weights = halves ? static_cast<const void*>(halves->data()) : p.weights.data();
+  call<Toeplitz>(spec, p.in.data(), p.out.data(), weights, std::int64_t{p.reals}, std::int64_t{p.pairs},
+                 static_cast<void*>(p.scratch.data()));
   ASSERT_TRUE(p.out.intact() && p.scratch.intact()) << spec.text();
   const double limit = allowed(spec, p);
   for (std::int64_t plane = 0; plane < p.planes(); plane++)
@@ -119,7 +124,7 @@ void expect_plain_loops(ToeplitzSpec spec, Data kind, std::mt19937& random) {
   // Once more with results where inputs lay two planes before.
   const Vectors same((p.planes() + 2) * rows, p.lanes, random);
   std::copy_n(p.in.data(), p.in.count() * p.lanes, &same.at(2 * rows, 0));
-  call<Toeplitz>(spec, &same.at(2 * rows, 0), same.data(), p.weights.data(), std::int64_t{p.reals},
+  call<Toeplitz>(spec, &same.at(2 * rows, 0), same.data(), weights, std::int64_t{p.reals},
                  std::int64_t{p.pairs}, static_cast<void*>(p.scratch.data()));
   for (std::int64_t plane = 0; plane < p.planes(); plane++)
     for (int o = 0; o < spec.outputs; o++)

@@ -10,6 +10,7 @@
 
 #include "core/cpu.hpp"
 #include "core/features.hpp"
+#include "core/half.hpp"
 #include "jit/x64/code.hpp"
 #include "tests/guarded.hpp"
 
@@ -58,6 +59,29 @@ class Vectors {
 
  private:
   int lanes_;
+  std::int64_t count_;
+  test::Guarded memory_;
+};
+
+/// The same values in a narrower type, between inaccessible pages too; the vectors are rounded to what it
+/// holds.
+template <class T>
+class Narrowed {
+ public:
+  Narrowed(const Vectors& wide, int lanes, std::mt19937& random)
+      : count_(wide.count() * lanes),
+        memory_(static_cast<std::size_t>(count_) * sizeof(T),
+                sometimes(random) ? test::Side::begin : test::Side::end) {
+    for (std::int64_t i = 0; i < count_; i++) {
+      data()[i] = core::from_float<T>(wide.data()[i]);
+      wide.data()[i] = core::to_float(data()[i]);
+    }
+  }
+  T* data() const { return memory_.as<T>(); }
+  std::int64_t count() const { return count_; }
+  bool intact() const { return memory_.intact(); }
+
+ private:
   std::int64_t count_;
   test::Guarded memory_;
 };
