@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "depthwise/cost/direct_cost.hpp"
 #include "tests/depthwise/case.hpp"
 
 namespace replk::depthwise {
@@ -40,11 +41,32 @@ TEST(Machine, HasEveryConstant) {
     }
 }
 
+/// Measured there: a tile of one pixel reads what comes from beyond the L2 faster than any other.
+TEST(Machine, StreamsWholePixelsFaster) {
+  DirectCounts c{};
+  c.threads = c.busy = c.vectors = 1;
+  c.vector_bytes = 64;
+  c.tensor_bytes = 1e9;
+  c.in_pixels = c.out_pixels = c.stored_pixels = 1000;
+  c.group = 24;
+  c.every_block = true;
+  c.taps = 9;
+  c.columns = 1;
+  const Machine& m = machine("GenuineIntel", avx512);
+  const double apart = seconds(m, c, 0);
+  c.whole_pixels = true;
+  EXPECT_LT(seconds(m, c, 0), 0.5 * apart);
+  c.tensor_bytes = 0;  // it stays in the L2
+  const double near = seconds(m, c, 0);
+  c.whole_pixels = false;
+  EXPECT_EQ(seconds(m, c, 0), near);
+}
+
 /// What the enumeration of candidates says and what the variant that is read back says are one formula.
 TEST(Machine, PredictsAVariantAsItsCandidate) {
   const Isa isa = core::cpu().isa;
   for (const char* shape : {"n1c40h14w14k13", "n2c17h20w19k5s2+relu+residual", "n1c32h30w30k31x5,5x31,5x5",
-                            "n1c64h28w28k7nchw", "n1c24h40w40k9bf16+gelu"})
+                            "n1c64h28w28k7nchw", "n1c24h40w40k9bf16+gelu", "n1c384h32w32k3"})
     for (const int threads : {1, 4}) {
       const Request request = request_of(parse(shape), isa, threads);
       Machine faster = machine(request.features);

@@ -2,11 +2,13 @@
 // set.
 #include "depthwise/direct/direct.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "core/cpu.hpp"
 #include "jit/x64/code.hpp"
@@ -100,6 +102,31 @@ TEST_P(Direct, TilesOfADilatedKernelHaveSeveralRows) {
       }
     }
     EXPECT_GT(most, 1) << shape;
+  }
+}
+
+// Where pixels are read line after line from beyond the L2: they are tried whatever the model says of them.
+TEST_P(Direct, TilesOfOnePixelOfAllChannels) {
+  const auto rows_of = [](const char* shape, std::size_t most) {
+    std::set<int> rows;
+    for (const Candidate& each : direct_algorithm().candidates(request_of(parse(shape), GetParam()), most)) {
+      if (each.tiling.number("columns", 0) == 1) rows.insert(each.tiling.number("rows", 0));
+    }
+    return rows;
+  };
+  EXPECT_EQ(rows_of("n1c128h96w96k3", 4), (std::set{2, 3, 4}));
+  EXPECT_EQ(rows_of("n1c128h14w14k3", SIZE_MAX), std::set<int>()) << "stays in the L2";
+  EXPECT_EQ(rows_of("n1c4096h96w96k3", SIZE_MAX), std::set<int>()) << "what it meets does not stay in the L1";
+  EXPECT_EQ(rows_of("n1c128h96w96k3nchw", SIZE_MAX), std::set<int>()) << "pixels do not lie together";
+  for (const char* shape : {"n2c41h9w11k3exact+relu+residual", "n1c70h10w9k3s2exact", "n1c33h17w16k5d3exact",
+                            "n1c37h8w7k5exact+gelu"}) {
+    const Case c(shape);
+    const Storage expected = c.run(portable_options());
+    for (int rows = 2; rows <= 4; rows++) {
+      const Tiling tiling = Tiling::parse(fmt::format("direct rows={} columns=1 ring=0 blocks=10", rows));
+      for (const int threads : {1, 3})
+        EXPECT_EQ(differing(expected, c.run(forced(tiling, threads))), 0) << shape << ": " << rows;
+    }
   }
 }
 

@@ -20,8 +20,9 @@ double streaming(const Machine& m, const DirectCounts& c) {
   const double outside =
       std::clamp((c.tensor_bytes / static_cast<double>(core::cpu().l2_bytes) - 0.2) / 1.3, 0.0, 1.0);
   const double gaps = c.every_block ? 0 : std::max(0.0, 8.0 / c.group - 1);
-  return (c.in_pixels + c.out_pixels) *
-         (m.stream * outside * (1 + 0.06 * gaps) * (1 + 0.025 * (c.columns - 2)) + m.stream_blocks * gaps);
+  return (c.in_pixels + c.out_pixels) * (m.stream * (c.whole_pixels ? m.whole_pixels : 1) * outside *
+                                             (1 + 0.06 * gaps) * (1 + 0.025 * (c.columns - 2)) +
+                                         m.stream_blocks * gaps);
 }
 
 }  // namespace

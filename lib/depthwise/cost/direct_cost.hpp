@@ -26,11 +26,15 @@ struct DirectCounts {
   double row_groups;             // of an image
   double group;                  // blocks that take a row group together
   bool every_block;              // these are all blocks of an image
-  bool ring, converted;          // rows are packed; results are unpacked
-  double taps, columns, tiles;   // of a kernel, of a tile, and of an output row
-  double window, windows;        // inputs of a tile; times an input is in one
-  double set_step;               // bytes between neighbours in a row within a way of the L1, at most 4096
-  double stored_pixels;          // out_pixels without the residual's
+  bool ring;                     // rows are packed
+  /// A tile is one pixel wide and takes all channels, and the pixels that it meets stay in the L1: each line
+  /// of the tensors comes next to the one before.
+  bool whole_pixels;
+  bool converted;               // results are unpacked
+  double taps, columns, tiles;  // of a kernel, of a tile, and of an output row
+  double window, windows;       // inputs of a tile; times an input is in one
+  double set_step;              // bytes between neighbours in a row within a way of the L1, at most 4096
+  double stored_pixels;         // out_pixels without the residual's
 };
 /// tile_cycles: of a row group of one block.
 double seconds(const Machine& machine, const DirectCounts& counts, double tile_cycles);

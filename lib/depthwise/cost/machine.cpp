@@ -33,6 +33,7 @@ constexpr Machine intel_avx512{
     .refetch = 0,
     .stream = 4.8,
     .stream_blocks = 0.1,
+    .whole_pixels = 0.33,
     .bandwidth = 0,
     .row_instruction = 0.1171,
     .plane_in_l2 = 1.976,

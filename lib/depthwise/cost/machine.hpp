@@ -29,6 +29,7 @@ struct Machine {
   double weights_tap;            // more a tap, tile and row group
   double refetch;                // of a pixel that a tile fetches again because few sets hold its window
   double stream, stream_blocks;  // of a pixel that goes past the L2, and of lines that lie apart in it
+  double whole_pixels = 1;       // times `stream` where tiles of one pixel read and write line after line
   double bandwidth;              // bytes a second that bound a core; 0: nothing beyond `stream` does
 
   /// Of row-spectral and spectral: an instruction of a row pass; a line of planes that goes to the L2 and

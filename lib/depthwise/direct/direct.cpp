@@ -90,6 +90,7 @@ DirectCounts counts_of(const DirectGeometry& g, int threads) {
                  .group = static_cast<double>(g.group_blocks()),
                  .every_block = g.group_blocks() >= g.blocks,
                  .ring = t.ring,
+                 .whole_pixels = false,
                  .converted = !g.native,
                  .taps = static_cast<double>(p.branches.front().taps()),
                  .columns = static_cast<double>(t.columns),
@@ -101,6 +102,9 @@ DirectCounts counts_of(const DirectGeometry& g, int threads) {
   c.tensor_bytes = (c.in_pixels * static_cast<double>(size_of(p.type)) +
                     c.out_pixels * static_cast<double>(size_of(p.output_type()))) *
                    batch * p.channels;
+  c.whole_pixels =
+      t.columns == 1 && !t.ring && c.every_block &&
+      (c.window + c.taps) * c.vector_bytes * c.group <= static_cast<double>(core::cpu().l1d_bytes);
   return c;
 }
 
@@ -152,7 +156,27 @@ class DirectAlgorithm final : public Algorithm {
         if (jit::direct_fits(isa, rows, columns, activation) && g.code_fits())
           add_groups(found, g, machine(request.features), request.threads);
       }
+    add_pixels(found, g, machine(request.features), request.threads);
     return found;
+  }
+
+  /// Tiles of one pixel (DirectCounts::whole_pixels), where the tensors come from beyond the L2.
+  static void add_pixels(std::vector<Candidate>& found, DirectGeometry& g, const Machine& m, int threads) {
+    for (int rows = 2; rows <= 4; rows++) {
+      g.set({rows, 1, false, g.blocks});
+      const DirectCounts c = counts_of(g, threads);
+      if (c.whole_pixels && c.tensor_bytes > static_cast<double>(core::cpu().l2_bytes) && g.memory_fits() &&
+          g.code_fits())
+        found.push_back({g.parameters.tiling(), seconds(m, c, tile_cycles(m, g))});
+    }
+  }
+
+  /// And the tiles of one pixel: how well prefetchers guess depends most on the machine.
+  void keep_best(std::vector<Candidate>& sorted, std::size_t most) const override {
+    std::size_t kept = std::min(most, sorted.size());
+    for (std::size_t i = kept; i < sorted.size(); i++)
+      if (sorted[i].tiling.number("columns", 0) == 1) sorted[kept++] = sorted[i];
+    sorted.resize(kept);
   }
 
   /// A register tile, with and without a ring, for groups of any size.
