@@ -1,5 +1,5 @@
-// bfloat16 and IEEE half precision as storage: exact widening, narrowing to nearest even. Branch-free where
-// it matters, so that loops over them vectorise; the results are those of vcvtph2ps, vcvtps2ph and
+// bfloat16, IEEE half precision and bytes as storage: exact widening, narrowing to nearest even. Branch-free
+// where it matters, so that loops over them vectorise; the results are those of vcvtph2ps, vcvtps2ph and
 // vcvtneps2bf16 (denormals kept).
 #pragma once
 #include <bit>
@@ -33,6 +33,10 @@ inline float to_float(F16 value) {
   return std::bit_cast<float>(sign | (magnitude >= 0x7c00u ? magnitude << 13 | 0x7f800000u : scaled));
 }
 
+inline float to_float(std::uint8_t value) {
+  return value;
+}
+
 template <class T>
 T from_float(float value);
 
@@ -64,6 +68,14 @@ inline F16 from_float<F16>(float value) {
   return {static_cast<std::uint16_t>(sign | half)};
 }
 
+template <>
+inline std::uint8_t from_float<std::uint8_t>(float value) {
+  const float positive = value > 0 ? value : 0;  // not a NaN either
+  const float clamped = positive < 255 ? positive : 255;
+  // In 2^23 to 2^24 floats are integers: the sum rounds, and its lowest byte is the result.
+  return static_cast<std::uint8_t>(std::bit_cast<std::uint32_t>(clamped + 0x1p23f));
+}
+
 /// Calls function(T{}) with the type that stores such values.
 template <class Function>
 void with_type(DataType type, const Function& function) {
@@ -74,6 +86,8 @@ void with_type(DataType type, const Function& function) {
       return function(Bf16{});
     case DataType::f16:
       return function(F16{});
+    case DataType::u8:
+      return function(std::uint8_t{});
   }
 }
 

@@ -7,7 +7,9 @@
 namespace replk {
 
 enum class Layout { nhwc, nchw };
-enum class DataType { f32, bf16, f16 };
+/// Of a tensor in memory. u8: integers from 0 to 255; what is stored is rounded to nearest even and clamped,
+/// a NaN becomes 0.
+enum class DataType { f32, bf16, f16, u8 };
 /// gelu is the exact (erf) form; silu is x / (1 + exp(-x)), hard_swish x * min(max(x / 6 + 1/2, 0), 1). Dense
 /// layers have neither of the last two.
 enum class Activation { none, relu, gelu, silu, hard_swish };
@@ -28,6 +30,10 @@ constexpr Element without_order(Element element) {
                                         : element;
 }
 
+constexpr std::string_view name(DataType type) {
+  constexpr std::string_view names[] = {"f32", "bf16", "f16", "u8"};
+  return names[static_cast<int>(type)];
+}
 constexpr std::string_view name(Precision precision) {
   constexpr std::string_view names[] = {"fp32", "bf16", "bf16x3", "int8"};
   return names[static_cast<int>(precision)];
@@ -42,7 +48,8 @@ constexpr std::size_t size_of(Element element) {
   return sizes[static_cast<int>(element)];
 }
 constexpr std::size_t size_of(DataType type) {
-  return type == DataType::f32 ? 4 : 2;
+  constexpr std::size_t sizes[] = {4, 2, 2, 1};
+  return sizes[static_cast<int>(type)];
 }
 
 }  // namespace replk

@@ -25,36 +25,28 @@ core::Buffer<float> random_floats(std::size_t count, std::mt19937_64& random, fl
 template <class T>
 void fill(core::Buffer<std::byte>& buffer, std::int64_t elements, std::mt19937_64& random) {
   T* const data = reinterpret_cast<T*>(buffer.data());
-  for (std::int64_t i = 0; i < elements; i++) data[i] = core::from_float<T>(random_float(random, 1));
+  const bool integers = std::is_integral_v<T>;
+  for (std::int64_t i = 0; i < elements; i++)
+    data[i] = core::from_float<T>(integers ? 128 + random_float(random, 127) : random_float(random, 1));
 }
 
 core::Buffer<std::byte> random_tensor(DataType type, std::int64_t elements, std::mt19937_64& random) {
   core::Buffer<std::byte> buffer = tensor_memory(static_cast<std::size_t>(elements) * size_of(type));
-  switch (type) {
-    case DataType::f32:
-      fill<float>(buffer, elements, random);
-      break;
-    case DataType::bf16:
-      fill<core::Bf16>(buffer, elements, random);
-      break;
-    case DataType::f16:
-      fill<core::F16>(buffer, elements, random);
-      break;
-  }
+  core::with_type(type, [&](auto stored) { fill<decltype(stored)>(buffer, elements, random); });
   return buffer;
 }
 
 }  // namespace
 
 Data::Data(const Problem& p, std::uint64_t seed)
-    : dst(tensor_memory(static_cast<std::size_t>(p.output_elements()) * size_of(p.type))) {
+    : dst(tensor_memory(static_cast<std::size_t>(p.output_elements()) * size_of(p.output_type()))) {
   std::mt19937_64 random(seed);
   for (const Branch& b : p.branches)
     weights.push_back(random_floats(static_cast<std::size_t>(p.channels) * b.taps(), random,
                                     1 / std::sqrt(static_cast<float>(b.taps()))));
   bias = random_floats(p.epilogue.bias ? p.channels : 0, random, 0.1f);
   src = random_tensor(p.type, p.input_elements(), random);
-  residual = random_tensor(p.type, p.epilogue.residual ? p.output_elements() : 0, random);
+  residual = random_tensor(p.output_type(), p.epilogue.residual ? p.output_elements() : 0, random);
   scale = random_floats(p.epilogue.scale ? p.channels : 0, random, 1);
 }
 

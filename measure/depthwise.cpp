@@ -157,7 +157,8 @@ DepthwiseRow visit(const Problem& p, const DepthwiseOptions& options) {
   const auto run = [&] { plan.run(tensors, workspace.data()); };
   run();
   if (options.spoil)
-    options.spoil({data.dst.data(), static_cast<std::size_t>(p.output_elements()) * size_of(p.type)});
+    options.spoil(
+        {data.dst.data(), static_cast<std::size_t>(p.output_elements()) * size_of(p.output_type())});
   check_result(row, p, data, tensors, options);
 
   std::vector<PeerGroup> peers;

@@ -209,11 +209,15 @@ bool counts(const PeerTime& peer) {
 std::vector<PeerGroup> checked_peers(const Problem& p, Data& data, int threads,
                                      const DepthwiseOptions& options) {
   std::vector<PeerGroup> groups;
-  for (const Part& part : parts(p, data.weights))
-    groups.push_back(checked_group(part, data, threads, options));
-  if (p.type != DataType::f32 && std::none_of(groups.begin(), groups.end(), any_runnable)) {
+  if (p.out_type || p.type == DataType::u8)
+    groups.emplace_back();  // no peer has such tensors
+  else
+    for (const Part& part : parts(p, data.weights))
+      groups.push_back(checked_group(part, data, threads, options));
+  if ((p.type != DataType::f32 || p.out_type) && std::none_of(groups.begin(), groups.end(), any_runnable)) {
     Problem widened = p;
     widened.type = DataType::f32;
+    widened.out_type.reset();
     Data wide(widened, options.seed);  // the peers keep copies of their own
     Part part = std::move(parts(widened, wide.weights).front());
     part.label += " fp32";
@@ -242,8 +246,8 @@ void compare_with_peers(const Problem& p, const std::vector<PeerGroup>& groups, 
   row.note = "oneDNN has only reference or gemm code for this shape";
   if (groups.back().role != PeerGroup::Role::wider) return;
   const PeerTime* wider = best_of(groups.back().times);
-  row.note =
-      fmt::format("oneDNN has only reference code for {} here", p.type == DataType::bf16 ? "bf16" : "fp16");
+  row.note = p.out_type ? fmt::format("oneDNN has no code from {} to {}", name(p.type), name(*p.out_type))
+                        : fmt::format("oneDNN has only reference code for {} here", name(p.type));
   if (wider)
     row.note += fmt::format("; its best on fp32 tensors, {}, is shown and takes {:.3g} ms, {:.1f} times ours",
                             wider->name, *wider->ms, *wider->ms / row.ms);

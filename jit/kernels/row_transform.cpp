@@ -63,26 +63,62 @@ Listing inverse_listing(const RowInverseSpec& spec) {
   return lower(program);
 }
 
-RegisterOptions register_options(Isa isa, bool relu) {
-  RegisterOptions options;
-  options.registers = vector_registers(isa) - relu;  // the last one holds zero
-  options.readable_outputs = 1u << planes;
-  return options;
+/// How a kernel's pixels are stored, and what it keeps registers for.
+struct Storage {
+  Isa isa;
+  DataType type;
+  bool native_bf16 = false, writes = false, relu = false;
+
+  Conversion conversion() const { return jit::conversion(isa, type, native_bf16); }
+  int zero_register() const { return relu ? vector_registers(isa) - 1 : -1; }
+  int spare_register() const { return vector_registers(isa) - relu - conversion().spare_registers; }
+  RegisterOptions register_options() const {
+    RegisterOptions options;
+    options.registers = writes ? spare_register() : vector_registers(isa);
+    options.readable_outputs = 1u << planes;
+    if (type != DataType::f32) options.converted_inputs = 1u << pixels | 1u << residual;
+    return options;
+  }
+  /// Of the codelet, its conversions too.
+  Counts count(const Listing& list) const {
+    const Allocation code = assign_registers(list, register_options());
+    Counts counts = code.counts;
+    for (const Instruction& i : code.instructions) {
+      if (i.load && i.a.kind == Operand::Kind::input && i.a.stream != planes && i.a.stream != bias)
+        counts.instructions += conversion().load;
+      if (i.result.kind == Operand::Kind::output && i.result.stream == pixels)
+        counts.instructions += conversion().store;
+    }
+    return counts;
+  }
+};
+Storage storage_of(const RowForwardSpec& spec) {
+  return {spec.isa, spec.type};
+}
+Storage storage_of(const RowInverseSpec& spec) {
+  return {spec.isa, spec.type, spec.native_bf16, true, spec.relu};
 }
 
 /// for each row: for each block: the codelet
 class RowKernel : public CodeletKernel {
  public:
-  RowKernel(Isa isa, const Listing& list, const RowStrides& strides, int row_pixels, bool inverse, bool relu)
-      : CodeletKernel(isa),
-        code_(assign_registers(list, register_options(isa, relu))),
+  RowKernel(const Storage& storage, const Listing& list, const RowStrides& strides, int row_pixels)
+      : CodeletKernel(storage.isa),
+        code_(assign_registers(list, storage.register_options())),
+        storage_(storage),
         strides_(strides),
         row_pixels_(row_pixels),
-        inverse_(inverse) {
-    if (relu) zero_register_ = registers() - 1;
+        inverse_(storage.writes) {
+    zero_register_ = storage.zero_register();
+    spare_register_ = storage.spare_register();
+    native_bf16_ = storage.native_bf16;
   }
 
  private:
+  DataType type(int stream) const override {
+    return stream == pixels || stream == residual ? storage_.type : DataType::f32;
+  }
+
   void generate() override {
     with_frame(code_.slots, [&] {
       if (inverse_) {
@@ -135,7 +171,7 @@ class RowKernel : public CodeletKernel {
     Ahead ahead{{}, inverse_};
     if (strides_.ahead == 0) return ahead;
     for (int i = 0; i < pixels_ahead(); i++)
-      for (int b = 0; b < strides_.ahead * vector_bytes(); b += 64)
+      for (int b = 0; b < strides_.ahead * lanes() * static_cast<int>(size_of(storage_.type)); b += 64)
         ahead.lines.push_back(ptr[ahead_ + i * strides_.pixel + b]);
     return ahead;
   }
@@ -155,6 +191,7 @@ class RowKernel : public CodeletKernel {
   }
 
   const Allocation code_;
+  const Storage storage_;
   const RowStrides strides_;
   const int row_pixels_;
   const bool inverse_;
@@ -184,13 +221,16 @@ std::string minus(const std::vector<int>& signs) {
 }  // namespace
 
 std::string RowForwardSpec::text() const {
-  return fmt::format("row-forward {} {} inputs={}+{}*{} {} free={:d} minus={}", name(isa), transform.text(),
-                     first, count, step, strides.text(), free_signs, minus(signs));
+  return fmt::format("row-forward {} {} inputs={}+{}*{} {} type={} free={:d} minus={}", name(isa),
+                     transform.text(), first, count, step, strides.text(), name(type), free_signs,
+                     minus(signs));
 }
 std::string RowInverseSpec::text() const {
-  return fmt::format("row-inverse {} {} outputs={}+{}*{} {} relu={:d} residual={:d} scaled={:d} minus={}",
-                     name(isa), transform.text(), first, count, step, strides.text(), relu, residual, scaled,
-                     minus(signs));
+  return fmt::format(
+      "row-inverse {} {} outputs={}+{}*{} {} type={} native={:d} relu={:d} residual={:d} scaled={:d} "
+      "minus={}",
+      name(isa), transform.text(), first, count, step, strides.text(), name(type), native_bf16, relu,
+      residual, scaled, minus(signs));
 }
 
 namespace {
@@ -224,12 +264,19 @@ std::vector<RowForwardSpec> RowForwardSpec::samples(Features features) {
   add(12, {3, 4}, 0, 4, 0, false);
   all.back().step = 2;
   all.back().signs = signs;
+  for (const DataType type : {DataType::bf16, DataType::f16, DataType::u8}) {
+    add(12, {3, 4}, 2, 7, 2, true);
+    all.back().type = type;
+    all.back().strides.tensor_block = static_cast<std::int64_t>(size_of(type)) * vector_floats(isa);
+  }
   return all;
 }
 std::vector<RowInverseSpec> RowInverseSpec::samples(Features features) {
   std::vector<RowInverseSpec> all;
   for (const RowForwardSpec& forward : RowForwardSpec::samples(features)) {
     RowInverseSpec spec{forward.isa, forward.transform, row_signs(forward), 0, 7, 1, forward.strides};
+    spec.type = forward.type;
+    spec.native_bf16 = spec.type == DataType::bf16 && features.has(Feature::avx512_bf16);
     spec.relu = spec.residual = forward.free_signs;
     all.push_back(spec);
     spec.scaled = true;
@@ -247,6 +294,7 @@ std::vector<int> row_signs(const RowForwardSpec& spec) {
   static Known* const known = new Known;
   RowForwardSpec bare = spec;
   bare.strides = {};
+  bare.type = DataType::f32;
   const std::string key = bare.text();
   {
     std::lock_guard lock(known->mutex);
@@ -259,17 +307,17 @@ std::vector<int> row_signs(const RowForwardSpec& spec) {
 }
 
 std::vector<std::uint8_t> generate(const RowForwardSpec& spec) {
-  return RowKernel(spec.isa, forward_listing(spec), spec.strides, spec.count, false, false).take();
+  return RowKernel(storage_of(spec), forward_listing(spec), spec.strides, spec.count).take();
 }
 std::vector<std::uint8_t> generate(const RowInverseSpec& spec) {
-  return RowKernel(spec.isa, inverse_listing(spec), spec.strides, spec.count, true, spec.relu).take();
+  return RowKernel(storage_of(spec), inverse_listing(spec), spec.strides, spec.count).take();
 }
 
 Counts count(const RowForwardSpec& spec) {
-  return assign_registers(forward_listing(spec), register_options(spec.isa, false)).counts;
+  return storage_of(spec).count(forward_listing(spec));
 }
 Counts count(const RowInverseSpec& spec) {
-  return assign_registers(inverse_listing(spec), register_options(spec.isa, spec.relu)).counts;
+  return storage_of(spec).count(inverse_listing(spec));
 }
 
 }  // namespace replk::jit

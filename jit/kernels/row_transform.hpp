@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/features.hpp"
+#include "core/types.hpp"
 #include "jit/program/dft.hpp"
 #include "jit/program/registers.hpp"
 
@@ -26,7 +27,7 @@ struct RowTransform {
   int planes() const { return n; }
 };
 
-/// Where pixels and planes lie, in bytes. A block is one vector of channels.
+/// Where pixels and planes lie, in bytes. A block is one vector of channels, of pixels in their type.
 struct RowStrides {
   std::int64_t pixel = 0, row = 0;  // of the tensor
   std::int64_t plane = 0;           // of the planes; rows are a vector apart
@@ -41,8 +42,9 @@ struct RowForwardSpec {
   RowTransform transform;
   int first = 0, count = 0, step = 1;  // pixel i of a row is input first + i * step of the transform
   RowStrides strides;
-  bool free_signs = true;  // planes may be stored negated (row_signs)
-  std::vector<int> signs;  // or are, as it is said here; empty: none is
+  DataType type = DataType::f32;  // of the pixels
+  bool free_signs = true;         // planes may be stored negated (row_signs)
+  std::vector<int> signs;         // or are, as it is said here; empty: none is
   std::string text() const;
   /// Between them every branch of the generator (samples.hpp).
   static std::vector<RowForwardSpec> samples(Features features);
@@ -54,6 +56,8 @@ struct RowInverseSpec {
   std::vector<int> signs;              // of the planes, as the forward pass stores them
   int first = 0, count = 0, step = 1;  // pixel q of a row is output first + q * step, counted around
   RowStrides strides;
+  DataType type = DataType::f32;  // of the pixels, and of the residual
+  bool native_bf16 = false;       // AVX512_BF16 rounds
   bool relu = false, residual = false;
   bool scaled = false;  // times 1/n, pairs of planes times 2/n
   std::string text() const;

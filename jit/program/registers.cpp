@@ -174,6 +174,10 @@ class Assigner {
     emit(load);
   }
 
+  bool converted(int v) const {
+    const Operand& home = values_[v].home;
+    return home.kind == Operand::Kind::input && (options_.converted_inputs >> home.stream & 1);
+  }
   /// Whether an operand in memory deserves a register from now on.
   bool worth_a_register(int v) {
     if (uses_within_window(v) == 0) return false;
@@ -196,7 +200,7 @@ class Assigner {
     int stays = -1, position = 0;
     for (int v : operands) {
       if (v >= 0 && values_[v].reg < 0 && stays < 0 && (may_stay >> position & 1) &&
-          std::count(operands.begin(), operands.end(), v) == 1 && !worth_a_register(v))
+          std::count(operands.begin(), operands.end(), v) == 1 && !converted(v) && !worth_a_register(v))
         stays = v;
       position++;
     }

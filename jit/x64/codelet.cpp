@@ -1,8 +1,35 @@
 #include "jit/x64/codelet.hpp"
 
+#include <bit>
+
 namespace replk::jit {
 
 using Xbyak::Xmm;
+using Xbyak::Ymm;
+using Xbyak::Zmm;
+
+namespace {
+
+constexpr float bits(std::uint32_t word) {
+  return std::bit_cast<float>(word);
+}
+
+}  // namespace
+
+Conversion conversion(Isa isa, DataType type, bool native_bf16) {
+  switch (type) {
+    case DataType::f32:
+      break;
+    case DataType::f16:
+      return {0, 1, 1};
+    case DataType::bf16:
+      if (isa != Isa::avx512) return {2, 1, 11};
+      return {1, 1, native_bf16 ? 2 : 8};
+    case DataType::u8:
+      return isa == Isa::avx512 ? Conversion{1, 1, 4} : Conversion{2, 1, 6};
+  }
+  return {};
+}
 
 void CodeletKernel::emit(const Allocation& allocation, const AddressOf& address_of, const Ahead& ahead) {
   std::size_t done = 0, called = 0;
@@ -29,7 +56,9 @@ void CodeletKernel::emit(const Instruction& i, const AddressOf& address_of) {
   const Xbyak::Operand& a = i.a.kind == Operand::Kind::none ? registers[0] : encode(0, i.a);
   if (i.op == Op::store) {
     if (i.load)
-      move(vec(i.result.index), a);
+      move(i, a);
+    else if (i.result.kind == Operand::Kind::output)
+      narrow(address_of(i.result), vec(i.a.index), type(i.result.stream));
     else
       store(address_of(i.result), vec(i.a.index));
     return;
@@ -54,11 +83,87 @@ void CodeletKernel::emit(const Instruction& i, const AddressOf& address_of) {
   }
 }
 
-void CodeletKernel::move(const Xmm& to, const Xbyak::Operand& from) {
-  if (from.isMEM())
+void CodeletKernel::move(const Instruction& i, const Xbyak::Operand& from) {
+  const Xmm to = vec(i.result.index);
+  if (i.a.kind == Operand::Kind::input)
+    widen(to, from, type(i.a.stream));
+  else if (from.isMEM())
     vmovups(to, from);
   else
     vmovaps(to, from);
+}
+
+void CodeletKernel::widen(const Xmm& to, const Xbyak::Operand& from, DataType type) {
+  switch (type) {
+    case DataType::f32:
+      return vmovups(to, from);
+    case DataType::f16:
+      return vcvtph2ps(to, from);
+    case DataType::bf16:
+      vpmovzxwd(to, from);
+      return vpslld(to, to, 16);
+    case DataType::u8:
+      vpmovzxbd(to, from);
+      return vcvtdq2ps(to, to);
+  }
+}
+
+void CodeletKernel::narrow(const Xbyak::Address& to, const Xmm& from, DataType type) {
+  switch (type) {
+    case DataType::f32:
+      return store(to, from);
+    case DataType::f16:
+      return vcvtps2ph(to, from, 0);
+    case DataType::bf16:
+      return store_bf16(to, from);
+    case DataType::u8:
+      return store_u8(to, from);
+  }
+}
+
+void CodeletKernel::store_bf16(const Xbyak::Address& to, const Xmm& from) {
+  const Xmm spare = vec(spare_register_);
+  if (native_bf16_ && wide()) {
+    const Ymm half(spare.getIdx());
+    vcvtneps2bf16(half, Zmm(from.getIdx()));
+    return vmovups(to, half);
+  }
+  vpsrld(spare, from, 16);
+  if (wide())
+    vpandd(spare, spare, constant(bits(1)));
+  else
+    vpand(spare, spare, constant(bits(1)));
+  vpaddd(spare, spare, constant(bits(0x7fff)));
+  if (wide()) {
+    vpaddd(spare, spare, from);
+    vcmpunordps(part_, from, from);
+    vpord(Zmm(spare.getIdx()) | part_, Zmm(from.getIdx()), constant(bits(0x400000)));
+    vpsrld(spare, spare, 16);
+    return vpmovdw(to, Zmm(spare.getIdx()));
+  }
+  const Ymm y(spare.getIdx()), nan(spare.getIdx() + 1);
+  vcmpunordps(nan, Ymm(from.getIdx()), Ymm(from.getIdx()));
+  vpandn(y, nan, y);  // nothing is added to a NaN
+  vpaddd(y, y, Ymm(from.getIdx()));
+  vpand(nan, nan, constant(bits(0x400000)));
+  vpor(y, y, nan);
+  vpsrld(y, y, 16);
+  vextracti128(Xmm(nan.getIdx()), y, 1);
+  vpackusdw(Xmm(y.getIdx()), Xmm(y.getIdx()), Xmm(nan.getIdx()));
+  vmovups(to, Xmm(y.getIdx()));
+}
+
+void CodeletKernel::store_u8(const Xbyak::Address& to, const Xmm& from) {
+  const Xmm x = vec(spare_register_);
+  vmaxps(x, from, constant(0.0f));  // a NaN becomes the second operand
+  vminps(x, x, constant(255.0f));
+  vcvtps2dq(x, x);
+  if (wide()) return vpmovdb(to, Zmm(x.getIdx()));
+  const Xmm low(x.getIdx()), high(x.getIdx() + 1);
+  vextracti128(high, Ymm(x.getIdx()), 1);
+  vpackusdw(low, low, high);
+  vpackuswb(low, low, low);
+  vmovq(to, low);
 }
 
 // The three encodings differ in which operand is overwritten, and which may be in memory (the last):

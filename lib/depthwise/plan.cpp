@@ -41,7 +41,8 @@ Plan::Plan(const Problem& problem, std::span<const std::span<const float>> weigh
     residual_offset_ = core::round_up(workspace_bytes_, core::alignment);
     Problem one = problem;
     one.batch = 1;
-    workspace_bytes_ = residual_offset_ + static_cast<std::size_t>(one.output_elements()) * size_of(one.type);
+    workspace_bytes_ =
+        residual_offset_ + static_cast<std::size_t>(one.output_elements()) * size_of(one.output_type());
   }
   if (!shares_weights_) set_weights(weights, bias);
 }
@@ -125,9 +126,10 @@ void Plan::run_rescued(const Tensors& tensors, const Run& run) const {
 }
 
 Tensors Plan::image(const Tensors& tensors, std::int64_t index) const {
-  const auto bytes = static_cast<std::int64_t>(size_of(problem_.type));
-  const std::int64_t in = index * problem_.input_strides().image * bytes,
-                     out = index * problem_.output_strides().image * bytes;
+  const auto in_size = static_cast<std::int64_t>(size_of(problem_.type)),
+             out_size = static_cast<std::int64_t>(size_of(problem_.output_type()));
+  const std::int64_t in = index * problem_.input_strides().image * in_size,
+                     out = index * problem_.output_strides().image * out_size;
   const auto moved = [](const void* p, std::int64_t by) { return static_cast<const std::byte*>(p) + by; };
   return {moved(tensors.src, in), static_cast<std::byte*>(tensors.dst) + out,
           tensors.residual ? moved(tensors.residual, out) : nullptr};
@@ -136,7 +138,7 @@ Tensors Plan::image(const Tensors& tensors, std::int64_t index) const {
 /// Of one image, value by value: what lies between them is not read.
 void Plan::keep_residual(const Tensors& tensors, void* copy) const {
   const Strides at = problem_.output_strides();
-  const std::size_t bytes = size_of(problem_.type);
+  const std::size_t bytes = size_of(problem_.output_type());
   for (int c = 0; c < problem_.channels; c++)
     for (int y = 0; y < problem_.out_height(); y++)
       for (int x = 0; x < problem_.out_width(); x++) {

@@ -188,10 +188,10 @@ void Rescue::compute(const Tensors& tensors, std::int64_t image, int channel) co
             sums[q] += taps[j] * core::to_float(from[(horizontal.origin(begin + q) + j) * in.pixel]);
         }
       }
-      for (int q = 0; q < count; q++)
-        finish<T>(tensors,
-                  image * out.image + row * out.row + (begin + q) * out.pixel + channel * out.channel,
-                  channel, sums[q]);
+      const std::int64_t at = image * out.image + row * out.row + begin * out.pixel + channel * out.channel;
+      core::with_type(p.output_type(), [&](auto type) {
+        for (int q = 0; q < count; q++) finish<decltype(type)>(tensors, at + q * out.pixel, channel, sums[q]);
+      });
     }
 }
 

@@ -19,8 +19,22 @@ bool is_norm(const Layer& layer) {
   return layer.is<LayerNorm>() || layer.is<Grn>();
 }
 
+/// Kernels from this side on go through row passes that convert in registers; what computes smaller ones
+/// would copy rows to do it.
+constexpr int least_narrow_kernel = 13;
+
+bool converts(const Layer& layer) {
+  const auto* depthwise = layer.as<Depthwise>();
+  if (!depthwise || layer.residual >= 0) return false;
+  const depthwise::Branch& largest = depthwise->branches[0];
+  return std::min(largest.kernel_h, largest.kernel_w) >= least_narrow_kernel;
+}
+
 /// Products in a narrow type have an epilogue for it, norms that follow one value by value too.
-bool writes_copies(const Layer& layer, Precision precision) {
+bool writes_copies(const Layer& layer, Precision precision, Element copy, bool from_zero) {
+  if (converts(layer))
+    return copy == Element::bf16 ||
+           (copy == Element::u8 && (from_zero || layer.activation == Activation::none));
   return precision != Precision::fp32 || is_norm(layer);
 }
 
@@ -53,6 +67,21 @@ void drop_results(const Graph& graph, std::vector<LayerFlow>& flow) {
   }
 }
 
+/// Behind drop_results(): a depthwise layer that writes u8 reads bf16 where a product can write it.
+void read_bf16(const Graph& graph, const std::vector<Precision>& precision, std::vector<LayerFlow>& flow) {
+  for (int reader = 0; reader < static_cast<int>(graph.layers.size()); ++reader) {
+    const Layer& layer = graph.layers[static_cast<std::size_t>(reader)];
+    LayerFlow& own = flow[static_cast<std::size_t>(reader)];
+    const int writer = writer_of(graph, layer.src, reader);
+    if (!layer.is<Depthwise>() || own.copy != Element::u8 || writer < 0) continue;
+    LayerFlow& from = flow[static_cast<std::size_t>(writer)];
+    if (precision[static_cast<std::size_t>(writer)] == Precision::fp32 || from.copy != Element::f32) continue;
+    from.copy = own.src = Element::bf16;
+    from.copy_for = reader;
+    own.copy_from = writer;
+  }
+}
+
 }  // namespace
 
 Element operand_of(Precision precision, int inputs, bool tiles) {
@@ -63,7 +92,8 @@ Element operand_of(Precision precision, int inputs, bool tiles) {
   return tiles && inputs % core::TileOrder::step_channels(whole) == 0 ? whole : rows;
 }
 
-std::vector<LayerFlow> plan_flow(const Graph& graph, const std::vector<Precision>& precision) {
+std::vector<LayerFlow> plan_flow(const Graph& graph, const std::vector<Precision>& precision,
+                                 const std::function<bool(int)>& from_zero) {
   const int layers = static_cast<int>(graph.layers.size());
   std::vector<LayerFlow> flow(graph.layers.size());
   for (int reader = 0; reader < layers; ++reader) {
@@ -74,17 +104,20 @@ std::vector<LayerFlow> plan_flow(const Graph& graph, const std::vector<Precision
     const Layer& before = graph.layers[static_cast<std::size_t>(writer)];
     const Precision of_writer = precision[static_cast<std::size_t>(writer)];
     LayerFlow& from = flow[static_cast<std::size_t>(writer)];
-    // One copy: the first reader's.
-    if (!writes_copies(before, of_writer) || from.copy != Element::f32) continue;
+    if (from.copy != Element::f32) continue;  // one copy: the first reader's
     const bool tiles =
         dense::multiplies_tiles(own) && (is_norm(before) || dense::multiplies_tiles(of_writer));
     const Element operand = operand_of(own, layer.inputs, tiles);
-    if (operand == Element::f32) continue;
+    if (operand == Element::f32 ||
+        !writes_copies(before, of_writer, operand, !from_zero || from_zero(reader)))
+      continue;
     from.copy = operand;
     from.copy_for = reader;
     flow[static_cast<std::size_t>(reader)].src = operand;
     flow[static_cast<std::size_t>(reader)].copy_from = writer;
   }
+  drop_results(graph, flow);
+  read_bf16(graph, precision, flow);
   drop_results(graph, flow);
   return flow;
 }

@@ -1,6 +1,7 @@
 // What values are stored as between layers: fp32, or what the next product multiplies, written by the layer
 // before it.
 #pragma once
+#include <functional>
 #include <vector>
 
 #include "core/types.hpp"
@@ -22,7 +23,11 @@ struct LayerFlow {
 Element operand_of(Precision precision, int inputs, bool tiles);
 
 /// precision: of each layer; fp32 of what is not linear. A layer's result stays in fp32 where anything reads
-/// it so: residuals, depthwise layers, convolutions, norms, the stages' maps.
-std::vector<LayerFlow> plan_flow(const Graph& graph, const std::vector<Precision>& precision);
+/// it so: residuals, convolutions, norms, the stages' maps. A large depthwise layer writes the operand of the
+/// product that alone reads it; before int8, whose eight bits lose far more, it reads bf16 too.
+/// from_zero: of an int8 layer, whether its quantiser has no offset and positive factors, so that what clamps
+/// a value to u8 does what ReLU would have done. Without it, all are so.
+std::vector<LayerFlow> plan_flow(const Graph& graph, const std::vector<Precision>& precision,
+                                 const std::function<bool(int layer)>& from_zero = {});
 
 }  // namespace replk::model

@@ -100,7 +100,7 @@ class DepthwiseGradient : public AffineStep {
         out_(output_size(layer, in)),
         channels_(layer.outputs) {
     const FoldedDepthwise& folded = parameters.depthwise;
-    depthwise::Problem problem = operation.problem(layer, folded.branches, in, options.numerics);
+    depthwise::Problem problem = operation.problem(layer, folded.branches, in, options.numerics, {});
     problem.stride_h = problem.stride_w = 1;
     problem.epilogue = {.bias = false, .activation = Activation::none, .residual = accumulates};
     std::vector<core::Buffer<float>> turned;

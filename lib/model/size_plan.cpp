@@ -65,7 +65,11 @@ SizePlan::SizePlan(const Graph& graph, const std::vector<Parameters>& parameters
   for (const Layer& layer : graph.layers) sizes_[layer.dst] = output_size(layer, sizes_[layer.src]);
   std::vector<Precision> precision;
   for (const Parameters& layer : parameters) precision.push_back(layer.precision);
-  flow_ = plan_flow(graph, precision);
+  flow_ = plan_flow(graph, precision, [&](int layer) {
+    const auto& [scale, offset] = parameters[static_cast<std::size_t>(layer)].quantiser;
+    return std::all_of(offset.begin(), offset.end(), [](float value) { return value == 0; }) &&
+           std::all_of(scale.begin(), scale.end(), [](float value) { return value > 0; });
+  });
   steps_.resize(graph.layers.size());
   // Depthwise layers last: while a dense layer's matrix is packed it is in memory twice, which should not
   // come on top of the packed kernels.

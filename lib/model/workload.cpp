@@ -8,6 +8,7 @@
 #include "model/fold.hpp"
 #include "model/graph.hpp"
 #include "model/precision.hpp"
+#include "model/steps.hpp"
 
 namespace replk::model {
 namespace {
@@ -68,7 +69,8 @@ NetworkWorkload workload(const Architecture& architecture, const MapSize& input,
       std::visit(
           Overloaded{
               [&, in = in, rows = rows](const Depthwise& d) {
-                add_once(all.depthwise, d.problem(layer, merged_branches(d.branches), in, numerics, rows));
+                add_once(all.depthwise, d.problem(layer, merged_branches(d.branches), in, numerics,
+                                                  {flow[i], nullptr, rows}));
               },
               [&, in = in](const Linear& l) { add_linear(all, l.at(layer, precisions[i], flow[i], in)); },
               [&, in = in, rows = rows](const Convolution& c) {

@@ -33,6 +33,10 @@ REPLK_AVX2_INLINE __m256 load8(const F16* x) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
 }
 
+REPLK_AVX2_INLINE __m256 load8(const std::uint8_t* x) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x))));
+}
+
 REPLK_AVX2_INLINE __m128 load4(const float* x) {
   return _mm_loadu_ps(x);
 }
@@ -42,6 +46,10 @@ REPLK_AVX2_INLINE __m128 load4(const Bf16* x) {
 }
 REPLK_AVX2_INLINE __m128 load4(const F16* x) {
   return _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x)));
+}
+
+REPLK_AVX2_INLINE __m128 load4(const std::uint8_t* x) {
+  return _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_loadu_si32(x)));
 }
 
 REPLK_AVX2_INLINE void store8(float* x, __m256 v) {
@@ -59,6 +67,14 @@ REPLK_AVX2_INLINE void store8(Bf16* x, __m256 v) {
 }
 REPLK_AVX2_INLINE void store8(F16* x, __m256 v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(x), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+REPLK_AVX2_INLINE void store8(std::uint8_t* x, __m256 v) {
+  const __m256 positive = _mm256_max_ps(v, _mm256_setzero_ps());  // a NaN becomes the second operand
+  const __m256i rounded = _mm256_cvtps_epi32(_mm256_min_ps(positive, _mm256_set1_ps(255)));
+  const __m128i words =
+      _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(x), _mm_packus_epi16(words, words));
 }
 
 /// Up to 8 elements; none past them is touched.

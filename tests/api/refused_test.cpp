@@ -70,7 +70,7 @@ TEST_F(Refused, DepthwiseIsPortableAndRight) {
               REPLK_OK)
         << replk_last_error();
     EXPECT_TRUE(std::string(replk_depthwise_tiling(plan)).starts_with("portable"));
-    Storage dst(c.problem.type, c.problem.output_elements());
+    Storage dst(c.problem.output_type(), c.problem.output_elements());
     const Tensors tensors = c.tensors(dst);
     ASSERT_EQ(replk_depthwise_run(plan, tensors.src, tensors.dst, tensors.residual, nullptr, 0), REPLK_OK);
     replk_depthwise_destroy(plan);

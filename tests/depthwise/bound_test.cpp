@@ -82,7 +82,7 @@ class Bound : public testing::Test {
   void every_algorithm(const Case& c, std::uint64_t seed) {
     const Problem& p = c.problem;
     const auto samples = sampled_outputs(p, 300, seed);
-    Storage dst(p.type, p.output_elements());
+    Storage dst(p.output_type(), p.output_elements());
     const auto expected = reference(p, c.weights, c.bias, c.tensors(dst), samples);
     for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
       if (isa > best_isa()) continue;
@@ -102,7 +102,7 @@ class Bound : public testing::Test {
               compare(p, c.weights, c.bias, c.tensors(dst), samples, expected).max_of_allowed;
           EXPECT_LE(of_bound, 1) << to_string(p) << " " << name(isa) << ": " << tiling.to_string();
           double& worst = worst_[std::string(algorithm->name()) + " " + std::string(name(isa))];
-          if (p.type == DataType::f32) worst = std::max(worst, of_bound);
+          if (p.output_type() == DataType::f32) worst = std::max(worst, of_bound);
           if (found.size() == 1) break;
         }
       }

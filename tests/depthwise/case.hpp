@@ -23,25 +23,17 @@ class Storage {
   Storage(DataType type, std::int64_t elements)
       : type_(type), bytes_(static_cast<std::size_t>(elements) * size_of(type), true) {}
   void set(std::int64_t i, float value) {
-    switch (type_) {
-      case DataType::f32:
-        return write(i, value);
-      case DataType::bf16:
-        return write(i, core::from_float<core::Bf16>(value));
-      case DataType::f16:
-        return write(i, core::from_float<core::F16>(value));
-    }
+    core::with_type(type_, [&](auto type) { write(i, core::from_float<decltype(type)>(value)); });
   }
   float get(std::int64_t i) const {
-    switch (type_) {
-      case DataType::f32:
-        return read<float>(i);
-      case DataType::bf16:
-        return core::to_float(read<core::Bf16>(i));
-      case DataType::f16:
-        return core::to_float(read<core::F16>(i));
-    }
-    return 0;
+    float value = 0;
+    core::with_type(type_, [&](auto type) { value = core::to_float(read<decltype(type)>(i)); });
+    return value;
+  }
+  /// Nothing was written over what memset(0xff) left, which in a type that has them is a NaN.
+  bool untouched(std::int64_t i) const {
+    const std::uint8_t* const first = bytes_.data() + i * static_cast<std::int64_t>(size_of(type_));
+    return std::all_of(first, first + size_of(type_), [](std::uint8_t byte) { return byte == 0xff; });
   }
   void* data() { return bytes_.data(); }
   const void* data() const { return bytes_.data(); }
@@ -63,23 +55,28 @@ class Storage {
   core::Buffer<std::uint8_t> bytes_;
 };
 
-/// Weights of mean 0 and variance 1/taps, inputs of mean `mean` and deviation 1, so that results stay near 1.
+/// Weights of mean 0 and variance 1/taps, inputs of mean `mean` and deviation 1, so that results stay near 1;
+/// of u8, tens of times as much around 100.
 struct Case {
   explicit Case(const Problem& p, std::uint64_t seed = 1, float mean = 0)
       : problem(p),
         src(p.type, p.input_elements()),
-        residual(p.type, p.epilogue.residual ? p.output_elements() : 0) {
+        residual(p.output_type(), p.epilogue.residual ? p.output_elements() : 0) {
     std::mt19937_64 random(seed);
     std::normal_distribution<float> normal;
     for (const Branch& b : p.branches) {
       auto& w = branch_weights.emplace_back(static_cast<std::size_t>(p.channels) * b.taps());
-      for (float& value : w) value = normal(random) / std::sqrt(static_cast<float>(b.taps()));
+      for (float& value : w)
+        value =
+            level(p.output_type()) / level(p.type) * normal(random) / std::sqrt(static_cast<float>(b.taps()));
     }
     for (const auto& w : branch_weights) weights.emplace_back(w);
     bias.resize(p.channels);
-    for (float& value : bias) value = normal(random);
-    for (std::int64_t i = 0; i < src.elements(); i++) src.set(i, mean + normal(random));
-    for (std::int64_t i = 0; i < residual.elements(); i++) residual.set(i, normal(random));
+    for (float& value : bias) value = level(p.output_type()) * normal(random);
+    for (std::int64_t i = 0; i < src.elements(); i++)
+      src.set(i, middle(p.type) + level(p.type) * (mean + normal(random)));
+    for (std::int64_t i = 0; i < residual.elements(); i++)
+      residual.set(i, middle(p.output_type()) + level(p.output_type()) * normal(random));
     if (p.epilogue.scale) scale.resize(p.channels);
     for (float& value : scale) value = normal(random);
   }
@@ -87,14 +84,17 @@ struct Case {
       : Case(parse(shape), seed, mean) {}
   Case(const Case&) = delete;
 
+  static float level(DataType type) { return type == DataType::u8 ? 40.0f : 1.0f; }
+  static float middle(DataType type) { return type == DataType::u8 ? 100.0f : 0.0f; }
+
   Tensors tensors(Storage& dst) const {
     return {src.data(), dst.data(), problem.epilogue.residual ? residual.data() : nullptr};
   }
   Storage run(PlanOptions options) const {
     options.scale = scale;
     const Plan plan(problem, weights, bias, options);
-    Storage dst(problem.type, problem.output_elements());
-    std::memset(dst.data(), 0xff, dst.bytes());  // an output that is not written stays a NaN
+    Storage dst(problem.output_type(), problem.output_elements());
+    std::memset(dst.data(), 0xff, dst.bytes());  // an output that is not written stays a NaN, or 255
     plan.run(tensors(dst));
     return dst;
   }
@@ -197,7 +197,8 @@ enum Feature : unsigned {
   mixed_layout = 8,    // of input and output
   gaps = 16,           // between pixels, rows, channels and images
   more_epilogue = 32,  // SiLU, hard-swish, a scale
-  multiplied = 64      // 2 to 4 outputs a channel
+  multiplied = 64,     // 2 to 4 outputs a channel
+  two_types = 128      // of input and output, u8 among them
 };
 
 /// Strides with gaps of a tensor of so many channels, rows and columns.
@@ -247,6 +248,11 @@ inline Problem random_problem_with(unsigned features, std::uint64_t seed, int mo
     if (features & more_epilogue) {
       p.epilogue.scale = between(0, 1) == 1;
       if (between(0, 3)) p.epilogue.activation = between(0, 1) ? Activation::silu : Activation::hard_swish;
+    }
+    if (features & two_types) {
+      p.type = static_cast<DataType>(between(0, 3));
+      p.out_type = static_cast<DataType>(between(0, 3));
+      if (p.out_type == p.type) p.out_type.reset();
     }
     try {
       validate(p);

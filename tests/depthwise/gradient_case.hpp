@@ -16,7 +16,7 @@ namespace replk::depthwise {
 /// Numbers of mean `mean` and deviation 1; dy's channels are then made very different in size.
 struct GradientCase {
   explicit GradientCase(const Problem& p, std::uint64_t seed = 1, float mean = 0)
-      : problem(p), src(p.type, p.input_elements()), dy(p.type, p.output_elements()) {
+      : problem(p), src(p.type, p.input_elements()), dy(p.output_type(), p.output_elements()) {
     std::mt19937_64 random(seed);
     std::normal_distribution<float> normal;
     for (std::int64_t i = 0; i < src.elements(); i++) src.set(i, mean + normal(random));

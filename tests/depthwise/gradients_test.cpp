@@ -134,7 +134,7 @@ class Gradients : public testing::Test {
     const TrainingCase c(problem, seed, seed % 5 == 0 ? 2.0f : 0.0f);
     const Problem& p = c.problem;
     const Plan forward(p, c.weights, {}, options);
-    Storage y(p.type, p.output_elements());
+    Storage y(p.output_type(), p.output_elements());
     forward.run(c.tensors(y));
     const Storage dx = c.input_gradient(options);
     const auto dw = c.weight_gradients(options);

@@ -72,14 +72,15 @@ class Guard : public testing::Test {
     const double of_allowed =
         compare(c.problem, c.weights, c.bias, tensors, wanted.samples, wanted.fast, c.scale).max_of_allowed;
     EXPECT_LE(of_allowed, 1);
-    if (c.problem.type == DataType::f32)
+    if (c.problem.output_type() == DataType::f32)
       worst_ = std::max(worst_, of_allowed);  // elsewhere rounding fills it
   }
 
   /// Plans and runs with everything at `side`, each tensor `gap` or a few more elements away from its page.
   void run(const Case& c, const Wanted& wanted, const Tiling& tiling, Side side, int gap, int threads = 1) {
     const Problem& p = c.problem;
-    const std::size_t size = size_of(p.type), output = static_cast<std::size_t>(p.output_elements()) * size;
+    const std::size_t size = size_of(p.output_type()),
+                      output = static_cast<std::size_t>(p.output_elements()) * size;
     const auto away = [&](int more, std::size_t unit) { return gap == 0 ? 0 : (gap + more) % 16 * unit; };
 
     std::vector<std::unique_ptr<Guarded>> weights;
@@ -98,7 +99,7 @@ class Guard : public testing::Test {
     planned.batch = 1 + plans_ % 3;
     const Plan plan(planned, spans, {bias->as<const float>(), c.bias.size()}, options);
 
-    const auto src = guarded(c.src.data(), c.src.bytes(), side, away(0, size));
+    const auto src = guarded(c.src.data(), c.src.bytes(), side, away(0, size_of(p.type)));
     const auto residual = guarded(c.residual.data(), c.residual.bytes(), side, away(7, size));
     const Guarded dst(output, side, away(5, size));
     const std::size_t scratch = core::round_up(plan.workspace_bytes(), core::alignment);
@@ -107,7 +108,7 @@ class Guard : public testing::Test {
     plan.run({src->as(), dst.as(), p.epilogue.residual ? residual->as() : nullptr},
              {p.batch, workspace.as()});
 
-    Storage got(p.type, p.output_elements());
+    Storage got(p.output_type(), p.output_elements());
     std::memcpy(got.data(), dst.as(), output);
     check(c, wanted, got, p.numerics == Numerics::exact);
     EXPECT_TRUE(dst.intact()) << "around dst";

@@ -148,7 +148,7 @@ TEST(Overflow, TheResidualMayBeTheOutput) {
       for (const Tiling& tiling : tilings(c.problem)) {
         const Storage apart = c.run(with(tiling));
         const Plan plan(c.problem, c.weights, c.bias, with(tiling));
-        Storage both(c.problem.type, c.problem.output_elements());
+        Storage both(c.problem.output_type(), c.problem.output_elements());
         std::memcpy(both.data(), c.residual.data(), both.bytes());
         plan.run({c.src.data(), both.data(), both.data()});
         EXPECT_EQ(differing(apart, both), 0) << shape << ": " << tiling.to_string();
@@ -203,7 +203,7 @@ TEST(Overflow, WhatTheCallersThreadHasNotedStays) {
   make_means(c);
   c.src.set(100, largest);
   const Plan plan(c.problem, c.weights, c.bias, with(tilings(c.problem).back(), 2));
-  Storage dst(c.problem.type, c.problem.output_elements());
+  Storage dst(c.problem.output_type(), c.problem.output_elements());
   for (const bool noted : {false, true}) {
     std::feclearexcept(FE_ALL_EXCEPT);
     if (noted) std::feraiseexcept(FE_OVERFLOW);

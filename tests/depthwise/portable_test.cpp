@@ -185,7 +185,7 @@ TEST(Portable, ResidualMayBeTheOutput) {
   const Case c("n1c5h9w9k3exact+residual");
   const Storage apart = c.run(portable_options());
   const Plan plan(c.problem, c.weights, c.bias, portable_options());
-  Storage both(c.problem.type, c.problem.output_elements());
+  Storage both(c.problem.output_type(), c.problem.output_elements());
   std::memcpy(both.data(), c.residual.data(), both.bytes());
   plan.run({c.src.data(), both.data(), both.data()});
   EXPECT_EQ(differing(apart, both), 0);

@@ -48,12 +48,13 @@ TEST(Problem, WhatIsPrintedCanBeTypedBack) {
        {"n1c128h56w56k31", "n1c124h56w56k51x5,5x51,5", "n1c1h1w1k1", "n2c3h9w8k5d2,3", "n1c8h9w9k3s2",
         "n1c8h9w9k3s1x2p0", "n1c8h9w9k3nchwfp16exactnobias+relu+residual", "n1c8h9w9k3p1:2", "n1c8x3h9w9k3",
         "n1c8h9w9k3p-1:2x0:1", "n1c8h9w9k3s16x5", "n1c8h200w1k127x1", "n1c8h9w9k3nchw>nhwc+silu+scale",
-        "n1c8h9w9k3nhwc>nchwi10x100x1000+hardswish", "n1c8h9w9k3nchwi11x100x1000o9x90x720bf16"})
+        "n1c8h9w9k3nhwc>nchwi10x100x1000+hardswish", "n1c8h9w9k3u8", "n1c8h9w9k3bf16>u8+relu",
+        "n1c8h9w9k3fp32>bf16", "n1c8h9w9k3nchwi11x100x1000o9x90x720bf16"})
     EXPECT_EQ(to_string(parse(text)), text);
   for (std::uint64_t seed = 0; seed < 500; seed++) {
     const Problem p = random_problem(seed);
     EXPECT_EQ(parse(to_string(p)), p) << to_string(p);
-    const Problem q = random_problem_with(static_cast<unsigned>(seed % 128), seed);
+    const Problem q = random_problem_with(static_cast<unsigned>(seed % 256), seed);
     EXPECT_EQ(parse(to_string(q)), q) << to_string(q);
   }
 }

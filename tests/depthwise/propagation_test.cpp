@@ -109,7 +109,7 @@ void at_every_position(const Problem& p, const Tiling& tiling, float value, cons
   PlanOptions options = with(tiling);
   options.scale = c.scale;
   const Plan plan(p, c.weights, c.bias, options);
-  Storage clean(p.type, p.output_elements()), got(p.type, p.output_elements());
+  Storage clean(p.output_type(), p.output_elements()), got(p.output_type(), p.output_elements());
   plan.run(c.tensors(clean));
   const std::int64_t image = p.batch - 1;
   const int channel = p.channels / 2;
@@ -259,7 +259,7 @@ TEST(Modes, StayTheCallersWhateverTheyAre) {
       for (const Tiling& tiling : tilings(p, exact))
         for (const unsigned modes : {0u, Modes::flush_to_zero | Modes::denormals_are_zero, Modes::down,
                                      Modes::up, Modes::to_zero, Modes::to_zero | Modes::flush_to_zero}) {
-          Storage got(p.type, p.output_elements());
+          Storage got(p.output_type(), p.output_elements());
           {
             const Modes scope(modes);
             const unsigned before = Modes::now();

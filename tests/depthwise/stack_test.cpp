@@ -39,7 +39,7 @@ class OnOneThread : public testing::Test {
     options.threads = threads;
     const Plan plan(c.problem, c.weights, c.bias, options);
     core::Buffer<std::byte> workspace(std::max<std::size_t>(plan.workspace_bytes(), 1));
-    Storage dst(c.problem.type, c.problem.output_elements());
+    Storage dst(c.problem.output_type(), c.problem.output_elements());
     const std::size_t used = test::stack_of([&] { plan.run(c.tensors(dst), workspace.data()); });
     EXPECT_GT(used, 100u);
     EXPECT_LE(used, limit) << to_string(c.problem) << ": " << tiling.to_string() << ", " << name(isa);

@@ -49,14 +49,14 @@ class OnManyThreads : public testing::TestWithParam<const char*> {
 TEST_P(OnManyThreads, OnePlanGivesTheSameBits) {
   const Case c(shape_for(GetParam()));
   const Plan plan(c.problem, c.weights, c.bias, only(GetParam(), 1));
-  Storage expected(c.problem.type, c.problem.output_elements());
+  Storage expected(c.problem.output_type(), c.problem.output_elements());
   plan.run(c.tensors(expected));
   std::barrier together(many);
   std::atomic<std::int64_t> wrong = 0;
   std::vector<std::thread> threads;
   for (int t = 0; t < many; t++)
     threads.emplace_back([&] {
-      Storage dst(c.problem.type, c.problem.output_elements());
+      Storage dst(c.problem.output_type(), c.problem.output_elements());
       together.arrive_and_wait();
       for (int round = 0; round < 4; round++) {
         std::memset(dst.data(), 0xff, dst.bytes());
@@ -96,13 +96,13 @@ TEST_P(OnManyThreads, PlanningOneShapeGeneratesItsCodeOnce) {
 TEST_P(OnManyThreads, AForkedChildGivesTheSameBits) {
   const Case c(shape_for(GetParam()));
   const Plan plan(c.problem, c.weights, c.bias, only(GetParam(), 4));
-  Storage expected(c.problem.type, c.problem.output_elements());
+  Storage expected(c.problem.output_type(), c.problem.output_elements());
   plan.run(c.tensors(expected));  // on a team that the child will not have
   for (int i = 0; i < 10; i++) {
     const pid_t child = fork();
     if (child == 0) {
       alarm(60);  // instead of hanging
-      Storage dst(c.problem.type, c.problem.output_elements());
+      Storage dst(c.problem.output_type(), c.problem.output_elements());
       plan.run(c.tensors(dst));
       std::int64_t wrong = differing(dst, expected);
       // Planned in the child, with the same tiling: another one may round otherwise, and which is chosen for

@@ -22,7 +22,7 @@ inline Problem plain(Problem p) {
 /// dy's channels are scaled by 1e-3 to 1e3.
 struct TrainingCase : Case {
   explicit TrainingCase(const Problem& p, std::uint64_t seed = 1, float mean = 0)
-      : Case(plain(p), seed, mean), dy(p.type, p.output_elements()) {
+      : Case(plain(p), seed, mean), dy(p.output_type(), p.output_elements()) {
     std::mt19937_64 random(seed + 1);
     std::normal_distribution<float> normal;
     std::vector<float> factors;

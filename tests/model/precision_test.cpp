@@ -266,14 +266,46 @@ TEST(Precision, HiddenTensorsAreNarrowOnly) {
       EXPECT_EQ(without_order(flow[i].copy), Element::u8) << layer.name;
       ++hidden;
     }
-    if (layer.is<Depthwise>()) {
-      EXPECT_EQ(flow[i].src, Element::f32) << layer.name;
+    if (const auto* depthwise = layer.as<Depthwise>()) {  // the stem's stay as they are
+      const bool large = depthwise->kind() == LayerKind::large_depthwise;
+      EXPECT_EQ(flow[i].src, large ? Element::bf16 : Element::f32) << layer.name;
+      EXPECT_EQ(flow[i].copy, large ? Element::u8 : Element::f32) << layer.name;
+      EXPECT_EQ(flow[i].result, !large) << layer.name;
     }
     if (layer.residual >= 0) {
       EXPECT_TRUE(flow[i].result) << layer.name;
     }
   }
   EXPECT_EQ(hidden, 5);
+}
+
+TEST(Precision, ALargeDepthwiseLayerWritesWhatAloneReadsIt) {
+  const Graph graph = build_graph(find_architecture("replknet-test"), 10);
+  struct Case {
+    Precision precision;
+    bool from_zero;
+    Element src, copy;
+  };
+  for (const Case& c : {Case{Precision::bf16, true, Element::f32, Element::bf16},
+                        Case{Precision::int8, true, Element::bf16, Element::u8},
+                        Case{Precision::int8, false, Element::f32, Element::f32},  // a ReLU is no clamp to u8
+                        Case{Precision::bf16x3, true, Element::f32, Element::f32},
+                        Case{Precision::fp32, true, Element::f32, Element::f32}}) {
+    std::vector<Precision> precision;
+    for (const bool narrow : narrow_layers(graph))
+      precision.push_back(narrow ? c.precision : Precision::fp32);
+    const std::vector<LayerFlow> flow = plan_flow(graph, precision, [&](int) { return c.from_zero; });
+    int large = 0;
+    for (std::size_t i = 0; i < graph.layers.size(); ++i) {
+      const auto* depthwise = graph.layers[i].as<Depthwise>();
+      if (!depthwise || depthwise->kind() != LayerKind::large_depthwise) continue;
+      EXPECT_EQ(flow[i].src, c.src) << name(c.precision) << " " << graph.layers[i].name;
+      EXPECT_EQ(flow[i].copy, c.copy) << name(c.precision) << " " << graph.layers[i].name;
+      EXPECT_EQ(flow[i].result, c.copy == Element::f32);
+      ++large;
+    }
+    EXPECT_EQ(large, 5);
+  }
 }
 
 TEST(Int8, ALayerThatEightBitsDoNotHoldStaysBf16) {

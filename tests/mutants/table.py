@@ -151,7 +151,7 @@ MUTANTS = [
     # Bands
     ("lib/model/size_plan.cpp", "static_cast<int>(banded.chain().end) - 1", "layer", "a chain's result lies where its input is still read"),
     ("lib/model/bands.cpp", "std::max(0, end - rows_of_map)", "0", "the lowest band has no padding"),
-    ("lib/model/operation/depthwise.cpp", "if (rows) problem.pad_h = {rows->before, rows->after};", "{}", "a band is padded as a map is"),
+    ("lib/model/operation/depthwise.cpp", "if (place.rows) problem.pad_h = {place.rows->before, place.rows->after};", "{}", "a band is padded as a map is"),
     ("lib/model/banded_steps.cpp", "(image * src_rows_ + band.src_row) * src_values_", "band.src_row * src_values_",
      "every image is the first one"),
 
@@ -222,6 +222,17 @@ MUTANTS = [
 
     # The PyTorch op
     ("integrations/torch/depthwise.cpp", "options.batch = size[0];", "{}", "the first image alone is computed"),
+    ("lib/model/operation/depthwise.cpp", "+ quantiser.offset[c]", "+ 0", "a depthwise layer's operand has no offset"),
+    ("lib/model/flow.cpp", "(from_zero || layer.activation == Activation::none)", "true",
+     "a depthwise layer's ReLU is taken for the clamp of an operand that does not begin at zero"),
+    ("lib/depthwise/row_spectral/geometry.cpp", "s.tensor_block = size * lanes;", "s.tensor_block = vector_bytes;",
+     "blocks of narrow pixels lie as far apart as fp32's"),
+    ("jit/x64/codelet.cpp", "return vpslld(to, to, 16);", "return vpslld(to, to, 15);", "bf16 is widened to another number"),
+    ("jit/x64/codelet.cpp", "vpaddd(spare, spare, constant(bits(0x7fff)));", "vpaddd(spare, spare, constant(bits(0x8000)));",
+     "bf16 is not rounded to even"),
+    ("jit/x64/codelet.cpp", "vpord(Zmm(spare.getIdx()) | part_, Zmm(from.getIdx()), constant(bits(0x400000)));", "{}",
+     "a NaN is rounded to another number"),
+    ("jit/x64/codelet.cpp", "vminps(x, x, constant(255.0f));", "{}", "what u8 cannot hold wraps around"),
     ("integrations/torch/depthwise.cpp", "p.input_strides = input.strides;", "{}", "a view is read as if it were dense"),
     ("integrations/torch/gradient.cpp", "p.output_strides = dy.strides;", "{}", "a view of dy is read as if it were dense"),
     ("integrations/torch/plans.hpp", "at->key == key && at->snapshot.same_as(weights)", "at->key == key", "a plan outlives its weights"),

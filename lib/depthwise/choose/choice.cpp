@@ -55,6 +55,11 @@ std::string padding_text(const Problem& problem) {
   return same == problem ? "same" : fmt::format("{}x{}", text(problem.pad_h), text(problem.pad_w));
 }
 
+std::string type_text(const Problem& p) {
+  std::string text(name(p.type));
+  if (p.out_type) text += fmt::format(">{}", name(*p.out_type));
+  return text;
+}
 std::string layout_text(const Problem& p) {
   const auto text = [](Layout layout) { return layout == Layout::nhwc ? "nhwc" : "nchw"; };
   std::string all = text(p.layout);
@@ -124,7 +129,6 @@ tuner::Key question_key(const Request& request, const std::optional<std::string>
                         std::span<const KeyPart> parts) {
   const Problem& p = request.problem;
   const Isa isa = request.isa();
-  static const char* const types[] = {"f32", "bf16", "f16"};
   int extent_h = 1, extent_w = 1;
   for (const Branch& branch : p.branches) {
     extent_h = std::max(extent_h, branch.extent_h());
@@ -137,7 +141,7 @@ tuner::Key question_key(const Request& request, const std::optional<std::string>
   tuner::Key key{std::move(shape),
                  {tuner::word("op", op_text(request.pass)),
                   tuner::word("numerics", p.numerics == Numerics::exact ? "exact" : "fast"),
-                  tuner::word("layout", layout_text(p)), tuner::word("type", types[static_cast<int>(p.type)]),
+                  tuner::word("layout", layout_text(p)), tuner::word("type", type_text(p)),
                   tuner::word("branches", branches_text(p)),
                   tuner::word("stride", fmt::format("{}x{}", p.stride_h, p.stride_w)),
                   tuner::word("padding", padding_text(p)), tuner::word("epilogue", epilogue_text(p.epilogue)),

@@ -28,11 +28,16 @@ float even_value(float number, std::uint32_t& state) {
 }
 constexpr float even_input = 0.7109375f, even_mean = even_input * 7 / 6;  // exact in bf16 and fp16
 
+/// What makes values of some 1 large enough to be told apart as integers.
+float level(DataType type) {
+  return type == DataType::u8 ? 64 : 1;
+}
+
 template <class T>
-void fill_as(core::Buffer<std::byte>& buffer, std::int64_t elements, std::uint32_t seed) {
+void fill_as(core::Buffer<std::byte>& buffer, std::int64_t elements, float number, std::uint32_t seed) {
   buffer = core::Buffer<std::byte>(static_cast<std::size_t>(elements) * sizeof(T));
   T* data = reinterpret_cast<T*>(buffer.data());
-  for (std::int64_t i = 0; i < elements; i++) data[i] = core::from_float<T>(even_value(even_input, seed));
+  for (std::int64_t i = 0; i < elements; i++) data[i] = core::from_float<T>(even_value(number, seed));
 }
 
 std::vector<std::span<const float>> spans(const std::vector<std::vector<float>>& all) {
@@ -67,14 +72,9 @@ void touch(std::span<std::byte> bytes, bool write) {
 }  // namespace
 
 void fill_even(core::Buffer<std::byte>& buffer, DataType type, std::int64_t elements, std::uint32_t seed) {
-  switch (type) {
-    case DataType::f32:
-      return fill_as<float>(buffer, elements, seed);
-    case DataType::bf16:
-      return fill_as<core::Bf16>(buffer, elements, seed);
-    case DataType::f16:
-      return fill_as<core::F16>(buffer, elements, seed);
-  }
+  core::with_type(type, [&](auto stored) {
+    fill_as<decltype(stored)>(buffer, elements, level(type) * even_input, seed);
+  });
 }
 
 Trial::Trial(const Request& request) : request_(request) {}
@@ -84,26 +84,28 @@ void Trial::make_data() {
   std::mt19937 random(1);
   std::uniform_real_distribution<float> uniform(0.75f, 1.5f);
   std::uint32_t state = 4;
+  const float out_level = level(problem_.output_type());
   double taps = 0;
   for (const Branch& branch : problem_.branches) taps += branch.taps();
   for (const Branch& branch : problem_.branches) {
     std::vector<float>& w = weights_.emplace_back();
     for (int c = 0; c < problem_.channels; c++) {
-      const float number = uniform(random) / static_cast<float>(even_mean * taps);
+      const float number =
+          uniform(random) * out_level / (level(problem_.type) * static_cast<float>(even_mean * taps));
       for (int t = 0; t < branch.taps(); t++) w.push_back(even_value(number, state));
     }
   }
   if (problem_.epilogue.bias) {  // on either side of a ReLU
     bias_.resize(static_cast<std::size_t>(problem_.channels));
-    for (float& value : bias_) value = -uniform(random);
+    for (float& value : bias_) value = -out_level * uniform(random);
   }
   if (problem_.epilogue.scale) {
     scale_.resize(static_cast<std::size_t>(problem_.channels));
     for (float& value : scale_) value = uniform(random);
   }
   fill_even(src_, problem_.type, problem_.input_elements(), 1);
-  fill_even(dst_, problem_.type, problem_.output_elements(), 2);
-  if (problem_.epilogue.residual) fill_even(residual_, problem_.type, problem_.output_elements(), 3);
+  fill_even(dst_, problem_.output_type(), problem_.output_elements(), 2);
+  if (problem_.epilogue.residual) fill_even(residual_, problem_.output_type(), problem_.output_elements(), 3);
   samples_ = few_samples(problem_);
   expected_ = reference(problem_, spans(weights_), bias_, tensors(), samples_, scale_);
 }

@@ -99,7 +99,9 @@ DirectCounts counts_of(const DirectGeometry& g, int threads) {
                  .windows = (window_rows / t.rows) * (window_columns / t.columns),
                  .set_step = static_cast<double>(std::gcd(4 * p.input_strides().pixel, std::int64_t{4096})),
                  .stored_pixels = stored};
-  c.tensor_bytes = (c.in_pixels + c.out_pixels) * batch * p.channels * static_cast<double>(size_of(p.type));
+  c.tensor_bytes = (c.in_pixels * static_cast<double>(size_of(p.type)) +
+                    c.out_pixels * static_cast<double>(size_of(p.output_type()))) *
+                   batch * p.channels;
   c.whole_pixels =
       t.columns == 1 && !t.ring && c.every_block &&
       (c.window + c.taps) * c.vector_bytes * c.group <= static_cast<double>(core::cpu().l1d_bytes);

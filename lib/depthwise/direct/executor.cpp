@@ -90,14 +90,10 @@ std::vector<Phase> DirectExecutor::phases(int threads) const {
 
 Work DirectExecutor::work() const {
   const DirectGeometry& g = geometry_;
-  const double size = static_cast<double>(size_of(g.problem.type));
-  const double outputs = static_cast<double>(g.problem.output_values(g.problem.batch));
   return {
       .fma = static_cast<double>(meeting_taps(g.problem, g.kernel)) / g.problem.channels * g.blocks * g.lanes,
-      .bytes_read = size * (static_cast<double>(g.problem.input_values(g.problem.batch)) +
-                            (g.problem.epilogue.residual ? outputs : 0)) +
-                    4.0 * weights_.size(),
-      .bytes_written = size * outputs};
+      .bytes_read = bytes_read(g.problem) + 4.0 * weights_.size(),
+      .bytes_written = bytes_written(g.problem)};
 }
 
 std::size_t DirectExecutor::prepared_bytes() const {

@@ -59,7 +59,8 @@ DirectGeometry::DirectGeometry(const Request& request, const DirectParameters& t
       isa(request.isa()),
       finished(direct_has(problem.epilogue)),
       native(problem.layout == Layout::nhwc && problem.output_layout() == Layout::nhwc &&
-             problem.type == DataType::f32 && problem.multiplier == 1 && finished),
+             problem.type == DataType::f32 && problem.output_type() == DataType::f32 &&
+             problem.multiplier == 1 && finished),
       lanes(vector_floats(isa)),
       blocks((problem.channels + lanes - 1) / lanes),
       tail(problem.channels % lanes),

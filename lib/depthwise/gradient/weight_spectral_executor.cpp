@@ -83,8 +83,10 @@ void WeightSpectralExecutor::transform(const RowPass& pass, const Piece& piece, 
     return pass.layout.at(piece.image, h ? pixel : row, channel, h ? row : pixel);
   };
   if (!buffered(group))
-    return pass.direct[piece.along_run](static_cast<const float*>(tensor) + element(first, group.channel),
-                                        planes, all, group.blocks);
+    return pass.direct[piece.along_run](
+        static_cast<const char*>(tensor) +
+            static_cast<std::int64_t>(size_of(f.problem.type)) * element(first, group.channel),
+        planes, all, group.blocks);
   const RowSpectralGeometry::Window& w = pass.window;
   for (int b = 0; b < group.blocks; b += w.blocks) {
     const int channel = group.channel + b * f.lanes,

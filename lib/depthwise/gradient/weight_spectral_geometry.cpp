@@ -45,6 +45,7 @@ jit::RowForwardSpec WeightSpectralGeometry::rows(bool dy, const Segment& segment
   spec.count = segment.outs;
   spec.step = forward.along.stride;
   spec.strides = forward.strides(true, from_buffer);
+  spec.type = from_buffer ? DataType::f32 : forward.problem.type;
   spec.free_signs = false;
   // A correlation multiplies by the conjugate. Where the input's two planes of a frequency have different
   // signs, they are its conjugate up to a common sign.

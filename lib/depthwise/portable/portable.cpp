@@ -15,9 +15,6 @@
 namespace replk::depthwise {
 namespace {
 
-using core::Bf16;
-using core::F16;
-
 /// One output row of one image, as the row functions see it. Planes (NCHW input): of one channel.
 template <class T>
 struct Row {
@@ -27,8 +24,9 @@ struct Row {
   const simd::RowLayout &input, &output;
   const float *weights, *bias, *scale;  // scale null for none
   const T* src;                         // the image (and the channel)
-  T* dst;                               // the row (and the channel)
-  const T* residual;                    // as dst; null for none
+  void* dst;                            // the whole tensor, in its own type
+  const void* residual;                 // as dst; null for none
+  std::int64_t out;                     // where the row (and the channel) begins in it
   int row;                              // of the output
 
   const float* at(int a, int b) const {
@@ -82,17 +80,24 @@ class Chains {
   bool cut_ = false;
 };
 
-/// Values that lie `step` elements apart. scale: null, or a factor each, `scale_step` apart.
+/// The epilogue, of values that lie `step` elements apart from `at` in the row on. scale: null, or a factor
+/// each, `scale_step` apart.
 template <class T, class Fma>
-[[gnu::always_inline]] inline void store(const float* sums, int count, T* dst, const T* residual,
-                                         std::int64_t step, Activation activation, const float* scale,
-                                         int scale_step, Fma fma) {
+[[gnu::always_inline]] inline void store(const Row<T>& r, float* sums, int count, std::int64_t at,
+                                         std::int64_t step, const float* scale, int scale_step, Fma fma) {
   for (int i = 0; i < count; i++) {
-    float value = activate(sums[i], activation, fma);
-    if (scale) value *= scale[i * scale_step];
-    if (residual) value += core::to_float(residual[i * step]);
-    dst[i * step] = core::from_float<T>(value);
+    sums[i] = activate(sums[i], r.problem.epilogue.activation, fma);
+    if (scale) sums[i] *= scale[i * scale_step];
   }
+  core::with_type(r.output.type, [&](auto type) {
+    using To = decltype(type);
+    To* const dst = static_cast<To*>(r.dst) + r.out + at;
+    const To* const residual = r.residual ? static_cast<const To*>(r.residual) + r.out + at : nullptr;
+    for (int i = 0; i < count; i++) {
+      if (residual) sums[i] += core::to_float(residual[i * step]);
+      dst[i * step] = core::from_float<To>(sums[i]);
+    }
+  });
 }
 
 /// Channels [first, first + count) of one pixel, channels-last.
@@ -119,9 +124,8 @@ template <class T, class Fma>
           sums[i] = fma(w[i], core::to_float(x[(first % repeat + i) / repeat]), sums[i]);
     }
   chains.finish(sums, count);
-  const std::int64_t at = r.output.at(0, 0, first, column);
-  store(sums, count, r.dst + at, r.residual ? r.residual + at : nullptr, r.output.channel_stride,
-        r.problem.epilogue.activation, r.scale ? r.scale + first : nullptr, 1, fma);
+  store(r, sums, count, r.output.at(0, 0, first, column), r.output.channel_stride,
+        r.scale ? r.scale + first : nullptr, 1, fma);
 }
 
 template <class T, class Fma>
@@ -162,9 +166,8 @@ template <class T, class Fma>
       }
     }
     chains.finish(sums, count);
-    const std::int64_t at = r.output.at(0, 0, 0, first);
-    store(sums, count, r.dst + at, r.residual ? r.residual + at : nullptr, r.output.pixel_stride,
-          r.problem.epilogue.activation, r.scale ? r.scale + channel : nullptr, 0, fma);
+    store(r, sums, count, r.output.at(0, 0, 0, first), r.output.pixel_stride,
+          r.scale ? r.scale + channel : nullptr, 0, fma);
   }
 }
 
@@ -227,24 +230,13 @@ class Portable final : public Executor {
 
   std::size_t workspace_bytes(int) const override { return 0; }
   void run(const Tensors& tensors, const Run& run) const override {
-    switch (problem_.type) {
-      case DataType::f32:
-        return run_as<float>(tensors, run);
-      case DataType::bf16:
-        return run_as<Bf16>(tensors, run);
-      case DataType::f16:
-        return run_as<F16>(tensors, run);
-    }
+    core::with_type(problem_.type, [&](auto type) { run_as<decltype(type)>(tensors, run); });
   }
   std::vector<Phase> phases(int) const override { return {{"rows", tasks(problem_.batch)}}; }
   Work work() const override {
-    const double size = static_cast<double>(size_of(problem_.type));
-    const double inputs = static_cast<double>(problem_.input_values(problem_.batch));
-    const double outputs = static_cast<double>(problem_.output_values(problem_.batch));
-    return {
-        .fma = static_cast<double>(meeting_taps(problem_, kernel_)),
-        .bytes_read = size * (inputs + (problem_.epilogue.residual ? outputs : 0)) + 4.0 * weights_.size(),
-        .bytes_written = size * outputs};
+    return {.fma = static_cast<double>(meeting_taps(problem_, kernel_)),
+            .bytes_read = bytes_read(problem_) + 4.0 * weights_.size(),
+            .bytes_written = bytes_written(problem_)};
   }
   std::size_t prepared_bytes() const override {
     return sizeof(float) * (weights_.size() + bias_.size() + scale_.size()) + kernel_.support.size();
@@ -264,12 +256,10 @@ class Portable final : public Executor {
     const auto body = [&](std::int64_t task, int) {
       const std::int64_t image = task / height / planes;
       const int channel = static_cast<int>(task / height % planes), y = static_cast<int>(task % height);
-      const std::int64_t out = output_.at(image, y, channel);
       row({p, kernel_, vertical_, horizontal_, input_, output_, weights_.data(), bias_.data(),
            p.epilogue.scale ? scale_.data() : nullptr,
-           static_cast<const T*>(tensors.src) + input_.at(image, 0, channel),
-           static_cast<T*>(tensors.dst) + out,
-           p.epilogue.residual ? static_cast<const T*>(tensors.residual) + out : nullptr, y},
+           static_cast<const T*>(tensors.src) + input_.at(image, 0, channel), tensors.dst,
+           p.epilogue.residual ? tensors.residual : nullptr, output_.at(image, y, channel), y},
           channel);
     };
     core::parallel_for(tasks(run.batch), run.threads, std::ref(body));

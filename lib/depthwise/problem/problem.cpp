@@ -94,6 +94,14 @@ std::int64_t Problem::useful_macs() const {
   return batch * channels * taps;
 }
 
+double bytes_written(const Problem& p) {
+  return static_cast<double>(p.output_values(p.batch)) * static_cast<double>(size_of(p.output_type()));
+}
+double bytes_read(const Problem& p) {
+  return static_cast<double>(p.input_values(p.batch)) * static_cast<double>(size_of(p.type)) +
+         (p.epilogue.residual ? bytes_written(p) : 0);
+}
+
 void set_default_padding(Problem& problem) {
   const int vertical = bounds(problem, true).before, horizontal = bounds(problem, false).before;
   problem.pad_h = {vertical, vertical};

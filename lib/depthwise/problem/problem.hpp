@@ -64,7 +64,8 @@ struct Problem {
   /// Of the input, and of output and residual; none: no gaps. Elements do not overlap, and the order of the
   /// axes is the layout's.
   std::optional<Strides> src_strides, dst_strides;
-  DataType type = DataType::f32;
+  DataType type = DataType::f32;     // of the input, and of output and residual
+  std::optional<DataType> out_type;  // unless theirs is another
   Numerics numerics = Numerics::fast;
   Epilogue epilogue;
 
@@ -77,6 +78,7 @@ struct Problem {
   Axis horizontal(const Branch& branch) const;
   int input_channels() const { return channels / multiplier; }
   Layout output_layout() const { return out_layout.value_or(layout); }
+  DataType output_type() const { return out_type.value_or(type); }
   Strides input_strides() const;
   Strides output_strides() const;
   /// Values of a tensor of so many images.
@@ -111,5 +113,9 @@ void validate_batch(const Problem& problem, std::int64_t batch);
 /// fault.
 Problem parse(std::string_view text);
 std::string to_string(const Problem& problem);
+
+/// Bytes of its tensors that a run reads, a residual too, and writes.
+double bytes_read(const Problem& problem);
+double bytes_written(const Problem& problem);
 
 }  // namespace replk::depthwise

@@ -24,6 +24,8 @@ class Reader {
         return core::to_float(static_cast<const core::Bf16*>(data_)[at]);
       case DataType::f16:
         return core::to_float(static_cast<const core::F16*>(data_)[at]);
+      case DataType::u8:
+        return static_cast<const std::uint8_t*>(data_)[at];
     }
     return 0;
   }

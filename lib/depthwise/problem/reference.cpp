@@ -33,6 +33,7 @@ double activate(double x, Activation activation) {
 
 double half_ulp(double value, DataType type) {
   if (type == DataType::f32 || !std::isfinite(value)) return 0;
+  if (type == DataType::u8) return 0.5;
   const int mantissa = type == DataType::bf16 ? 8 : 11, least = type == DataType::bf16 ? -126 : -14;
   const int exponent = value == 0 ? least : std::max(std::ilogb(value), least);
   return std::ldexp(0.5, exponent - mantissa + 1);
@@ -99,7 +100,7 @@ std::vector<double> reference(const Problem& p, std::span<const std::span<const 
                               std::span<const float> bias, const Tensors& tensors,
                               std::span<const Sample> samples, std::span<const float> scale) {
   const Reader source(p.type, p.input_strides(), tensors.src);
-  const Reader residual(p.type, p.output_strides(), tensors.residual);
+  const Reader residual(p.output_type(), p.output_strides(), tensors.residual);
   std::vector<std::pair<int, int>> corners;  // of each branch, from the sample's place times the stride
   for (const Branch& b : p.branches) corners.push_back(corner(p, b));
   std::vector<double> results;
@@ -134,7 +135,7 @@ Accuracy compare(const Problem& p, std::span<const std::span<const float>> weigh
                  std::span<const double> expected, std::span<const float> factors) {
   using Plane = std::pair<std::int64_t, int>;
   const Reader source(p.type, p.input_strides(), tensors.src);
-  const Reader result(p.type, p.output_strides(), tensors.dst);
+  const Reader result(p.output_type(), p.output_strides(), tensors.dst);
   struct Scale {
     double largest = 0, largest_sum = 0, norms = 0;
   };
@@ -172,13 +173,17 @@ Accuracy compare(const Problem& p, std::span<const std::span<const float>> weigh
   for (std::size_t i = 0; i < samples.size(); i++) {
     const Sample& s = samples[i];
     const Scale& scale = scales[{s.image, s.channel}];
-    const double error = deviation(result(s.image, s.channel, s.row, s.column), expected[i]);
+    // What u8 cannot hold is clamped; a NaN becomes 0.
+    const double stored = p.output_type() != DataType::u8 ? expected[i]
+                          : std::isnan(expected[i])       ? 0
+                                                          : std::clamp(expected[i], 0.0, 255.0);
+    const double error = deviation(result(s.image, s.channel, s.row, s.column), stored);
     if (error == 0) continue;
     const double norms = std::isfinite(scale.norms) ? scale.norms : 0;
     const double factor = p.epilogue.scale && !factors.empty() ? std::fabs(factors[s.channel]) : 1;
     const double allowed =
         std::max({1e-6 * scale.largest, 1e-6 * factor * scale.largest_sum, factor * std::ldexp(norms, -24)}) +
-        half_ulp(expected[i], p.type);
+        half_ulp(expected[i], p.output_type());
     accuracy.max_relative_error = std::max(accuracy.max_relative_error, error / scale.largest);
     accuracy.max_of_allowed = std::max(accuracy.max_of_allowed, error / allowed);
   }

@@ -13,7 +13,7 @@ inline simd::RowLayout input_rows(const Problem& p) {
 /// Of whole rows of its output, or residual.
 inline simd::RowLayout output_rows(const Problem& p) {
   const Strides s = p.output_strides();
-  return {p.type, s.image, s.row, s.pixel, s.channel, p.out_width()};
+  return {p.output_type(), s.image, s.row, s.pixel, s.channel, p.out_width()};
 }
 
 }  // namespace replk::depthwise

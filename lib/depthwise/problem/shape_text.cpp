@@ -1,5 +1,8 @@
 // A problem as text, written and read: n1c128h56w56k31x31 and so on.
+#include <algorithm>
 #include <array>
+#include <iterator>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -27,8 +30,6 @@ constexpr Word words[] = {
     {"nchw>nhwc", Option::layout, [](Problem& p) { p.layout = Layout::nchw, p.out_layout = Layout::nhwc; }},
     {"nhwc>nchw", Option::layout, [](Problem& p) { p.out_layout = Layout::nchw; }},
     {"nchw", Option::layout, [](Problem& p) { p.layout = Layout::nchw; }},
-    {"bf16", Option::type, [](Problem& p) { p.type = DataType::bf16; }},
-    {"fp16", Option::type, [](Problem& p) { p.type = DataType::f16; }},
     {"exact", Option::numerics, [](Problem& p) { p.numerics = Numerics::exact; }},
     {"nobias", Option::bias, [](Problem& p) { p.epilogue.bias = false; }},
     {"+relu", Option::activation, [](Problem& p) { p.epilogue.activation = Activation::relu; }},
@@ -38,6 +39,20 @@ constexpr Word words[] = {
     {"+scale", Option::scale, [](Problem& p) { p.epilogue.scale = true; }},
     {"+residual", Option::residual, [](Problem& p) { p.epilogue.residual = true; }},
 };
+
+/// What a tensor's type is called.
+struct TypeWord {
+  std::string_view text;
+  DataType type;
+};
+constexpr TypeWord type_words[] = {
+    {"fp32", DataType::f32}, {"bf16", DataType::bf16}, {"fp16", DataType::f16}, {"u8", DataType::u8}};
+
+std::string_view text_of(DataType type) {
+  return std::find_if(std::begin(type_words), std::end(type_words),
+                      [=](const TypeWord& word) { return word.type == type; })
+      ->text;
+}
 
 class Parser {
  public:
@@ -161,10 +176,25 @@ class Parser {
         once(Option::dst, position);
         seen_.insert(Option::layout);
         p.dst_strides = strides(p.output_layout());
+      } else if (const std::optional<DataType> type = this->type()) {
+        once(Option::type, position);
+        p.type = *type;
+        if (take(">")) p.out_type = output_type();
+        if (p.out_type == p.type) p.out_type.reset();
       } else {
         plain_option(p, position);
       }
     }
+  }
+  std::optional<DataType> type() {
+    for (const TypeWord& word : type_words)
+      if (take(word.text)) return word.type;
+    return std::nullopt;
+  }
+  DataType output_type() {
+    const std::optional<DataType> type = this->type();
+    if (!type) error("fp32, bf16, fp16 or u8");
+    return *type;
   }
   /// An option without numbers.
   void plain_option(Problem& p, std::size_t position) {
@@ -175,7 +205,7 @@ class Parser {
         return;
       }
     error(
-        "s, p, nchw, nchw>nhwc, nhwc>nchw, i, o, bf16, fp16, exact, nobias, +relu, +gelu, +silu, "
+        "s, p, nchw, nchw>nhwc, nhwc>nchw, i, o, fp32, bf16, fp16, u8, exact, nobias, +relu, +gelu, +silu, "
         "+hardswish, +scale, +residual or the end");
   }
   void once(Option option, std::size_t position) {
@@ -232,8 +262,10 @@ std::string to_string(const Problem& p) {
     text += "nchw";
   if (p.src_strides) text += 'i', text += strides_text(p.layout, *p.src_strides);
   if (p.dst_strides) text += 'o', text += strides_text(p.output_layout(), *p.dst_strides);
-  if (p.type == DataType::bf16) text += "bf16";
-  if (p.type == DataType::f16) text += "fp16";
+  if (p.out_type)
+    text += fmt::format("{}>{}", text_of(p.type), text_of(*p.out_type));
+  else if (p.type != DataType::f32)
+    text += text_of(p.type);
   if (p.numerics == Numerics::exact) text += "exact";
   if (!p.epilogue.bias) text += "nobias";
   if (p.epilogue.activation == Activation::relu) text += "+relu";

@@ -34,16 +34,18 @@ jit::Counts KnownCounts::remember(const std::string& key, const Compute& compute
 jit::Counts KnownCounts::rows(const RowSpectralGeometry& g) {
   const std::vector<int> signs(g.parameters.transform.planes(), 1);
   return sum_of(g.along_segments, [&](const Segment& s) {
-    const jit::RowInverseSpec spec = g.inverse(s, true, signs);
-    return forward(g, s) + remember(fmt::format("i{} {} {}*{} {}", name(g.isa), spec.transform.text(),
-                                                spec.count, spec.step, spec.relu),
-                                    [&] { return jit::count(spec); });
+    const jit::RowInverseSpec spec = g.inverse(s, g.buffered(), signs);
+    return forward(g, s) +
+           remember(fmt::format("i{} {} {}*{} {} {} {}", name(g.isa), spec.transform.text(), spec.count,
+                                spec.step, name(spec.type), spec.native_bf16, spec.relu),
+                    [&] { return jit::count(spec); });
   });
 }
 
 jit::Counts KnownCounts::forward(const RowSpectralGeometry& g, const Segment& segment) {
-  const jit::RowForwardSpec spec = g.forward(segment, true);
-  return remember(fmt::format("f{} {} {}+{}", name(g.isa), spec.transform.text(), spec.first, spec.count),
+  const jit::RowForwardSpec spec = g.forward(segment, g.buffered());
+  return remember(fmt::format("f{} {} {}+{} {}", name(g.isa), spec.transform.text(), spec.first, spec.count,
+                              name(spec.type)),
                   [&] { return jit::count(spec); });
 }
 
@@ -71,7 +73,11 @@ SpectralCounts spectral_counts(const RowSpectralGeometry& g, int threads) {
   const Problem& p = g.problem;
   const jit::RowTransform& t = g.parameters.transform;
   KnownCounts& counts = known_counts();
-  const double line = g.vector_bytes / 64.0, along = static_cast<double>(g.along_segments.size());
+  // Narrow pixels that no window holds are as many lines less.
+  const double line = g.vector_bytes / 64.0,
+               in_line = g.buffered() ? line : line * static_cast<double>(size_of(p.type)) / 4,
+               out_line = g.buffered() ? line : line * static_cast<double>(size_of(p.output_type())) / 4,
+               along = static_cast<double>(g.along_segments.size());
   const double rows =
       sum_of(g.across_segments, [](const Segment& s) { return s.ins + s.outs; });  // there and back
   SpectralCounts c{.threads = static_cast<double>(threads),
@@ -80,10 +86,10 @@ SpectralCounts spectral_counts(const RowSpectralGeometry& g, int threads) {
                    .plane_lines = t.planes() * rows * along * line,
                    .planes_bytes = static_cast<double>(g.planes_bytes()),
                    .columns = {},
-                   .tensor_lines = line * (static_cast<double>(p.height) * p.width +
-                                           static_cast<double>(p.out_height()) * p.out_width()),
+                   .tensor_lines = in_line * p.height * p.width + out_line * p.out_height() * p.out_width(),
                    .bytes = 0,
-                   .step = 4 * (g.parameters.along_h ? p.input_strides().row : p.input_strides().pixel),
+                   .step = static_cast<std::int64_t>(size_of(p.type)) *
+                           (g.parameters.along_h ? p.input_strides().row : p.input_strides().pixel),
                    .buffered = g.buffered(),
                    .ahead = g.parameters.ahead,
                    .along_h = g.parameters.along_h,

@@ -151,10 +151,11 @@ void RowSpectralExecutor::forward(const Task& t, const Tensors& tensors, int beg
   const Segment along = g.along_segments[t.along], across = g.across_segments[t.across];
   const RowCode& row_code = rows_[g.along_segments.run_of(t.along)];
   const Group group = this->group(t.group);
+  const auto size = static_cast<std::int64_t>(size_of(g.problem.type));
   if (begin >= end) return;
   if (!group.buffered) {
-    const auto* src = static_cast<const float*>(tensors.src) +
-                      element(t, false, along.in, across.in + begin, group.channel);
+    const auto* src = static_cast<const char*>(tensors.src) +
+                      size * element(t, false, along.in, across.in + begin, group.channel);
     row_code.forward(src, planes + std::int64_t{begin} * g.vector_bytes, end - begin, group.blocks);
     return;
   }
@@ -204,7 +205,8 @@ void RowSpectralExecutor::inverse(const Task& t, const Tensors& tensors, int beg
   const auto* residual = g.problem.epilogue.residual ? static_cast<const char*>(tensors.residual) : nullptr;
   if (begin >= end) return;
   if (!group.buffered) {
-    const std::int64_t at = 4 * element(t, true, along.out, across.out + begin, group.channel);
+    const std::int64_t at = static_cast<std::int64_t>(size_of(g.problem.output_type())) *
+                            element(t, true, along.out, across.out + begin, group.channel);
     row_code.inverse(planes + std::int64_t{begin} * g.vector_bytes, static_cast<char*>(tensors.dst) + at,
                      bias, residual ? residual + at : nullptr, end - begin, group.blocks);
     return;
@@ -361,13 +363,8 @@ Work RowSpectralExecutor::work() const {
     count(jit::count(g.forward(s, false)), times * ins);
     count(jit::count(g.inverse(s, false, signs)), times * outs);
   }
-  work.bytes_read = static_cast<double>(g.problem.input_values(g.problem.batch)) * size_of(g.problem.type) +
-                    4.0 * static_cast<double>(spectra_->weights().size());
-  if (g.problem.epilogue.residual)
-    work.bytes_read +=
-        static_cast<double>(g.problem.output_values(g.problem.batch)) * size_of(g.problem.type);
-  work.bytes_written =
-      static_cast<double>(g.problem.output_values(g.problem.batch)) * size_of(g.problem.type);
+  work.bytes_read = bytes_read(g.problem) + 4.0 * static_cast<double>(spectra_->weights().size());
+  work.bytes_written = bytes_written(g.problem);
   return work;
 }
 

@@ -55,6 +55,7 @@ RowSpectralGeometry::RowSpectralGeometry(const Request& request, const RowSpectr
     : problem(request.problem),
       parameters(parameters),
       isa(request.isa()),
+      native_bf16(request.features.has(Feature::avx512_bf16)),
       lanes(vector_floats(isa)),
       vector_bytes(4 * lanes) {
   const bool h = parameters.along_h;
@@ -87,7 +88,7 @@ RowSpectralGeometry::RowSpectralGeometry(const Request& request, const RowSpectr
 
 bool RowSpectralGeometry::needs_buffer() const {
   return problem.layout != Layout::nhwc || problem.output_layout() != Layout::nhwc ||
-         problem.type != DataType::f32 || problem.multiplier != 1 || !finished();
+         problem.multiplier != 1 || !finished();
 }
 
 jit::RowStrides RowSpectralGeometry::strides(bool output, bool buffer) const {
@@ -99,9 +100,10 @@ jit::RowStrides RowSpectralGeometry::strides(bool output, bool buffer) const {
     s.tensor_block = 4 * w.block_stride;
   } else {
     const Strides tensor = output ? problem.output_strides() : problem.input_strides();
-    s.pixel = 4 * (parameters.along_h ? tensor.row : tensor.pixel);
-    s.row = 4 * (parameters.along_h ? tensor.pixel : tensor.row);
-    s.tensor_block = vector_bytes;
+    const auto size = static_cast<std::int64_t>(size_of(output ? problem.output_type() : problem.type));
+    s.pixel = size * (parameters.along_h ? tensor.row : tensor.pixel);
+    s.row = size * (parameters.along_h ? tensor.pixel : tensor.row);
+    s.tensor_block = size * lanes;
     if (parameters.ahead) s.ahead = parameters.blocks;
   }
   s.plane = plane_stride;
@@ -116,6 +118,7 @@ jit::RowForwardSpec RowSpectralGeometry::forward(const Segment& segment, bool fr
   spec.first = segment.first - shift;
   spec.count = segment.ins;
   spec.strides = strides(false, from_buffer);
+  spec.type = from_buffer ? DataType::f32 : problem.type;
   spec.free_signs = along_segments.size() == 1 && turned_signs.empty();
   spec.signs = turned_signs;
   return spec;
@@ -130,6 +133,8 @@ jit::RowInverseSpec RowSpectralGeometry::inverse(const Segment& segment, bool to
   spec.count = segment.outs;
   spec.step = along.stride;
   spec.strides = strides(true, to_buffer);
+  spec.type = to_buffer ? DataType::f32 : problem.output_type();
+  spec.native_bf16 = native_bf16 && spec.type == DataType::bf16;
   spec.relu = finished() && problem.epilogue.activation == Activation::relu;
   spec.residual = finished() && problem.epilogue.residual;
   return spec;

@@ -58,6 +58,7 @@ struct RowSpectralGeometry {
   Problem problem;
   RowSpectralParameters parameters;
   Isa isa;
+  bool native_bf16 = false;  // AVX512_BF16 rounds
   Axis along, across;
   Segments along_segments, across_segments;
   std::vector<int> across_taps;  // taps of the second axis that have support

@@ -33,8 +33,8 @@ Request horizontal_request(const Request& request, const Stripes& stripes) {
 }
 
 bool suits(const Problem& problem) {
-  return problem.type == DataType::f32 && problem.epilogue.activation == Activation::none &&
-         !problem.epilogue.scale;
+  return problem.type == DataType::f32 && problem.output_type() == DataType::f32 &&
+         problem.epilogue.activation == Activation::none && !problem.epilogue.scale;
 }
 
 /// The fields with a prefix, as a tiling of their own; and back.

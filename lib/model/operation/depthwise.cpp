@@ -13,7 +13,8 @@ class DepthwiseStep : public Step {
       : plan_(problem, weights(folded), view(folded.bias), plan_options(options)) {}
   std::size_t scratch_bytes() const override { return plan_.workspace_bytes(); }
   void run(const StepRun& run) const override {
-    plan_.run({run.floats(), run.dst, run.residual}, run.scratch);
+    plan_.run({run.src.bytes(), run.copy ? static_cast<void*>(run.copy.bytes()) : run.dst, run.residual},
+              run.scratch);
   }
   core::Prefetch prefetch() const override { return plan_.executor().prefetch(); }
   std::string shape() const override { return depthwise::to_string(plan_.problem()); }
@@ -33,6 +34,25 @@ class DepthwiseStep : public Step {
   }
   depthwise::Plan plan_;
 };
+
+/// The layer whose result is the operand of the one behind it: a quantiser's factor goes into the weights,
+/// and its offset into the bias.
+FoldedDepthwise quantised(const FoldedDepthwise& layer, const dense::Quantiser& quantiser) {
+  const std::size_t channels = quantiser.scale.size();
+  FoldedDepthwise scaled{layer.branches, {}, core::Buffer<float>(channels)};
+  for (const core::Buffer<float>& weights : layer.weights) {
+    core::Buffer<float>& to = scaled.weights.emplace_back(weights.size());
+    const std::size_t taps = weights.size() / channels;
+    for (std::size_t i = 0; i < weights.size(); ++i) to[i] = quantiser.scale[i / taps] * weights[i];
+  }
+  for (std::size_t c = 0; c < channels; ++c)
+    scaled.bias[c] = quantiser.scale[c] * layer.bias[c] + quantiser.offset[c];
+  return scaled;
+}
+
+DataType stored_as(Element element) {
+  return element == Element::bf16 ? DataType::bf16 : element == Element::u8 ? DataType::u8 : DataType::f32;
+}
 
 void set(Parameters& parameters, FoldedDepthwise folded) {
   for (const auto& weights : folded.weights) parameters.weight_bytes += weights.size() * sizeof(float);
@@ -68,14 +88,17 @@ void Depthwise::load_stored(const Layer& layer, Parameters& parameters, TensorRe
 
 std::unique_ptr<Step> Depthwise::prepare(const Layer& layer, const Parameters& parameters, const MapSize& in,
                                          const StepPlace& place, const StepOptions& options) const {
-  return std::make_unique<DepthwiseStep>(
-      problem(layer, parameters.depthwise.branches, in, options.numerics, place.rows), parameters.depthwise,
-      options);
+  const depthwise::Problem planned =
+      problem(layer, parameters.depthwise.branches, in, options.numerics, place);
+  if (place.flow.copy != Element::u8)
+    return std::make_unique<DepthwiseStep>(planned, parameters.depthwise, options);
+  return std::make_unique<DepthwiseStep>(planned, quantised(parameters.depthwise, place.next->quantiser),
+                                         options);
 }
 
 depthwise::Problem Depthwise::problem(const Layer& layer, const std::vector<depthwise::Branch>& those,
                                       const MapSize& in, depthwise::Numerics numerics,
-                                      const std::optional<RowPadding>& rows) const {
+                                      const StepPlace& place) const {
   depthwise::Problem problem;
   problem.batch = in.batch;
   problem.channels = layer.inputs;
@@ -83,9 +106,12 @@ depthwise::Problem Depthwise::problem(const Layer& layer, const std::vector<dept
   problem.width = in.width;
   problem.branches = those;
   depthwise::set_default_padding(problem);
-  if (rows) problem.pad_h = {rows->before, rows->after};
+  if (place.rows) problem.pad_h = {place.rows->before, place.rows->after};
   problem.stride_h = problem.stride_w = stride;
   problem.numerics = numerics;
+  problem.type = stored_as(place.flow.src);
+  const DataType result = stored_as(place.flow.copy);
+  if (result != problem.type) problem.out_type = result;
   problem.epilogue = {true, layer.activation, layer.residual >= 0};
   return problem;
 }

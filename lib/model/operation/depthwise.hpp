@@ -25,10 +25,9 @@ struct Depthwise {
   std::unique_ptr<Step> prepare(const Layer& layer, const Parameters& parameters, const MapSize& in,
                                 const StepPlace& place, const StepOptions& options) const;
 
-  /// With these branches, which are its own, or those that are left of them. rows: of a band (bands.hpp).
+  /// With these branches, which are its own, or those that are left of them.
   depthwise::Problem problem(const Layer& layer, const std::vector<depthwise::Branch>& branches,
-                             const MapSize& in, depthwise::Numerics numerics,
-                             const std::optional<RowPadding>& rows = {}) const;
+                             const MapSize& in, depthwise::Numerics numerics, const StepPlace& place) const;
 };
 
 }  // namespace replk::model

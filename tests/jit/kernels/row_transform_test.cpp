@@ -6,8 +6,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <numbers>
 
+#include "core/half.hpp"
 #include "tests/jit/kernels/vectors.hpp"
 
 namespace replk::jit {
@@ -148,6 +151,82 @@ TEST_F(RowTransformTest, InverseIsItsTransposeWithTheEpilogue) {
   std::mt19937 random(2);
   for (int round = 0; round < 120 && !HasFatalFailure(); round++)
     expect_inverse(isa_, every_data[round % 4], random);
+}
+
+/// What a narrow tensor holds, between inaccessible pages, and the same in fp32.
+template <class T>
+struct NarrowPixels {
+  NarrowPixels(std::int64_t vectors, int lanes, std::mt19937& random)
+      : wide(vectors, lanes, Data::large_mean, random),
+        memory(static_cast<std::size_t>(vectors * lanes) * sizeof(T),
+               sometimes(random) ? test::Side::begin : test::Side::end),
+        count(vectors * lanes) {
+    for (std::int64_t i = 0; i < count; i++) {
+      data()[i] = core::from_float<T>(wide.data()[i] * (sometimes(random) ? 1 : -1));
+      wide.data()[i] = core::to_float(data()[i]);
+    }
+  }
+  T* data() const { return memory.template as<T>(); }
+
+  Vectors wide;
+  test::Guarded memory;
+  std::int64_t count;
+};
+
+/// Strides of the same places in fp32, of pixels that are this wide.
+RowStrides narrowed(RowStrides s, std::int64_t size) {
+  for (std::int64_t* each : {&s.pixel, &s.row, &s.tensor_block}) *each = *each * size / 4;
+  return s;
+}
+
+/// Narrow pixels are widened exactly, and rounded as core::from_float rounds: all else has the same bits.
+template <class T>
+void expect_as_fp32(Isa isa, DataType type, bool native_bf16, std::mt19937& random) {
+  RowForwardSpec there;
+  there.isa = isa;
+  there.transform = random_transform(random);
+  const int n = there.transform.n, lanes = vector_floats(isa);
+  there.count = between(random, 1, n);
+  const Places places(there.transform, there.count, random);
+  there.strides = places.strides(4 * lanes, random);
+  RowForwardSpec narrow_there = there;
+  narrow_there.type = type;
+  narrow_there.strides = narrowed(there.strides, sizeof(T));
+  const NarrowPixels<T> src(places.tensor_vectors(there.count), lanes, random);
+  const Vectors planes(places.plane_vectors(n), lanes, random), wanted(planes.count(), lanes, random);
+  const auto rows = std::int64_t{places.rows}, blocks = std::int64_t{places.blocks};
+  call<RowForward>(there, src.wide.data(), wanted.data(), rows, blocks);
+  call<RowForward>(narrow_there, src.data(), planes.data(), rows, blocks);
+  ASSERT_EQ(std::memcmp(planes.data(), wanted.data(), sizeof(float) * std::size_t(wanted.count() * lanes)), 0)
+      << narrow_there.text();
+
+  RowInverseSpec back{isa, there.transform, row_signs(there), 0, there.count, 1, there.strides};
+  back.relu = sometimes(random);
+  back.residual = sometimes(random);
+  RowInverseSpec narrow_back = back;
+  narrow_back.type = type;
+  narrow_back.native_bf16 = native_bf16;
+  narrow_back.strides = narrowed(back.strides, sizeof(T));
+  const Vectors bias(places.blocks, lanes, Data::noise, random);
+  bias.at(0, 0) =
+      std::numeric_limits<float>::quiet_NaN();  // lane 0 of block 0 is NaN throughout, lane 1 infinite
+  bias.at(0, 1) = -std::numeric_limits<float>::infinity();
+  const NarrowPixels<T> residual(back.residual ? places.tensor_vectors(there.count) : 0, lanes, random),
+      dst(places.tensor_vectors(there.count), lanes, random);
+  call<RowInverse>(back, planes.data(), dst.wide.data(), bias.data(), residual.wide.data(), rows, blocks);
+  call<RowInverse>(narrow_back, planes.data(), dst.data(), bias.data(), residual.data(), rows, blocks);
+  ASSERT_TRUE(dst.memory.intact()) << narrow_back.text();
+  for (std::int64_t i = 0; i < dst.count; i++)
+    ASSERT_EQ(dst.data()[i].bits, core::from_float<T>(dst.wide.data()[i]).bits) << narrow_back.text();
+}
+
+TEST_F(RowTransformTest, NarrowPixelsHaveTheBitsOfWidenedOnes) {
+  std::mt19937 random(3);
+  const bool rounds = core::features().has(Feature::avx512_bf16);
+  for (int round = 0; round < 60 && !HasFatalFailure(); round++) {
+    expect_as_fp32<core::F16>(isa_, DataType::f16, false, random);
+    expect_as_fp32<core::Bf16>(isa_, DataType::bf16, rounds && round % 2 == 0, random);
+  }
 }
 
 }  // namespace

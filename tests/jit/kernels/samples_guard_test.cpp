@@ -159,9 +159,10 @@ void run(const WeightDirectSpec& spec, Memory& memory) {
 
 constexpr int rows_of_planes = 5, blocks_of_planes = 3;
 
-std::int64_t tensor_bytes(Isa isa, const RowStrides& s, int count) {
+std::int64_t tensor_bytes(Isa isa, const RowStrides& s, int count, DataType type) {
+  const std::int64_t pixel = vector_floats(isa) * static_cast<std::int64_t>(size_of(type));
   return extent(rows_of_planes, s.row,
-                extent(count, s.pixel, extent(blocks_of_planes, s.tensor_block, vector_bytes(isa))));
+                extent(count, s.pixel, extent(blocks_of_planes, s.tensor_block, pixel)));
 }
 std::int64_t planes_bytes(Isa isa, const RowStrides& s, const RowTransform& transform) {
   return extent(blocks_of_planes, s.plane_block,
@@ -169,16 +170,17 @@ std::int64_t planes_bytes(Isa isa, const RowStrides& s, const RowTransform& tran
 }
 
 void run(const RowForwardSpec& spec, Memory& memory) {
-  const auto src = memory.in(tensor_bytes(spec.isa, spec.strides, spec.count));
+  const auto src = memory.in(tensor_bytes(spec.isa, spec.strides, spec.count, spec.type));
   const auto planes = memory.out<float>(planes_bytes(spec.isa, spec.strides, spec.transform));
   code<RowForward>(spec)(src, planes, rows_of_planes, blocks_of_planes);
 }
 
 void run(const RowInverseSpec& spec, Memory& memory) {
   const auto planes = memory.in(planes_bytes(spec.isa, spec.strides, spec.transform));
-  const auto dst = memory.out<float>(tensor_bytes(spec.isa, spec.strides, spec.count));
+  const std::int64_t bytes = tensor_bytes(spec.isa, spec.strides, spec.count, spec.type);
+  void* const dst = spec.type == DataType::f32 ? memory.out<float>(bytes) : memory.out(bytes);
   const auto bias = memory.in(blocks_of_planes * vector_bytes(spec.isa));
-  const auto residual = memory.in(spec.residual ? tensor_bytes(spec.isa, spec.strides, spec.count) : 0);
+  const auto residual = memory.in(spec.residual ? bytes : 0);
   code<RowInverse>(spec)(planes, dst, bias, residual, rows_of_planes, blocks_of_planes);
 }
 
