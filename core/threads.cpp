@@ -116,7 +116,8 @@ int team_of(int wanted, bool keep) {
   // What a smaller team has left over is about to end.
   const int there = std::min(1 + crew->members.load(), crew->last);
   const auto now = std::chrono::steady_clock::now();
-  if (keep && wanted < there && now - crew->full < kept_for) return there;
+  // Where threads have been refused of late, the memory of their stacks is wanted elsewhere.
+  if (keep && wanted < there && now >= crew->again && now - crew->full < kept_for) return there;
   crew->full = now;
   crew->last = std::min(crew->last, wanted);
   if (wanted <= there) return wanted;

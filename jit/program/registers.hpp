@@ -27,11 +27,11 @@ struct RegisterOptions {
   int registers = 16;
   /// Streams (a bit each) whose outputs may be read back instead of spilled.
   std::uint32_t readable_outputs = 0;
-  /// Streams whose inputs are not fp32 in memory: they are not read in place, only brought into a register.
-  std::uint32_t converted_inputs = 0;
   /// An operand in memory is brought into a register when it is used again within so many steps, else read in
   /// place.
   int window = 24;
+  /// Streams whose inputs are not fp32 in memory: they are not read in place, only brought into a register.
+  std::uint32_t converted_inputs = 0;
 };
 
 /// What a processor spends on a list: each is a count of instructions, memory operands included in loads.

@@ -35,6 +35,7 @@ NOT_IN_THE_KEY = {
     ("lib/depthwise/row_spectral/algorithm.cpp", "most"): CANDIDATES,
     ("lib/depthwise/row_spectral/weights.cpp", "most_lanes"): WEIGHTS,
     ("lib/depthwise/row_spectral/weights.cpp", "most_taps"): WEIGHTS,
+    ("lib/depthwise/row_spectral/weights.cpp", "most_power"): WEIGHTS,
     ("lib/depthwise/spectral/spectral.cpp", "least_taps"): CANDIDATES,
     ("lib/depthwise/spectral/spectral.cpp", "stripe"): CANDIDATES,
     ("lib/depthwise/stripes/stripes.cpp", "most"): CANDIDATES,

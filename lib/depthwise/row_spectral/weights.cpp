@@ -61,7 +61,8 @@ void Spectra::halve(float* block, float* bias) const {
     most[i % lanes_] = std::max(most[i % lanes_], std::fabs(block[i]));
   float up[most_lanes];
   for (int l = 0; l < lanes_; l++) {
-    constexpr int most_power = 120;  // whose inverse is a normal number too
+    // The inverse is a normal number too.
+    constexpr int most_power = 120;
     const bool any = std::isfinite(most[l]) && most[l] > 0;
     const int power = any ? std::clamp(-std::ilogb(most[l]) - 1, -most_power, most_power) : 0;
     up[l] = std::ldexp(1.0f, power);
