@@ -54,8 +54,9 @@ depthwise::Problem read_problem(const replk_depthwise_problem* given) {
   if (p.channel_multiplier < 1 || p.channel_multiplier > 4)
     fail(Status::invalid_argument, "channel_multiplier is {}; allowed: 1 to 4", p.channel_multiplier);
   problem.multiplier = p.channel_multiplier;
-  // A product that does not fit is out of range anyway.
-  problem.channels = p.channels <= INT32_MAX / 4 ? p.channels * p.channel_multiplier : p.channels;
+  // What has no product is out of range anyway.
+  const bool fits = p.channels > 0 && p.channels <= INT32_MAX / 4;
+  problem.channels = fits ? p.channels * p.channel_multiplier : p.channels;
   problem.height = p.height;
   problem.width = p.width;
   if (p.branch_count < 1 || p.branch_count > 16)

@@ -158,6 +158,8 @@ TEST(Api, ReadsAProblemAndChecksEveryField) {
   refused([](Problem& q) { q.struct_size = 8; }, "struct_size");
   refused([](Problem& q) { q.batch = 0; }, "batch");
   refused([](Problem& q) { q.channels = -1; }, "channels");
+  refused([](Problem& q) { q.channels = INT32_MIN, q.channel_multiplier = 4; },
+          "channels (c) is -2147483648");
   refused([](Problem& q) { q.branches = nullptr; }, "branches");
   refused([](Problem& q) { q.branch_count = 1 << 30; }, "branch_count");
   refused([](Problem& q) { q.pad_h = -2; }, "padding");

@@ -10,7 +10,7 @@
 using namespace replk;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const fuzz::Limits limits;
+  const fuzz::Limits limits(3);  // 64 Mi pixels are allowed, of four components
   try {
     const image::Image image = image::decode_image({data, size}, "fuzz");
     if (image.width < 1 || image.height < 1) std::abort();
