@@ -35,7 +35,7 @@ TEST_P(NetworkAllocationFailure, EachPlaceGivesAnErrorAndLeavesNothing) {
   const GoldenInput input = golden_input();
   const Architecture architecture = golden_architecture(name);
   const std::string path = golden(name);
-  test::fail_each_place(name, [&](const auto& start) {
+  test::fail_each_place(name, [&, precision = precision](const auto& start) {
     NetworkOptions options;
     options.threads = 1;
     options.precision = precision;

@@ -49,7 +49,7 @@ struct Planes {
     out.copy_from(before);
   }
   std::int64_t planes() const { return reals + 2 * pairs; }
-  std::int64_t extent(int last) const { return (planes() - 1) * rows + last; }  // vectors
+  std::int64_t extent(int last) const { return planes() == 0 ? 0 : (planes() - 1) * rows + last; }  // vectors
 
   /// Weight of a tap (its place in the list) for a plane, which of a pair is 0 or 1.
   double weight(const ToeplitzSpec& spec, std::int64_t plane, int tap, int lane) const {
